@@ -1,0 +1,1 @@
+"""Worlds and data for language models that operate a POSIX shell."""

@@ -1,0 +1,1 @@
+"""Fine-tune small open chat models to operate a POSIX shell as a self-directed citizen."""
