@@ -1,0 +1,152 @@
+"""The record of one evaluated session, and the file that it is appended to as soon as it finishes."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any, Self
+
+from tiararodney.sekft.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Generation:
+    """How one assistant turn came about, enough to get the same reply again with other tools.
+
+    Args:
+        turn: index of the assistant message; its prompt is rendered from ``messages[:turn]``.
+        prompt_sha256: hash of the prompt's token ids (see `prompt_hash`), empty where the prompt is not ours to see.
+        prompt_tokens: length of the prompt, in tokens; 0 where unknown.
+        reply_ids: the sampled token ids, with the stop token where there was one; empty where unknown.
+        stop: ``end`` (a stop token), ``length`` (`max_new_tokens` reached), ``context`` (the prompt no longer fits).
+    """
+
+    turn: int
+    prompt_sha256: str = ""
+    prompt_tokens: int = 0
+    reply_ids: tuple[int, ...] = ()
+    stop: str = ""
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One model in one fresh world.
+
+    Args:
+        model: name of the contestant in this run.
+        scenario_id: the scenario played.
+        archetype: the scenario's archetype.
+        terminal: the ending that the scenario calls for, ``exit`` or ``panic``.
+        outcome: the recorder's label.
+        verified: the checker passed.
+        keep: right terminal, verified and clean.
+        ended: how the session ended: ``exit``, ``panic``, ``died`` or None (it never did).
+        commands: number of commands that ran.
+        clean: every turn was a command; None where the recorder did not say.
+        prose_turns: number of turns that were prose; None where the recorder did not say.
+        runtime: the runtime of the world.
+        infrastructure: the reason of a fault of ours, empty where there was none.
+        seconds: wall-clock time from the batch's start to this session's end.
+        checker: what the checker printed.
+        messages: the session, ``{role, content}``.
+        generations: one for every assistant message.
+        schema_version: of this record.
+    """
+
+    model: str
+    scenario_id: str
+    archetype: str
+    terminal: str
+    outcome: str
+    verified: bool
+    keep: bool
+    ended: str | None
+    commands: int
+    clean: bool | None
+    prose_turns: int | None
+    runtime: str
+    infrastructure: str = ""
+    seconds: float = 0.0
+    checker: str = ""
+    messages: tuple[Mapping[str, str], ...] = ()
+    generations: tuple[Generation, ...] = ()
+    schema_version: int = SCHEMA_VERSION
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Read a record; keys that this version does not know are left out.
+
+        Raises:
+            KeyError, TypeError, ValueError: the record has another shape.
+        """
+        if data["schema_version"] != SCHEMA_VERSION:
+            raise ValueError(f"schema_version {data['schema_version']!r}, expected {SCHEMA_VERSION}")
+        known = {f.name for f in fields(cls)}
+        values = {k: v for k, v in data.items() if k in known}
+        values["messages"] = tuple(dict(m) for m in data["messages"])
+        values["generations"] = tuple(
+            Generation(**(g | {"reply_ids": tuple(g["reply_ids"])})) for g in data["generations"]
+        )
+        return cls(**values)
+
+
+def prompt_hash(ids: Iterable[int]) -> str:
+    """Return the SHA-256 of token ids written in decimal with commas between, as hexadecimal digits."""
+    from hashlib import sha256
+
+    return sha256(",".join(map(str, ids)).encode()).hexdigest()
+
+
+class EpisodeLog:
+    """An append-only ``*.jsonl`` in which every whole line is on the disk before the next episode is counted.
+
+    Args:
+        path: the file; a torn last line, which a killed run may leave, is cut off when the log is opened.
+
+    Raises:
+        UsageError: a line other than the last is no episode.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.episodes: list[Episode] = []
+        whole = self._read() if path.exists() else 0
+        self._file = path.open("ab")
+        self._file.truncate(whole)
+
+    def _read(self) -> int:
+        """Take the whole lines, return how many bytes they are."""
+        data = self.path.read_bytes()
+        whole = data.rfind(b"\n") + 1
+        for number, line in enumerate(data[:whole].splitlines(), 1):
+            try:
+                self.episodes.append(Episode.from_json(json.loads(line)))
+            except (ValueError, KeyError, TypeError) as error:
+                raise UsageError(
+                    f"{self.path}:{number}: no episode that this version can read ({error!r}). "
+                    "Give another --out, or remove the file."
+                ) from None
+        return whole
+
+    def append(self, episode: Episode) -> None:
+        """Write one episode and wait until it is on the disk."""
+        line = json.dumps(episode.to_json(), ensure_ascii=False, separators=(",", ":"))
+        self._file.write(line.encode("utf-8", "surrogatepass") + b"\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self.episodes.append(episode)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
