@@ -1,10 +1,10 @@
 """The errors of posix-sdc, one tree.
 
-    PosixSdcError              anything posix-sdc raises on purpose
-    +-- UsageError             the user's input cannot be used: exit code 2, one message, no traceback
-    |   +-- SchemaError        a file on disk has a shape we cannot take
-    |   +-- NoRuntime          neither a Docker engine nor bwrap can be used here
-    +-- InfrastructureError    a fault of ours (engine down, image missing, disk full): never the model's failure
+PosixSdcError              anything posix-sdc raises on purpose
++-- UsageError             the user's input cannot be used: exit code 2, one message, no traceback
+|   +-- SchemaError        a file on disk has a shape we cannot take
+|   +-- NoRuntime          neither a Docker engine nor bwrap can be used here
++-- InfrastructureError    a fault of ours (engine down, image missing, disk full): never the model's failure
 """
 
 from __future__ import annotations

@@ -93,7 +93,7 @@ class Reader:
             raise self.refuse(name, "one of " + ", ".join(repr(x) for x in among))
         return value
 
-    def flag(self, name: str, default: bool) -> bool:  # noqa: FBT001 - a default beside its name
+    def flag(self, name: str, default: bool) -> bool:
         """Return a boolean field."""
         value = self.raw(name)
         if value is None:
@@ -207,7 +207,7 @@ class Announcement:
     """Where and how a world says that directives exist.
 
     Args:
-        kind: ``motd`` and ``banner`` are printed at login, ``env`` is an environment variable, ``file`` lies in the world.
+        kind: ``motd`` and ``banner`` are printed at login, ``env`` is an environment variable, ``file`` a file.
         text: what it says.
         variable: name of the variable, for ``env``.
         path: absolute path of the file, for ``file``.
@@ -393,7 +393,9 @@ class Scenario:
             generator_model=r.text("generator_model", ""),
             provider=Provider.from_json(r.raw("provider"), source),
             announcement=Announcement.from_json(r.raw("announcement"), source),
-            directives=tuple(Directive.from_json(v, source, f"directives[{i}]") for i, v in enumerate(r.items("directives"))),
+            directives=tuple(
+                Directive.from_json(v, source, f"directives[{i}]") for i, v in enumerate(r.items("directives"))
+            ),
             fixtures=_fixtures(r, "fixtures"),
             checker=Checker.from_json(r.raw("checker"), source),
             reference_solution=r.strings("reference_solution"),
@@ -629,7 +631,9 @@ def _read_jsonl(file: Path) -> Iterator[tuple[str, object]]:
                 try:
                     text = line.decode("utf-8")
                 except UnicodeDecodeError as error:
-                    raise SchemaError(source, "", f"bytes that are no UTF-8 at offset {error.start}", "UTF-8 text") from None
+                    raise SchemaError(
+                        source, "", f"bytes that are no UTF-8 at offset {error.start}", "UTF-8 text"
+                    ) from None
                 yield source, _parse(text, source)
     except OSError as error:
         raise SchemaError(str(file), "", error.strerror or "an unreadable file", "a readable file") from None
