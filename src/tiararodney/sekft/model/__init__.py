@@ -1,0 +1,23 @@
+"""The torch boundary: load a base model, attach and detach adapters, generate.
+
+Importing this package imports torch. Everything that must start fast (`--help`, `--inspect`) imports it inside
+the function that needs it.
+"""
+
+from tiararodney.sekft.model.adapters import attach_adapter, detach_adapter, use_adapter
+from tiararodney.sekft.model.base import Adapters, Base, load_base
+from tiararodney.sekft.model.fingerprint import base_fingerprint
+from tiararodney.sekft.model.generate import Generated, Generator, generate_batch
+
+__all__ = [
+    "Adapters",
+    "Base",
+    "Generated",
+    "Generator",
+    "attach_adapter",
+    "base_fingerprint",
+    "detach_adapter",
+    "generate_batch",
+    "load_base",
+    "use_adapter",
+]

@@ -1,0 +1,187 @@
+"""Attach LoRA adapters to a base and take them off again, leaving the base bit for bit as it was."""
+
+import json
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tiararodney.sekft.errors import UsageError
+from tiararodney.sekft.model.base import Base
+
+CONFIG = "adapter_config.json"
+WEIGHTS = "adapter_model.safetensors"
+RECORD = "training.json"
+
+
+def attach_adapter(base: Base, path: str | Path, name: str) -> None:
+    """Read an adapter and attach it, without switching to it.
+
+    Args:
+        base: The base it was trained on.
+        path: An adapter folder as `sekft-train --out` or `peft` writes it.
+        name: What to call it from now on.
+
+    Raises:
+        UsageError: No adapter there, the adapter of another base, not a LoRA, or the name is taken.
+    """
+    folder = Path(path)
+    if name in base.adapters.folders:
+        raise UsageError(f"adapter name {name!r} is taken by {base.adapters.folders[name]}. Choose another name.")
+    if not name or "." in name:
+        raise UsageError(f"adapter name {name!r}: expected a name without dots.")  # a key of torch's ModuleDict
+    config = _read_config(folder)
+    _check_base(base, folder)
+    from peft import set_peft_model_state_dict
+    from safetensors.torch import load_file
+
+    tensors = load_file(folder / WEIGHTS, device=base.device)
+    add_adapter(base, config, name)
+    try:
+        outcome = set_peft_model_state_dict(base.adapters.handle, tensors, adapter_name=name)
+        _check_tensors(base, folder, name, set(tensors) | set(outcome.unexpected_keys))
+    except BaseException as error:
+        detach_adapter(base, name)
+        if isinstance(error, RuntimeError):
+            raise _another_base(base, folder, str(error).strip().splitlines()[-1].strip()) from error
+        raise
+    base.adapters.folders[name] = folder
+
+
+def add_adapter(base: Base, config: Any, name: str) -> None:  # peft ships no types
+    """Put fresh LoRA layers of `config` on the base under `name`, switched off and not trainable.
+
+    Args:
+        base: The base.
+        config: A `peft.LoraConfig`.
+        name: The adapter's name.
+
+    Raises:
+        UsageError: The config's target modules do not fit the base.
+    """
+    from peft import PeftModel
+
+    state = base.adapters
+    try:
+        if state.handle is None:
+            state.handle = PeftModel(base.model, config, adapter_name=name)
+        else:
+            state.handle.add_adapter(name, config)
+    except ValueError as error:
+        raise UsageError(f"adapter {name}: peft cannot put it on {base.path}: {error}") from error
+    state.handle.requires_grad_(requires_grad=False)
+    state.handle.eval()
+    _switch(base, state.active)
+
+
+def detach_adapter(base: Base, name: str) -> None:
+    """Take an adapter off. With the last one gone, the base's own layers are back in place.
+
+    Args:
+        base: The base.
+        name: An attached adapter's name.
+
+    Raises:
+        UsageError: No adapter of that name is attached.
+    """
+    state = base.adapters
+    if state.handle is None or name not in state.handle.peft_config:
+        raise UsageError(f"no adapter {name!r} is attached. Attached: {', '.join(state.folders) or 'none'}.")
+    state.folders.pop(name, None)
+    if state.active == name:
+        state.active = None
+    if len(state.handle.peft_config) > 1:
+        state.handle.set_adapter(next(other for other in state.handle.peft_config if other != name))
+        state.handle.delete_adapter(name)
+        _switch(base, state.active)
+        return
+    state.handle.unload()
+    if hasattr(base.model, "peft_config"):
+        del base.model.peft_config
+    base.model.requires_grad_(requires_grad=False)
+    state.handle = None
+
+
+@contextmanager
+def use_adapter(base: Base, name: str | None) -> Iterator[Base]:
+    """Generate with an attached adapter, or with the base alone, for the length of a `with` block.
+
+    Args:
+        base: The base.
+        name: An attached adapter's name, or None for the base alone.
+
+    Yields:
+        The same base, switched.
+
+    Raises:
+        UsageError: No adapter of that name is attached.
+    """
+    state = base.adapters
+    if name is not None and (state.handle is None or name not in state.handle.peft_config):
+        raise UsageError(f"no adapter {name!r} is attached. Attached: {', '.join(state.folders) or 'none'}.")
+    before = state.active
+    _switch(base, name)
+    try:
+        yield base
+    finally:
+        still_there = before is None or (state.handle is not None and before in state.handle.peft_config)
+        _switch(base, before if still_there else None)
+
+
+def _switch(base: Base, name: str | None) -> None:
+    """Activate one adapter or none, by the layers' own switches: no `state_dict`, no change to the base."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    base.adapters.active = name
+    for module in base.model.modules():
+        if isinstance(module, BaseTunerLayer):
+            module.enable_adapters(enabled=name is not None)
+            if name is not None:
+                module.set_adapter(name, inference_mode=True)
+
+
+def _read_config(folder: Path) -> Any:  # peft ships no types
+    if not folder.is_dir():
+        raise UsageError(f"--adapter {folder}: no such folder. Expected a folder that sekft-train --out wrote.")
+    for file in (CONFIG, WEIGHTS):
+        if not (folder / file).is_file():
+            raise UsageError(f"--adapter {folder}: {file} is missing. Expected a folder that sekft-train --out wrote.")
+    from peft import LoraConfig, PeftConfig
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # keys of a newer peft that this one leaves out
+            config = PeftConfig.from_pretrained(str(folder))
+    except (ValueError, TypeError, KeyError) as error:
+        raise UsageError(f"{folder / CONFIG}: not an adapter configuration of peft ({error}).") from error
+    if not isinstance(config, LoraConfig):
+        raise UsageError(f"{folder / CONFIG}: field peft_type is {config.peft_type}. Expected LORA.")
+    return config
+
+
+def _check_base(base: Base, folder: Path) -> None:
+    """Compare the base an adapter was trained on, where its folder tells, with the one at hand."""
+    record = folder / RECORD
+    if not record.is_file():
+        return  # written by plain peft: shapes are all there is to compare
+    try:
+        trained_on = json.loads(record.read_text(encoding="utf-8"))["base"]["fingerprint"]
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise UsageError(f"{record}: cannot read base.fingerprint ({error}). Train the adapter again.") from error
+    if trained_on != base.fingerprint:
+        raise _another_base(base, folder, f"trained on {trained_on[:19]}..., this base is {base.fingerprint[:19]}...")
+
+
+def _check_tensors(base: Base, folder: Path, name: str, found: set[str]) -> None:
+    """Every tensor of the file must have its place and every place its tensor: else base and tuned look alike."""
+    places = {key.replace(f".{name}.", ".") for key, _ in base.adapters.handle.named_parameters() if f".{name}." in key}
+    if odd := sorted(places ^ found):
+        raise _another_base(base, folder, f"{len(odd)} tensors have no counterpart, the first is {odd[0]}")
+
+
+def _another_base(base: Base, folder: Path, found: str) -> UsageError:
+    return UsageError(
+        f"--adapter {folder}: the adapter of another base: {found}.\n"
+        f"The base at hand is {base.path}. Pass the base that the adapter was trained on."
+    )

@@ -1,0 +1,207 @@
+"""Load a base model: bf16, or NF4 with bf16 compute."""
+
+import json
+import logging
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tiararodney.sekft.errors import UsageError
+from tiararodney.sekft.model import fourbit
+from tiararodney.sekft.model.fingerprint import base_fingerprint, weight_files
+
+log = logging.getLogger(__name__)
+
+# The dequantised weights stay within this share of the memory that is free, so that training has the rest.
+ROOM = 0.5
+EXPECTED = "a folder with config.json, weights and tokenizer.json"
+
+
+@dataclass
+class Adapters:
+    """What hangs on a base at the moment. The one part of a `Base` that changes.
+
+    Attributes:
+        handle: The `peft.PeftModel` around the base's model, or None while no adapter is attached.
+        folders: Adapter name to the folder it was read from.
+        active: The adapter that is in use, or None for the base alone.
+    """
+
+    handle: Any = None
+    folders: dict[str, Path] = field(default_factory=dict)
+    active: str | None = None
+
+
+@dataclass(frozen=True)
+class Base:
+    """A loaded base model. Its weights never change.
+
+    Attributes:
+        model: The causal language model (transformers), frozen, in eval mode.
+        tokenizer: The tokenizer of the same folder, obeying `render`'s protocol.
+        path: The folder it was loaded from.
+        four_bit: Whether the linear layers hold NF4 weights.
+        device: "cpu", "cuda:0", ...
+        dtype: The compute type.
+        fingerprint: What the weights are, wherever they lie; see `base_fingerprint`.
+        dequantised: Whether the NF4 weights are kept dequantised (the same function, faster, more memory).
+        adapters: What is attached.
+    """
+
+    model: Any
+    tokenizer: Any
+    path: Path
+    four_bit: bool
+    device: str
+    dtype: torch.dtype
+    fingerprint: str
+    dequantised: bool = False
+    adapters: Adapters = field(default_factory=Adapters)
+
+
+def load_base(
+    path: str | os.PathLike[str],
+    four_bit: bool = False,
+    device: str = "auto",
+    dtype: str = "auto",
+    *,
+    dequantise: bool | None = None,
+) -> Base:
+    """Load a base model and its tokenizer.
+
+    Args:
+        path: A model folder in the Hugging Face layout, or the id of a model that lies in the local hub cache.
+        four_bit: Quantise the linear layers to NF4 (bf16 compute).
+        device: "auto" (CUDA if there is a device, else the CPU) or a torch device.
+        dtype: "auto" (bfloat16), "bfloat16" or "float32".
+        dequantise: Keep NF4 weights dequantised in memory; None does so where half of the free memory suffices.
+
+    Returns:
+        The base, frozen and in eval mode.
+
+    Raises:
+        UsageError: No model there, no such device, or bitsandbytes is missing.
+    """
+    folder = find_folder(path)
+    if four_bit:
+        fourbit.require_bitsandbytes()
+    device = _device(device)
+    compute = _dtype(dtype)
+    keep_dequantised = four_bit and (_has_room(folder, device) if dequantise is None else dequantise)
+    model = _load(folder, four_bit, device, compute)
+    if keep_dequantised:
+        fourbit.dequantise(model, compute)
+    elif four_bit:
+        fourbit.guard_against_repacking(model)
+    model.requires_grad_(requires_grad=False)
+    model.eval()
+    from tiararodney.sekft.tokenizer import load_tokenizer
+
+    log.info("base %s on %s%s", folder, device, f", NF4{' dequantised' if keep_dequantised else ''}" * four_bit)
+    return Base(
+        model=model,
+        tokenizer=load_tokenizer(folder),
+        path=folder,
+        four_bit=four_bit,
+        device=device,
+        dtype=compute,
+        fingerprint=base_fingerprint(folder),
+        dequantised=keep_dequantised,
+    )
+
+
+def find_folder(path: str | os.PathLike[str]) -> Path:
+    """Find the model folder that `path` names, and check that a model lies there.
+
+    Args:
+        path: A folder, or a hub id whose snapshot is in the local cache.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UsageError: It is no model folder.
+    """
+    folder = Path(path).expanduser()
+    if not folder.exists():
+        folder = _cached_snapshot(str(path)) or folder
+    if not folder.is_dir():
+        raise UsageError(
+            f"--base {path}: no such folder, and no model of that name in the local hub cache.\n"
+            f"Expected {EXPECTED}; fetch one with `hf download ID`."
+        )
+    config = folder / "config.json"
+    if not config.is_file():
+        kind = (
+            "it holds an adapter, not a base model" if (folder / "adapter_config.json").is_file() else "no config.json"
+        )
+        raise UsageError(f"--base {path}: not a model folder: {kind}. Expected {EXPECTED}.")
+    try:
+        model_type = json.loads(config.read_text(encoding="utf-8")).get("model_type")
+    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError) as error:
+        raise UsageError(
+            f"{config}: not a JSON object ({error}). Expected a transformers model configuration."
+        ) from error
+    if not model_type:
+        raise UsageError(f"{config}: field model_type is missing. Expected a transformers model configuration.")
+    if not weight_files(folder):
+        raise UsageError(f"--base {path}: no weights found. Expected model.safetensors or pytorch_model.bin.")
+    return folder
+
+
+def _cached_snapshot(name: str) -> Path | None:
+    """The local cache's snapshot of a hub id; the network is never asked, a typo must not wait for it."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, local_files_only=True))
+    except (HFValidationError, LocalEntryNotFoundError):
+        return None
+
+
+def _device(device: str) -> str:
+    if device == "auto":
+        return "cuda:0" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"--device {device}: {str(error).splitlines()[0]}. Expected auto, cpu or cuda.") from error
+    return device
+
+
+def _dtype(name: str) -> torch.dtype:
+    known = {"auto": torch.bfloat16, "bfloat16": torch.bfloat16, "float32": torch.float32}
+    if name not in known:
+        raise UsageError(f"--dtype {name}: expected one of {', '.join(known)}.")
+    return known[name]
+
+
+def _has_room(folder: Path, device: str) -> bool:
+    needed = sum(file.stat().st_size for file in weight_files(folder))
+    if device.startswith("cuda"):
+        free, _ = torch.cuda.mem_get_info(device)
+    else:
+        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return bool(needed <= ROOM * free)
+
+
+def _load(folder: Path, four_bit: bool, device: str, dtype: torch.dtype) -> Any:  # transformers ships no types
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()  # stderr is for our own log
+    options: dict[str, Any] = {"dtype": dtype, "attn_implementation": "sdpa", "local_files_only": True}
+    if four_bit:
+        options |= {"quantization_config": fourbit.quantisation_config(), "device_map": {"": device}}
+    load: Any = AutoModelForCausalLM.from_pretrained
+    try:
+        model = load(folder, **options)
+    except (ValueError, KeyError, OSError) as error:
+        raise UsageError(
+            f"--base {folder}: transformers cannot load it ({error}). Expected a causal language model."
+        ) from error
+    return model if four_bit else model.to(device)
