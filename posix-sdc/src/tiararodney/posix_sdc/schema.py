@@ -167,7 +167,7 @@ class Fixture:
         path: absolute path in the world.
         content: text of a file.
         kind: ``file``, ``dir`` or ``symlink``.
-        mode: octal digits, ``644``.
+        mode: octal digits; ``755`` for a folder and ``644`` otherwise where it is empty.
         owner: ``user`` (the session's user) or ``root``.
         target: where a symbolic link points.
     """
@@ -180,13 +180,17 @@ class Fixture:
     target: str = ""
     extra: Mapping[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if not self.mode:
+            object.__setattr__(self, "mode", "755" if self.kind == "dir" else "644")
+
     @classmethod
     def from_json(cls, data: object, source: str = "<memory>", at: str = "fixtures") -> Self:
         """Read one fixture."""
         r = Reader(data, source, at)
         kind = r.choice("kind", FIXTURE_KINDS, "file")
-        mode = r.text("mode", "755" if kind == "dir" else "644")
-        if not mode or set(mode) - set("01234567"):
+        mode = r.text("mode", "")
+        if set(mode) - set("01234567"):
             raise r.refuse("mode", "octal digits such as '644'")
         path = r.text("path")
         if not path.startswith("/") or "\0" in path or ".." in path.split("/"):
