@@ -17,6 +17,8 @@ class SekftError(Exception):
 class UsageError(SekftError):
     """The user's input cannot be used. The command line prints the message and exits with 2."""
 
+    exit_code = 2
+
 
 class ContractMismatch(UsageError):
     """The render contract an adapter carries differs from the tokenizer or template at hand."""
@@ -24,3 +26,5 @@ class ContractMismatch(UsageError):
 
 class RunFailed(SekftError):
     """The work failed for a reason that is not the input. The command line exits with 1."""
+
+    exit_code = 1

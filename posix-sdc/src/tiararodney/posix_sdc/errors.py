@@ -17,6 +17,8 @@ class PosixSdcError(Exception):
 class UsageError(PosixSdcError):
     """The user's input cannot be used. The command line prints the message and exits with 2."""
 
+    exit_code = 2
+
 
 class SchemaError(UsageError):
     """A record on disk has a shape that cannot be taken.
@@ -44,3 +46,5 @@ class NoRuntime(UsageError):
 
 class InfrastructureError(PosixSdcError):
     """The world failed for a reason of ours. Retried, then reported apart, never counted against the model."""
+
+    exit_code = 1

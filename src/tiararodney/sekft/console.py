@@ -1,0 +1,96 @@
+"""What every console script shares: how errors become exit codes, where logs go, what colours mean."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import FrameType
+
+DONE, FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
+
+
+def run_cli(work: Callable[[], int], name: str = "") -> int:
+    """Run a command's work and turn what it raises into an exit code.
+
+    An error that carries an ``exit_code`` was raised on purpose (sekft's and posix-sdc's trees both do): it is one
+    message on stderr and no traceback. Anything else is a defect of ours and keeps its traceback.
+
+    Args:
+        work: does the work and returns the exit code.
+        name: the command's name, put before the message.
+
+    Returns:
+        What the work returned; 130 after Ctrl-C or a TERM signal; 0 where the reader of stdout went away.
+    """
+    try:
+        with _terminated_as_interrupted():
+            code = work()
+            sys.stdout.flush()
+            return code
+    except KeyboardInterrupt:
+        _say(name, "interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader (head, less) has seen enough. Python would complain again while it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except Exception as error:
+        code_of = getattr(error, "exit_code", None)
+        if not isinstance(code_of, int):
+            raise
+        _say(name, str(error))
+        return code_of
+
+
+def configure_logs(verbosity: int = 0) -> None:
+    """Send log records to stderr.
+
+    Args:
+        verbosity: 0 shows what goes on, each ``-v`` adds detail, a negative number (``-q``) shows warnings only.
+    """
+    level = logging.DEBUG if verbosity > 0 else logging.INFO if verbosity == 0 else logging.WARNING
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%H:%M:%S"))
+    root = logging.getLogger("tiararodney")
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    root.propagate = False
+
+
+def wants_colour(stream: IO[str]) -> bool:
+    """Say whether a stream is a terminal that shows colours (NO_COLOR and FORCE_COLOR are heeded)."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    if os.environ.get("FORCE_COLOR"):
+        return True
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def _say(name: str, message: str) -> None:
+    sys.stderr.write(f"{name}: {message}\n" if name else f"{message}\n")
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """Let a TERM signal end the work as Ctrl-C does, so that what it holds is put away."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:
+        # Only the main thread may set handlers; elsewhere (a test, the resident's worker) nothing changes.
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,40 @@
+"""The render contract: what a model is trained on is what it is served. Pure: no torch, no transformers, no effects."""
+
+from tiararodney.sekft.render.fingerprint import (
+    Fingerprint,
+    Policy,
+    apply_policy,
+    check_contract,
+    contract_differences,
+    read_contract,
+    save_contract,
+    take_fingerprint,
+)
+from tiararodney.sekft.render.mask import build_masked_examples
+from tiararodney.sekft.render.normalize import NORMALIZER_VERSION, normalize_for_template
+from tiararodney.sekft.render.session import IGNORED, Example, Message, Messages, RefusalReason, SessionRefused
+from tiararodney.sekft.render.template import canonical_chat_template, render_prompt
+from tiararodney.sekft.render.tokens import Tokenizer
+
+__all__ = [
+    "IGNORED",
+    "NORMALIZER_VERSION",
+    "Example",
+    "Fingerprint",
+    "Message",
+    "Messages",
+    "Policy",
+    "RefusalReason",
+    "SessionRefused",
+    "Tokenizer",
+    "apply_policy",
+    "build_masked_examples",
+    "canonical_chat_template",
+    "check_contract",
+    "contract_differences",
+    "normalize_for_template",
+    "read_contract",
+    "render_prompt",
+    "save_contract",
+    "take_fingerprint",
+]

@@ -1,0 +1,174 @@
+"""Tokens of a rendered text, and the proof that a prompt's tokens are a prefix of them."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from tiararodney.sekft.render.reply import Reply, control_pattern
+from tiararodney.sekft.render.session import RefusalReason, SessionRefused
+
+if TYPE_CHECKING:
+    from tiararodney.sekft.render.tokens import Tokenizer
+
+_CONTEXT = 4
+"""Tokens decoded before a reply that does not decode alone: a character has at most four bytes."""
+_BARRIERS = ("", "\n", "x", "]", "0", ".")
+"""Texts to encode a reply behind, so that it is cut from them as it is from a prompt whose last piece is given."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A text and its tokens.
+
+    Args:
+        text: the text.
+        ids: its tokens.
+        ends: for each token, where its characters end.
+        anchor_ends: where the anchors end, in characters.
+        anchor_starts: where the anchors begin, in characters.
+        anchor_at: where the anchors are, in tokens.
+        stretches: ids of the stretches encoded so far (the opening of a turn comes again and again).
+    """
+
+    text: str
+    ids: list[int]
+    ends: list[int]
+    anchor_starts: list[int]
+    anchor_ends: list[int]
+    anchor_at: list[int]
+    stretches: dict[str, list[int]] = field(default_factory=dict)
+
+
+def encode(tok: Tokenizer, text: str) -> Encoded:
+    """Encode a text and note where it can be cut."""
+    ids, offsets = tok.encode_with_offsets(text)
+    anchors = tok.anchors
+    at = [i for i, token in enumerate(ids) if token in anchors]
+    return Encoded(
+        text,
+        ids,
+        [end for _, end in offsets],
+        [offsets[i][0] for i in at],
+        [offsets[i][1] for i in at],
+        at,
+    )
+
+
+def prefix_length(tok: Tokenizer, encoded: Encoded, border: int) -> int | None:
+    """Prove that the text up to a border, encoded alone, gives the first tokens of the whole.
+
+    An anchor splits a text for good, so both have the same tokens up to the last anchor before the border; the
+    stretch from there to the border is encoded alone and compared.
+
+    Args:
+        tok: the tokenizer.
+        encoded: the whole.
+        border: a place in its text, in characters.
+
+    Returns:
+        How many tokens the text up to the border has; None where they are not the whole's first tokens.
+    """
+    k = bisect_right(encoded.anchor_ends, border) - 1
+    start, at = (encoded.anchor_starts[k], encoded.anchor_at[k]) if k >= 0 else (0, 0)
+    stretch = encoded.text[start:border]
+    ids = encoded.stretches.get(stretch)
+    if ids is None:
+        ids = encoded.stretches[stretch] = tok.encode(stretch)
+    return at + len(ids) if encoded.ids[at : at + len(ids)] == ids else None
+
+
+def reply_span(tok: Tokenizer, encoded: Encoded, border: int, over: int, end: str) -> tuple[int, int] | None:
+    """Return the range of a reply's tokens, where it is served exactly.
+
+    Args:
+        tok: the tokenizer.
+        encoded: a session.
+        border: where the reply's prompt ends, in characters.
+        over: where its end-of-turn token ends, in characters.
+        end: text of that token.
+
+    Returns:
+        A half-open range of tokens; None where the prompt's tokens are not those before it, the reply's tokens do not
+        decode to it, or hold a control token other than its end.
+    """
+    first = prefix_length(tok, encoded, border)
+    if first is None:
+        return None
+    last = bisect_left(encoded.ends, over, first)
+    if last >= len(encoded.ids) or encoded.ends[last] != over or encoded.ids[last] != tok.control_tokens[end]:
+        return None
+    if not _only_text(tok, encoded.ids[first:last]):
+        return None
+    if not decodes_to(
+        tok, encoded.ids[max(0, first - _CONTEXT) : first], encoded.ids[first : last + 1], encoded.text[border:over]
+    ):
+        return None
+    return first, last + 1
+
+
+def continuation(tok: Tokenizer, prompt_ids: list[int], reply: Reply) -> list[int]:
+    """Encode a reply whose first tokens a merge or a control token would swallow: cut where the prompt ends.
+
+    Text of a control token in the reply is spelled in ordinary tokens, as a model says it that does not stop there.
+
+    Args:
+        tok: the tokenizer.
+        prompt_ids: what is served before it.
+        reply: the reply.
+
+    Returns:
+        The reply's ids and its end-of-turn id.
+
+    Raises:
+        SessionRefused: no tokens decode to the reply behind this prompt.
+    """
+    tail = prompt_ids[-_CONTEXT:]
+    out: list[int] = []
+    for piece in _spelled(tok, reply.text):
+        ids = _behind_barrier(tok, tail + out, piece)
+        if ids is None:
+            if control_pattern(tok).search(reply.text):
+                raise SessionRefused(RefusalReason.CONTROL_TOKEN_IN_REPLY, f"{reply.text[:40]!r} cannot be spelled")
+            raise SessionRefused(RefusalReason.NOT_REVERSIBLE, f"no tokens decode to {piece[:40]!r} behind this prompt")
+        out += ids
+    out.append(tok.control_tokens[reply.end])
+    if not decodes_to(tok, tail, out, reply.text + reply.end):
+        raise SessionRefused(
+            RefusalReason.NOT_REVERSIBLE, f"the tokens of {reply.text[:40]!r} decode to {tok.decode(out)[:40]!r}"
+        )
+    return out
+
+
+def decodes_to(tok: Tokenizer, before: list[int], ids: list[int], text: str) -> bool:
+    """Say whether ids decode to a text, alone or behind the tokens before them (which may hold a leading space)."""
+    if tok.decode(ids) == text:
+        return True
+    head = tok.decode(before)
+    return bool(before) and tok.decode([*before, *ids]) == head + text
+
+
+def _only_text(tok: Tokenizer, ids: list[int]) -> bool:
+    return not set(ids) & set(tok.control_tokens.values())
+
+
+def _spelled(tok: Tokenizer, text: str) -> list[str]:
+    """Cut a text behind the first character of every control token in it."""
+    cuts = [0]
+    pattern, position = control_pattern(tok), 0
+    while match := pattern.search(text, position):
+        cuts.append(match.start() + 1)
+        position = match.start() + 1
+    pieces = [text[a:b] for a, b in zip(cuts, [*cuts[1:], len(text)], strict=True)]
+    return [p for p in pieces if p]
+
+
+def _behind_barrier(tok: Tokenizer, before: list[int], piece: str) -> list[int] | None:
+    """Encode a piece as it continues given tokens: no token may begin before it, none is added in front."""
+    for barrier in _BARRIERS:
+        head, whole = tok.encode(barrier), tok.encode(barrier + piece)
+        ids = whole[len(head) :]
+        if whole[: len(head)] == head and _only_text(tok, ids) and decodes_to(tok, before, ids, piece):
+            return ids
+    return None

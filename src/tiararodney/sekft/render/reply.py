@@ -1,0 +1,136 @@
+"""How a chat template shows a reply: the text that is trained and the token that ends the turn."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from tiararodney.sekft.render.session import RefusalReason, SessionRefused
+from tiararodney.sekft.render.template import escaped
+
+if TYPE_CHECKING:
+    from tiararodney.sekft.render.tokens import Tokenizer
+
+_SPACE = re.compile(r"\s*")
+_SHOWN = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A reply as it is trained.
+
+    Args:
+        text: the reply with the white space that the template puts around it.
+        end: text of the token that ends the turn.
+    """
+
+    text: str
+    end: str
+
+
+def last_reply(tok: Tokenizer, closed: str, prompt: str, content: str) -> Reply:
+    """Find the last turn's reply in a rendered session.
+
+    White space between prompt and reply is part of the reply: the model samples it. Other text there (a header
+    that the served prompt lacks, an empty block for thoughts) is not: no endpoint would take it for the command, and
+    the reply is put straight behind the prompt that is served.
+
+    Args:
+        tok: the tokenizer.
+        closed: the session up to this reply, rendered without a generation prompt.
+        prompt: what is served before the reply.
+        content: the reply as it was given.
+
+    Raises:
+        SessionRefused: the reply is not shown as given, no token ends it, or the prompt opens other text.
+    """
+    continues = closed.startswith(prompt)
+    start = len(prompt) if continues else 0
+    shown = forms(content)
+    # Under the policy `escape` the template breaks control tokens up; the operator still says them as they are.
+    shown |= {_broken_up(tok, form): meant for form, meant in shown.items()}
+    for form, meant in shown.items():
+        found = _ended(tok, closed, start, form)
+        if found is None:
+            continue
+        position, space, end = found
+        if continues and not closed[start:position].strip():
+            return Reply(closed[start:position] + meant + space, end)
+        if not continues and not _opens_alike(tok, prompt, closed[:position]):
+            detail = f"served {prompt[-_SHOWN:]!r}, recorded {closed[max(0, position - _SHOWN) : position]!r}"
+            raise SessionRefused(RefusalReason.PROMPT_DIVERGES, detail)
+        return Reply(meant, end)
+    if any(form in closed[start:] for form in shown):
+        raise SessionRefused(RefusalReason.NO_END_OF_TURN, f"the turn is rendered as {closed[start:][-_SHOWN:]!r}")
+    raise SessionRefused(RefusalReason.REPLY_REWRITTEN, f"{content[:_SHOWN]!r} is not in the rendered turn")
+
+
+def shown_reply(text: str, start: int, content: str, end: str) -> int | None:
+    """Return where a reply and its end of turn are over, None where they do not stand at `start`.
+
+    Args:
+        text: a rendered session.
+        start: where the prompt ends.
+        content: the reply as it was given.
+        end: text of the token that ends a turn.
+    """
+    for position in dict.fromkeys((start, _after_space(text, start))):
+        for form in forms(content):
+            if text.startswith(form, position):
+                over = _after_space(text, position + len(form))
+                if text.startswith(end, over):
+                    return over + len(end)
+    return None
+
+
+def forms(content: str) -> dict[str, str]:
+    """Return the ways a template may show a reply (as given, or trimmed), each with the text that is meant."""
+    return {form: form for form in (content, content.strip(), content.lstrip(), content.rstrip())}
+
+
+def control_pattern(tok: Tokenizer) -> re.Pattern[str]:
+    """Return a pattern that finds the text of any control token, the longest first."""
+    return _pattern(tuple(tok.control_tokens))
+
+
+@lru_cache(maxsize=64)
+def _pattern(tokens: tuple[str, ...]) -> re.Pattern[str]:
+    # Nothing to look for must match nowhere, an empty alternation matches everywhere.
+    return re.compile("|".join(re.escape(t) for t in sorted(tokens, key=len, reverse=True)) or r"(?!)")
+
+
+def _after_space(text: str, start: int) -> int:
+    match = _SPACE.match(text, start)
+    return match.end() if match else start
+
+
+def _broken_up(tok: Tokenizer, text: str) -> str:
+    return control_pattern(tok).sub(lambda m: escaped(m.group()), text)
+
+
+def _ended(tok: Tokenizer, closed: str, start: int, form: str) -> tuple[int, str, str] | None:
+    """Find the rightmost place where a reply is followed by white space and a control token.
+
+    Returns:
+        Where the reply begins, the white space behind it, and the token's text.
+    """
+    pattern, limit = control_pattern(tok), len(closed)
+    while (position := closed.rfind(form, start, limit)) >= 0:
+        after = position + len(form)
+        over = _after_space(closed, after)
+        token = pattern.match(closed, over)
+        if token:
+            return position, closed[after:over], token.group()
+        limit = after - 1
+        if limit < start:
+            break
+    return None
+
+
+def _opens_alike(tok: Tokenizer, prompt: str, before: str) -> bool:
+    """Say whether a recorded reply follows the same opening as a served one, be the history told otherwise."""
+    tokens = [m.start() for m in control_pattern(tok).finditer(prompt)]
+    opening = prompt[tokens[-1] :] if tokens else prompt[prompt.rstrip().rfind("\n") + 1 :]
+    return before.endswith(opening) or before.rstrip().endswith(opening.rstrip())

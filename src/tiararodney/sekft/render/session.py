@@ -1,0 +1,116 @@
+"""The records of the render contract: a message, a trained example, and why a session is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol, runtime_checkable
+
+from tiararodney.sekft.errors import SekftError
+
+IGNORED = -100
+"""The label of a position that is not trained."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Message(Mapping[str, str]):
+    """One turn of a session; reads as the mapping ``{"role": ..., "content": ...}`` too.
+
+    Args:
+        role: ``system``, ``user`` (the environment) or ``assistant`` (the operator).
+        content: the turn's text.
+    """
+
+    role: str
+    content: str
+
+    def __getitem__(self, key: str) -> str:
+        if key == "role":
+            return self.role
+        if key == "content":
+            return self.content
+        raise KeyError(key)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(("role", "content"))
+
+    def __len__(self) -> int:
+        return 2
+
+    def __hash__(self) -> int:
+        return hash((self.role, self.content))
+
+
+@runtime_checkable
+class HasTurn(Protocol):
+    """Any record with a role and a content, such as a trajectory's turn."""
+
+    @property
+    def role(self) -> str: ...  # noqa: D102 - named by the protocol
+    @property
+    def content(self) -> str: ...  # noqa: D102 - named by the protocol
+
+
+Messages = Sequence[Mapping[str, str] | HasTurn]
+"""What the contract's functions take as a session."""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One sequence to train on.
+
+    Args:
+        input_ids: token ids.
+        labels: the id at every trained position, `IGNORED` elsewhere; as long as `input_ids`.
+        turns: indices (in the normalised session) of the assistant turns trained here, ascending.
+        spans: for each of `turns`, the half-open range of its trained positions.
+    """
+
+    input_ids: list[int]
+    labels: list[int]
+    turns: tuple[int, ...] = ()
+    spans: tuple[tuple[int, int], ...] = ()
+
+
+class RefusalReason(StrEnum):
+    """Why a session cannot be trained on. Closed: a session that is refused is refused for one of these."""
+
+    NOT_A_CHAT = "not_a_chat"
+    """No chat can mean it: empty, an unknown role, the first turn an assistant turn, content that is no text."""
+    NO_REPLY = "no_reply"
+    """Nothing to train: no assistant turn."""
+    ENDS_IN_USER_TURN = "ends_in_user_turn"
+    """The operator never ended it: the last turn is the environment's."""
+    TEMPLATE_REFUSES = "template_refuses"
+    """The chat template raises on the session."""
+    REPLY_REWRITTEN = "reply_rewritten"
+    """The template does not show the reply as it was given."""
+    NO_END_OF_TURN = "no_end_of_turn"
+    """The template writes no token after a reply, so nobody could learn to stop there."""
+    PROMPT_DIVERGES = "prompt_diverges"
+    """The prompt that is served opens text which the template does not put before a recorded reply."""
+    CONTROL_TOKEN_IN_REPLY = "control_token_in_reply"  # noqa: S105 - a reason, no secret
+    """The reply holds a control token: a served model would stop, or start a turn, in its middle."""
+    NOT_REVERSIBLE = "not_reversible"
+    """The reply's tokens do not decode to the reply: the tokenizer loses text."""
+    CONTEXT_DIFFERS = "context_differs"
+    """The tokens before the reply are not those that are served, however the sequence is cut."""
+
+
+class SessionRefused(SekftError):
+    """A session cannot be rendered exactly.
+
+    Args:
+        reason: one of the closed set.
+        detail: what was found, for people.
+        turn: index of the turn in the normalised session, None where it is the session as a whole.
+    """
+
+    def __init__(self, reason: RefusalReason, detail: str = "", turn: int | None = None) -> None:
+        self.reason, self.detail, self.turn = reason, detail, turn
+        where = "" if turn is None else f" at turn {turn}"
+        super().__init__(f"session refused ({reason}){where}" + (f": {detail}" if detail else ""))
+
+    def __reduce__(self) -> tuple[type[SessionRefused], tuple[RefusalReason, str, int | None]]:
+        return type(self), (self.reason, self.detail, self.turn)
