@@ -28,7 +28,7 @@ def episode() -> Callable[..., Episode]:
             "clean": True,
             "prose_turns": 0,
             "runtime": "bwrap",
-            "seconds": 1.5,
+            "finished": "2026-01-02T03:04:05+00:00",
             "messages": (
                 {"role": "system", "content": "A terminal."},
                 {"role": "user", "content": "You have mail.\n$ "},

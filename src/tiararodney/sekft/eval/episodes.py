@@ -47,13 +47,13 @@ class Episode:
         outcome: the recorder's label.
         verified: the checker passed.
         keep: right terminal, verified and clean.
-        ended: how the session ended: ``exit``, ``panic``, ``died`` or None (it never did).
-        commands: number of commands that ran.
+        ended: how the session ended: ``exit``, ``panic``, or why it was stopped (``turn_limit``, ``died`` ...).
+        commands: number of turns the model took.
         clean: every turn was a command; None where the recorder did not say.
         prose_turns: number of turns that were prose; None where the recorder did not say.
         runtime: the runtime of the world.
         infrastructure: the reason of a fault of ours, empty where there was none.
-        seconds: wall-clock time from the batch's start to this session's end.
+        finished: when it ended, UTC.
         checker: what the checker printed.
         messages: the session, ``{role, content}``.
         generations: one for every assistant message.
@@ -73,7 +73,7 @@ class Episode:
     prose_turns: int | None
     runtime: str
     infrastructure: str = ""
-    seconds: float = 0.0
+    finished: str = ""
     checker: str = ""
     messages: tuple[Mapping[str, str], ...] = ()
     generations: tuple[Generation, ...] = ()

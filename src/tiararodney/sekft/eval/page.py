@@ -72,7 +72,7 @@ def _chips(report: Mapping[str, Any]) -> str:
         "turns": f"≤ {config['max_turns']}",
         "tokens a reply": f"≤ {config['max_new_tokens']}",
         "base": "NF4" if config["load_4bit"] else "as stored",
-        "finished": report["finished"],
+        "finished": report["finished"][:16].replace("T", " ") + " UTC",
     }
     if config["endpoint"]:
         del facts["base"]
@@ -187,7 +187,7 @@ def _facts(e: Episode) -> str:
         "expected": e.terminal,
         "ended": e.ended or "never",
         "prose turns": "unknown" if e.prose_turns is None else e.prose_turns,
-        "seconds": f"{e.seconds:.1f}",
+        "finished": e.finished,
     }
     if e.checker.strip():
         facts["checker"] = e.checker.strip()

@@ -1,0 +1,87 @@
+"""Who takes part in a run, checked before anything is loaded or played."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from tiararodney.sekft.errors import ContractMismatch, UsageError
+from tiararodney.sekft.eval.report import Contestant
+from tiararodney.sekft.render.fingerprint import check_contract
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from tiararodney.sekft.eval.config import EvalConfig
+    from tiararodney.sekft.render import Tokenizer
+
+_FILES = ("adapter_config.json", "adapter_model.safetensors")
+
+
+def contestants(
+    config: EvalConfig, base: Path | None, fingerprint: str, tokenizer: Tokenizer | None
+) -> list[Contestant]:
+    """Return who takes part, in the order of the report.
+
+    Args:
+        config: the run.
+        base: folder of the base, None for an endpoint.
+        fingerprint: the base's, as `sekft.model.base_fingerprint` gives it.
+        tokenizer: the base's.
+
+    Raises:
+        UsageError: an adapter is no adapter folder.
+        ContractMismatch: an adapter's render contract differs, and the run does not ignore that.
+    """
+    if config.endpoint is not None:
+        return [Contestant(name, "endpoint", config.endpoint) for name in config.models]
+    assert base is not None
+    assert tokenizer is not None
+    out = [] if config.no_base else [Contestant("base", "base", str(base), fingerprint)]
+    for folder, name in zip(config.adapters, unique_names(config.adapters), strict=True):
+        fingerprint = adapter_fingerprint(folder)
+        out.append(Contestant(name, "adapter", str(folder), fingerprint, *_contract(folder, tokenizer, config)))
+    return out
+
+
+def _contract(folder: Path, tokenizer: Tokenizer, config: EvalConfig) -> tuple[str, str]:
+    """Return what the report says of an adapter's render contract, and its control-token policy."""
+    try:
+        return "match", check_contract(folder, tokenizer).control_tokens
+    except ContractMismatch as error:
+        if not config.ignore_contract:
+            raise ContractMismatch(f"{error} With --ignore-contract it is evaluated all the same.") from None
+        return str(error), "keep"
+
+
+def unique_names(folders: Sequence[Path]) -> list[str]:
+    """Name adapters by their folders, a folder's name that comes twice with as many parents as tell them apart."""
+    paths = [folder.expanduser().absolute() for folder in folders]
+    if len(set(paths)) < len(paths):
+        twice = next(p for p in paths if paths.count(p) > 1)
+        raise UsageError(f"--adapter {twice}: given twice. Give every adapter once.")
+    depth = 1
+    while True:
+        names = ["/".join(p.parts[-depth:]) for p in paths]
+        # "base" is the base's own name.
+        if len(set(names)) == len(names) and "base" not in names:
+            return names
+        depth += 1
+
+
+def adapter_fingerprint(folder: Path) -> str:
+    """Return the hash of an adapter's weights and configuration.
+
+    Raises:
+        UsageError: the folder is no adapter.
+    """
+    digest = hashlib.sha256()
+    for name in _FILES:
+        file = folder / name
+        if not file.is_file():
+            found = f"no {name} in it" if folder.is_dir() else "no such folder"
+            raise UsageError(f"--adapter {folder}: found {found}, expected a folder that sekft-train --out wrote.")
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return f"sha256:{digest.hexdigest()}"

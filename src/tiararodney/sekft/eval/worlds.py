@@ -1,0 +1,162 @@
+"""The one file of the evaluation that knows posix-sdc: picks scenarios, plays them, returns episodes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tiararodney.posix_sdc import errors as theirs
+from tiararodney.sekft.errors import RunFailed, UsageError
+from tiararodney.sekft.eval.episodes import Episode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from tiararodney.posix_sdc.schema import Scenario, Trajectory
+    from tiararodney.sekft.eval.config import EvalConfig
+    from tiararodney.sekft.eval.operators import BatchOperator
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The scenarios of a run.
+
+    Args:
+        scenarios: in the order in which they are played.
+        found: how many there were to choose from.
+        quarantined: how many were left out because they are quarantined.
+    """
+
+    scenarios: tuple[Scenario, ...]
+    found: int
+    quarantined: int
+
+    @property
+    def archetypes(self) -> dict[str, int]:
+        """Number of scenarios of each archetype, in alphabetical order."""
+        kinds = [s.archetype for s in self.scenarios]
+        return {kind: kinds.count(kind) for kind in sorted(set(kinds))}
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of each scenario's JSON, by id."""
+        return {s.id: _digest(s) for s in self.scenarios}
+
+
+def _digest(scenario: Scenario) -> str:
+    text = json.dumps(scenario.to_json(), sort_keys=True, ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@contextmanager
+def our_errors() -> Iterator[None]:
+    """Turn posix-sdc's errors into ours of the same meaning."""
+    try:
+        yield
+    except theirs.UsageError as error:
+        raise UsageError(str(error)) from error
+    except theirs.InfrastructureError as error:
+        raise RunFailed(str(error)) from error
+
+
+def select(path: Path, n: int | None, split: str | None) -> Selection:
+    """Load scenarios and take n of them, in turn from every archetype, each archetype in the order of its files.
+
+    Args:
+        path: folder or file of bundles.
+        n: how many; None for all. Where there are fewer, all are taken.
+        split: only of this split; None for all.
+
+    Raises:
+        UsageError: the path is missing or empty, a bundle cannot be read, or none is left.
+    """
+    from tiararodney.posix_sdc.schema import load_scenarios
+
+    with our_errors():
+        loaded = load_scenarios(path)
+    usable = [s for s in loaded if not s.quarantine and (split is None or s.split == split)]
+    if not usable:
+        splits = ", ".join(sorted({s.split for s in loaded}))
+        raise UsageError(
+            f"--scenarios {path}: found {len(loaded)} bundles (split {splits}), none that is not quarantined"
+            + (f" and of split {split}" if split else "")
+            + ". Give another folder, or another --split."
+        )
+    groups: dict[str, list[Scenario]] = {}
+    for scenario in usable:
+        groups.setdefault(scenario.archetype, []).append(scenario)
+    rounds = max(len(group) for group in groups.values())
+    taken = [groups[a][i] for i in range(rounds) for a in sorted(groups) if i < len(groups[a])]
+    return Selection(tuple(taken[:n]), len(usable), sum(bool(s.quarantine) for s in loaded))
+
+
+def resolve_runtime(name: str) -> str:
+    """Return the runtime that a name stands for here, ``docker`` or ``bwrap``.
+
+    Raises:
+        UsageError: neither, or not the one asked for, can be used on this machine.
+    """
+    from tiararodney.posix_sdc.world import resolve_runtime as resolve
+
+    with our_errors():
+        return str(resolve(name))
+
+
+def play(
+    selection: Selection, ids: Sequence[str], operator: BatchOperator, model: str, runtime: str, config: EvalConfig
+) -> Iterator[Episode]:
+    """Play scenarios side by side, each in a fresh world.
+
+    Args:
+        selection: the run's scenarios.
+        ids: those of them that are left to play.
+        operator: the model.
+        model: its name in the report.
+        runtime: as `resolve_runtime` gave it.
+        config: the bounds of a session.
+
+    Yields:
+        Episodes as they finish, without their generations.
+
+    Raises:
+        RunFailed: the machine cannot hold worlds any more.
+    """
+    from tiararodney.posix_sdc.rollout import run_batch
+    from tiararodney.posix_sdc.world import Limits
+
+    scenarios = [s for s in selection.scenarios if s.id in set(ids)]
+    limits = Limits(command_seconds=config.command_seconds)
+    with our_errors():
+        for trajectory in run_batch(scenarios, operator, runtime, limits, config.max_turns, config.batch_size):
+            yield to_episode(trajectory, model, runtime)
+
+
+def to_episode(trajectory: Trajectory, model: str, runtime: str) -> Episode:
+    """Turn a trajectory into an episode; keys of `meta` that are absent become None, not a failure."""
+    meta: Mapping[str, Any] = trajectory.meta
+    broken = trajectory.outcome == "infrastructure"
+    prose, clean = meta.get("prose_turns"), meta.get("clean")
+    prose_turns = prose if isinstance(prose, int) else None if prose is None else len(prose)
+    if not isinstance(clean, bool):
+        clean = None if prose_turns is None else prose_turns == 0
+    return Episode(
+        model=model,
+        scenario_id=trajectory.scenario_id,
+        archetype=trajectory.archetype,
+        terminal=trajectory.terminal,
+        outcome=trajectory.outcome,
+        verified=trajectory.verified,
+        keep=trajectory.keep,
+        ended=meta.get("ended") or None,
+        commands=int(meta.get("commands", trajectory.steps)),
+        clean=clean,
+        prose_turns=prose_turns,
+        runtime=str(meta.get("runtime") or runtime),
+        infrastructure=str(meta.get("reason") or "unknown") if broken else "",
+        checker=str(meta.get("detail") or ""),
+        messages=tuple({"role": t.role, "content": t.content} for t in trajectory.turns),
+    )
