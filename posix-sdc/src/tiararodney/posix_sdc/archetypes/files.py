@@ -1,0 +1,222 @@
+"""Files: what lies where."""
+
+from __future__ import annotations
+
+from tiararodney.posix_sdc.archetypes.base import Author, Brief, Work, absent, holds, text_file, untouched, word_lines
+
+
+def note(brief: Brief) -> Work:
+    """Write one line into a new file."""
+    d = brief.draw
+    out = d.file("txt", "md", "note")
+    line = " ".join(d.nouns(d.number(1, 4)))
+    text = d.pick(
+        [
+            f"Write '{line}' to {out}",
+            f"Create a file {out} that says '{line}'.",
+            f"{out} is to hold the line '{line}'.",
+            f"Put '{line}' into a new file {out}.",
+            f"A file named {out} is needed, with the text '{line}'",
+        ]
+    )
+    return Work(
+        text,
+        (f"echo '{line}' > {out}",),
+        (holds(out, line),),
+        (),
+        (),
+        (out,),
+        ((f"touch {out}",), (f"echo '{line} {line}' > {out}",), (f"echo '{line}' > {out}x",)),
+        (f"cat {out}",),
+    )
+
+
+def rename(brief: Brief) -> Work:
+    """Rename a file."""
+    d = brief.draw
+    old, new = d.file("txt", "csv", "dat"), d.file("txt", "csv", "dat")
+    text = d.pick(
+        [
+            f"Rename {old} to {new}",
+            f"{old} is to be called {new} from now on.",
+            f"Give {old} the new name {new}.",
+            f"The file {old} has the wrong name: it should be {new}",
+        ]
+    )
+    given = text_file(old, word_lines(d, 2, 4))
+    return Work(
+        text,
+        (f"mv {old} {new}",),
+        (holds(new, given.content), absent(old)),
+        (given,),
+        (old,),
+        (new,),
+        ((f"cat {old} > {new}",), (f"rm {old}",), (f"rm {old}", f"touch {new}")),
+        ("ls", f"ls {new}"),
+    )
+
+
+def remove(brief: Brief) -> Work:
+    """Delete one file and no other."""
+    d = brief.draw
+    gone, kept = d.file("txt", "tmp", "bak", "csv"), d.file("txt", "csv")
+    text = d.pick(
+        [
+            f"Delete {gone}",
+            f"Remove the file {gone}.",
+            f"{gone} is no longer needed: remove it.",
+            f"Get rid of {gone}, and of nothing else",
+        ]
+    )
+    stays = text_file(kept, word_lines(d, 2, 3))
+    return Work(
+        text,
+        (f"rm {gone}",),
+        (absent(gone), untouched(stays)),
+        (text_file(gone, word_lines(d, 2, 3)), stays),
+        (gone,),
+        (),
+        ((f"rm {gone} {kept}",), (f": > {gone}",), (f"mv {gone} {kept}",)),
+        ("ls",),
+    )
+
+
+def folder(brief: Brief) -> Work:
+    """Make a folder, or one in another."""
+    d = brief.draw
+    outer, inner = d.nouns(2)
+    deep = d.chance(0.5)
+    path = f"{outer}/{inner}" if deep else outer
+    text = d.pick(
+        [
+            f"Create a folder {path}",
+            f"Make the directory {path}.",
+            f"A folder named {path} is needed.",
+            f"There should be a directory {path}",
+        ]
+    )
+    return Work(
+        text,
+        (f"mkdir -p {path}" if deep else f"mkdir {path}",),
+        (f"[ -d {path} ]",),
+        (),
+        (),
+        (path,),
+        (
+            (f"mkdir {outer}-{inner}",),
+            (f"mkdir -p {outer}; touch {path}",) if deep else (f"touch {path}",),
+            (f"mkdir {inner}",),
+        ),
+        ("ls", f"ls -d {path}"),
+    )
+
+
+def shelve(brief: Brief) -> Work:
+    """Make a folder and move a file into it."""
+    d = brief.draw
+    moved, shelf = d.file("txt", "csv", "log", "md"), d.noun()
+    text = d.pick(
+        [
+            f"Create a folder {shelf} and move {moved} into it",
+            f"{moved} belongs in a new folder {shelf}.",
+            f"Make a directory {shelf}; {moved} is to be moved there.",
+            f"Put {moved} into a new directory named {shelf}.",
+        ]
+    )
+    given = text_file(moved, word_lines(d, 2, 4))
+    return Work(
+        text,
+        (f"mkdir {shelf}", f"mv {moved} {shelf}/"),
+        (holds(f"{shelf}/{moved}", given.content), absent(moved)),
+        (given,),
+        (moved,),
+        (shelf,),
+        ((f"mkdir {shelf}",), (f"mv {moved} {shelf}",), (f"mkdir {shelf}", f"cat {moved} > {shelf}/{moved}")),
+        (f"ls {shelf}",),
+    )
+
+
+def join(brief: Brief) -> Work:
+    """Join two files into a third."""
+    d = brief.draw
+    one, two = d.file("txt", "csv"), d.file("txt", "csv")
+    out = d.file("txt", "all")
+    text = d.pick(
+        [
+            f"Join {one} and {two}, in this order, into {out}",
+            f"{out} is to hold {one} followed by {two}.",
+            f"Put {one} and then {two} together in one file {out}.",
+        ]
+    )
+    a, b = text_file(one, word_lines(d, 2, 3)), text_file(two, word_lines(d, 2, 3))
+    return Work(
+        text,
+        (f"cat {one} {two} > {out}",),
+        (holds(out, a.content + b.content), untouched(a), untouched(b)),
+        (a, b),
+        (one, two),
+        (out,),
+        ((f"cat {two} {one} > {out}",), (f"cat {one} > {out}",), (f"cat {two} > {out}",)),
+        (f"cat {out}",),
+    )
+
+
+def copy(brief: Brief) -> Work:
+    """Copy a file under a new name."""
+    d = brief.draw
+    old, new = d.file("txt", "csv", "dat"), d.file("txt", "csv", "bak")
+    text = d.pick(
+        [
+            f"Copy {old} to {new}",
+            f"Make a copy of {old} named {new}.",
+            f"We want a second copy of {old} under the name {new}.",
+            f"{new} is to be a copy of {old}",
+        ]
+    )
+    given = text_file(old, word_lines(d, 3, 5))
+    return Work(
+        text,
+        (f"cp {old} {new}",),
+        (holds(new, given.content), untouched(given), f"[ ! -L {new} ]"),
+        (given,),
+        (old,),
+        (new,),
+        ((f"mv {old} {new}",), (f"touch {new}",), (f"ln -s {old} {new}",)),
+        (f"cat {new}", "ls"),
+    )
+
+
+def link(brief: Brief) -> Work:
+    """Make a symbolic link."""
+    d = brief.draw
+    target, name = d.file("txt", "conf", "dat"), d.noun()
+    text = d.pick(
+        [
+            f"Make a symbolic link {name} that points to {target}",
+            f"{name} is to be a symbolic link to {target}.",
+            f"Create a symlink named {name} to {target}.",
+        ]
+    )
+    given = text_file(target, word_lines(d, 2, 4))
+    return Work(
+        text,
+        (f"ln -s {target} {name}",),
+        (f"[ -L {name} ]", holds(name, given.content), untouched(given)),
+        (given,),
+        (),
+        (name,),
+        ((f"cat {target} > {name}",), (f"ln {target} {name}",), (f"mv {target} {name}",)),
+        (f"ls -l {name}",),
+    )
+
+
+AUTHORS: dict[str, Author] = {
+    "files_note": note,
+    "files_rename": rename,
+    "files_remove": remove,
+    "files_folder": folder,
+    "files_shelve": shelve,
+    "files_join": join,
+    "files_copy": copy,
+    "files_link": link,
+}

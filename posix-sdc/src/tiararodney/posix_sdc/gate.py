@@ -1,0 +1,56 @@
+"""The gate: a scenario is fit for use when its own checker tells right from wrong in a real world."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tiararodney.posix_sdc.errors import InfrastructureError
+from tiararodney.posix_sdc.operators import ScriptedOperator
+from tiararodney.posix_sdc.rollout import run_session
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tiararodney.posix_sdc.schema import Scenario
+    from tiararodney.posix_sdc.world import Limits
+
+_GIVEN_UP = "panic gate"
+
+
+def judge(scenario: Scenario, runtime: str = "auto", limits: Limits | None = None, *, near_misses: bool = False) -> str:
+    """Return why a scenario is not fit for use, empty when it is.
+
+    The reference solution and the right terminal must succeed, an immediate ``exit`` must not, nor an immediate
+    ``panic`` unless the scenario is a panic world.
+
+    Args:
+        scenario: the bundle.
+        runtime: ``auto``, ``docker`` or ``bwrap``.
+        limits: of time and memory.
+        near_misses: also play every near miss the bundle names; the checker must fail on each.
+
+    Raises:
+        InfrastructureError: the world failed for a reason of ours, so nothing is known of the scenario.
+    """
+
+    def play(commands: Sequence[str], terminal: str) -> tuple[str, str]:
+        operator = ScriptedOperator([*commands, terminal], name="gate")
+        played = run_session(scenario, operator, runtime, limits, max_turns=len(commands) + 1)
+        if played.outcome == "infrastructure":
+            raise InfrastructureError(str(played.meta.get("reason", "")))
+        return played.outcome, str(played.meta.get("detail", ""))
+
+    ending = "exit" if scenario.terminal == "exit" else _GIVEN_UP
+    outcome, detail = play(scenario.reference_solution, ending)
+    if outcome != "success":
+        return f"the reference solution ends as {outcome!r}" + (f" ({detail})" if detail else "")
+    if play((), "exit")[0] == "success":
+        return "an immediate exit succeeds"
+    if scenario.terminal == "panic":
+        return ""
+    if play((), _GIVEN_UP)[0] == "success":
+        return "an immediate panic succeeds in a solvable world"
+    for commands in scenario.extra.get("near_misses", []) if near_misses else []:
+        if play(commands, "exit")[0] == "success":
+            return f"the checker passes on the near miss {commands}"
+    return ""

@@ -1,0 +1,103 @@
+"""Records on disk: one file each, written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from tiararodney.posix_sdc.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+T = TypeVar("T")
+
+
+class Jsonable(Protocol):
+    """A record that can be written."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as JSON values."""
+        ...
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file so that a reader sees all of it or none of it."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def write_record(path: Path, record: Jsonable) -> None:
+    """Write a scenario or a trajectory, one JSON object a file."""
+    write_text(path, json.dumps(record.to_json(), ensure_ascii=False, indent=1) + "\n")
+
+
+def output_folder(path: str | Path) -> Path:
+    """Make a folder for results.
+
+    Raises:
+        UsageError: there is something else of this name, or it cannot be made.
+    """
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise UsageError(f"--out {folder}: found a file there, expected a folder or a free name.") from None
+    except OSError as error:
+        raise UsageError(
+            f"--out {folder}: cannot be made ({error.strerror}). Choose a folder you may write to."
+        ) from None
+    return folder
+
+
+def each(jobs: int, items: Sequence[T], action: Callable[[T], None], progress: Callable[[int], None]) -> None:
+    """Run an action on every item in threads.
+
+    On an error or an interrupt nothing new is begun, what is under way ends, and the error is raised.
+
+    Args:
+        jobs: threads.
+        items: what to work on, in order.
+        action: run once for each item.
+        progress: told how many are done after each.
+    """
+    done = 0
+    waiting = iter(items)
+    running: set[Future[None]] = set()
+    with ThreadPoolExecutor(max_workers=jobs) as threads:
+        try:
+            for _, item in zip(range(jobs), waiting, strict=False):
+                running.add(threads.submit(action, item))
+            while running:
+                finished, running = wait(running, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    future.result()
+                    done += 1
+                    progress(done)
+                    running |= {threads.submit(action, item) for _, item in zip(range(1), waiting, strict=False)}
+        finally:
+            threads.shutdown(wait=True, cancel_futures=True)
+
+
+def finished_ids(folder: Path) -> set[str]:
+    """Return the names (without ``.json``) of the records that a folder holds already."""
+    return {p.stem for p in folder.glob("*.json") if not p.name.startswith(".")}
+
+
+def count_by(items: Iterable[T], key: Callable[[T], str]) -> dict[str, int]:
+    """Count items by a key, largest first, then by name."""
+    counts: dict[str, int] = {}
+    for item in items:
+        counts[key(item)] = counts.get(key(item), 0) + 1
+    return dict(sorted(counts.items(), key=lambda kv: (-kv[1], kv[0])))
