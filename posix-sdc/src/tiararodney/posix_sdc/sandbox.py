@@ -26,7 +26,7 @@ ROOT = f"{STORE}/root"
 RUN = "/run/session"
 
 SUPERVISOR = f"""\
-cd {STORE} && mkdir -m 755 root && mkdir -m 1777 shm && tar -xpf {BUNDLE} || {{ echo "supervisor: no room to stand the world up" >&2; exit 70; }}
+cd {STORE} && mkdir -m 755 root && mkdir -m 1777 shm && tar -xp OWNERS -f {BUNDLE} || {{ echo "supervisor: no room to stand the world up" >&2; exit 70; }}
 : > {BUNDLE}
 IFS= read -r word < word
 cp /bin/dash {ROOT}{RUN}/dash && chmod MODE {ROOT}{RUN}/dash || exit 70
@@ -45,6 +45,7 @@ done
 def outer(pids: int, memory_bytes: int, disk_bytes: int, interpreter: str, *, ranged: bool) -> list[str]:
     """Return the outer sandbox's arguments up to and with its command, without what depends on descriptors."""
     script = SUPERVISOR.replace("MODE", "711" if ranged else "111").replace("PIDS", str(pids))
+    script = script.replace("OWNERS", "--numeric-owner" if ranged else "--no-same-owner")
     script = script.replace("KIB", str(memory_bytes // 1024)).replace("BLOCKS", str(disk_bytes // 512))
     script = script.replace("SESSION", _session(ranged=ranged)).replace("INTERPRETER", interpreter)
     args = ["--unshare-user", "--uid", "0", "--gid", "0", "--cap-add", "ALL"]
