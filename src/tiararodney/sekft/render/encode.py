@@ -25,6 +25,7 @@ class Encoded:
     Args:
         text: the text.
         ids: its tokens.
+        starts: for each token, where its characters begin.
         ends: for each token, where its characters end.
         anchor_ends: where the anchors end, in characters.
         anchor_starts: where the anchors begin, in characters.
@@ -34,6 +35,7 @@ class Encoded:
 
     text: str
     ids: list[int]
+    starts: list[int]
     ends: list[int]
     anchor_starts: list[int]
     anchor_ends: list[int]
@@ -49,6 +51,7 @@ def encode(tok: Tokenizer, text: str) -> Encoded:
     return Encoded(
         text,
         ids,
+        [start for start, _ in offsets],
         [end for _, end in offsets],
         [offsets[i][0] for i in at],
         [offsets[i][1] for i in at],
@@ -106,6 +109,14 @@ def reply_span(tok: Tokenizer, encoded: Encoded, border: int, over: int, end: st
     ):
         return None
     return first, last + 1
+
+
+def crossing_text(encoded: Encoded, border: int) -> str:
+    """Return the text of the token that crosses a border, empty where none does."""
+    at = bisect_right(encoded.ends, border)
+    if at < len(encoded.ids) and encoded.starts[at] < border:
+        return encoded.text[encoded.starts[at] : encoded.ends[at]]
+    return ""
 
 
 def continuation(tok: Tokenizer, prompt_ids: list[int], reply: Reply) -> list[int]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tiararodney.sekft.render.encode import Encoded, continuation, encode, reply_span
+from tiararodney.sekft.render.encode import Encoded, continuation, crossing_text, encode, reply_span
 from tiararodney.sekft.render.normalize import normalize_for_template
 from tiararodney.sekft.render.reply import last_reply, shown_reply
 from tiararodney.sekft.render.session import IGNORED, Example, Message, Messages, RefusalReason, SessionRefused
@@ -68,7 +68,9 @@ def _example(tok: Tokenizer, session: Sequence[Message], prompts: dict[int, str]
         encoded = encode(tok, text)
         ids = encoded.ids
         span = reply_span(tok, encoded, len(prompt), len(text), reply.end)
+        crossing = ""
         if span is None:
+            crossing = crossing_text(encoded, len(prompt))
             # A merge crosses the border, or the reply holds a control token: the prompt is served as it is alone.
             encoded = encode(tok, prompt)
             ids = encoded.ids + continuation(tok, encoded.ids, reply)
@@ -84,7 +86,7 @@ def _example(tok: Tokenizer, session: Sequence[Message], prompts: dict[int, str]
     for start, stop in spans.values():
         labels[start:stop] = ids[start:stop]
     trained = sorted(spans)
-    return Example(ids, labels, tuple(trained), tuple(spans[t] for t in trained))
+    return Example(ids, labels, tuple(trained), tuple(spans[t] for t in trained), crossing)
 
 
 def _served_in(tok: Tokenizer, encoded: Encoded, prompt: str, content: str, end: str) -> Span | None:

@@ -65,12 +65,15 @@ class Example:
         labels: the id at every trained position, `IGNORED` elsewhere; as long as `input_ids`.
         turns: indices (in the normalised session) of the assistant turns trained here, ascending.
         spans: for each of `turns`, the half-open range of its trained positions.
+        crossing: text of the token that would cross the border between the last turn's prompt and its reply if both
+            were encoded as one; empty where none does. It is why this example had to end where it ends.
     """
 
     input_ids: list[int]
     labels: list[int]
     turns: tuple[int, ...] = ()
     spans: tuple[tuple[int, int], ...] = ()
+    crossing: str = ""
 
 
 class RefusalReason(StrEnum):
