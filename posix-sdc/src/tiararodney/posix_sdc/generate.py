@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 GENERATOR_VERSION = "1.0.0"
 GENERATOR_MODEL = "posix-sdc/scripted"
-_WORKDIRS = ("/work", "/work", "/srv", "/home/user")
+_WORKDIRS = ("/work", "/home/agent", "/srv/", "/opt/")  # one that ends in a slash gets a name
 
 
 @dataclass(frozen=True)
@@ -108,6 +108,7 @@ def _scenario(rng: random.Random, name: str, archetype: Archetype, index: int, c
     if index % PAIR_EVERY == PAIR_EVERY // 2 and not blocked:
         parts.append(_part(draw, draw.pick(chosen), ""))
     workdir = draw.pick(_WORKDIRS)
+    workdir += draw.noun() if workdir.endswith("/") else ""
     provider, directives = make_provider(
         draw,
         draw.pick(PROVIDERS),

@@ -15,20 +15,7 @@ if TYPE_CHECKING:
     from tiararodney.posix_sdc.taxonomy import ProviderKind
 
 _BIN = "/usr/local/bin"
-_MAN = "/usr/local/share/man/cat1"
-
-MAN_PROGRAM = Fixture(
-    path=f"{_BIN}/man",
-    content=f"""#!/bin/sh
-# Shows preformatted manual pages.
-[ $# -gt 0 ] || {{ echo "What manual page do you want?"; exit 1; }}
-[ -f "{_MAN}/$1.1" ] && exec cat "{_MAN}/$1.1"
-echo "No manual entry for $1" >&2
-exit 16
-""",
-    mode="755",
-    owner="root",
-)
+_MAN = "/usr/local/share/man"  # where the world's man looks for NAME.txt
 
 
 @dataclass(frozen=True)
@@ -66,12 +53,11 @@ def make_provider(
     senders = [draw.pick(PEOPLE) for _ in texts]
     files = [
         Fixture(f"{_BIN}/{design.name}", _program(design), mode="755", owner="root"),
-        MAN_PROGRAM,
         *_items(design, ids, texts, senders),
     ]
     page = _page(draw, design)
     if documentation == "man":
-        files.append(Fixture(f"{_MAN}/{design.name}.1", page, owner="root"))
+        files.append(Fixture(f"{_MAN}/{design.name}.txt", page, owner="root"))
     else:
         files.append(Fixture(f"{_share(design)}/doc", page, owner="root"))
     call = {"list": design.listing, "show": design.show, "done": design.done}
