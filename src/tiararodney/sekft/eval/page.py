@@ -72,11 +72,15 @@ def _chips(report: Mapping[str, Any]) -> str:
         "turns": f"≤ {config['max_turns']}",
         "tokens a reply": f"≤ {config['max_new_tokens']}",
         "base": "NF4" if config["load_4bit"] else "as stored",
-        "finished": report["finished"][:16].replace("T", " ") + " UTC",
+        "finished": _time(report["finished"]),
     }
     if config["endpoint"]:
         del facts["base"]
     return "".join(f'<span class="chip">{escape(k)} <b>{escape(str(v))}</b></span>' for k, v in facts.items())
+
+
+def _time(iso: str) -> str:
+    return iso[:16].replace("T", " ") + " UTC" if iso else "–"
 
 
 def _notes(models: Sequence[Mapping[str, Any]]) -> str:
@@ -103,11 +107,12 @@ def _legend(models: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def _cell(rate: Mapping[str, Any] | None) -> str:
+def _cell(rate: Mapping[str, Any] | None, *, short: bool = False) -> str:
     if rate is None or not rate["n"]:
         return '<td class="soft">–</td>'
+    value = "" if short else f" {rate['value']:.2f}"
     return (
-        f'<td><span class="k">{rate["k"]}/{rate["n"]}</span> {rate["value"]:.2f}'
+        f'<td><span class="k">{rate["k"]}/{rate["n"]}</span>{value}'
         f'<span class="ci">[{rate["low"]:.2f}, {rate["high"]:.2f}]</span></td>'
     )
 
@@ -127,15 +132,14 @@ def _rates(models: Sequence[Mapping[str, Any]]) -> str:
 
 def _archetypes(models: Sequence[Mapping[str, Any]], archetypes: Mapping[str, int]) -> str:
     rows = []
-    for archetype, n in archetypes.items():
-        rows.append(
-            f'<tr class="group"><th colspan="{len(models) + 1}">{escape(archetype)} '
-            f'<span class="soft small">{n} scenario{"s" * (n != 1)}</span></th></tr>'
-        )
-        for name in RATES:
-            cells = "".join(_cell(m["by_archetype"].get(archetype, {}).get(name)) for m in models)
-            rows.append(f"<tr><th>{LABELS[name]}</th>{cells}</tr>")
-    return f"<table><thead><tr><th></th>{_heads(models)}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    for archetype in archetypes:
+        for i, m in enumerate(models):
+            cells = "".join(_cell(m["by_archetype"].get(archetype, {}).get(name), short=True) for name in RATES)
+            first = f'<th rowspan="{len(models)}">{escape(archetype)}</th>' if i == 0 else ""
+            start = ' class="start"' if i == 0 else ""
+            rows.append(f"<tr{start}>{first}<td>{_dot(i)}{escape(m['name'])}</td>{cells}</tr>")
+    heads = "".join(f"<th>{LABELS[name]}</th>" for name in RATES)
+    return f"<table><thead><tr><th></th><th></th>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
 
 
 def _paired(comparisons: Sequence[Mapping[str, Any]]) -> str:
@@ -187,7 +191,7 @@ def _facts(e: Episode) -> str:
         "expected": e.terminal,
         "ended": e.ended or "never",
         "prose turns": "unknown" if e.prose_turns is None else e.prose_turns,
-        "finished": e.finished,
+        "finished": _time(e.finished),
     }
     if e.checker.strip():
         facts["checker"] = e.checker.strip()
