@@ -65,7 +65,9 @@ def unusable() -> str | None:
     if missing:
         return f"the host has no {', '.join(missing)}, which its worlds are made of. Install them."
     try:
-        box = _Box(["--unshare-user", "--unshare-pid", *sandbox.host(), "--proc", "/proc", "--", "/bin/dash", "-c", "exit 0"])
+        box = _Box(
+            ["--unshare-user", "--unshare-pid", *sandbox.host(), "--proc", "/proc", "--", "/bin/dash", "-c", "exit 0"]
+        )
     except InfrastructureError as error:
         return f"bwrap does not start ({error}). Allow user namespaces (sysctl user.max_user_namespaces)."
     box.close()
@@ -98,7 +100,9 @@ class _Box:
             self._start(args, bundle, (command, output, guest.fileno()), guests)
             self._ends = ours.pop_all()
 
-    def _start(self, args: list[str], bundle: bytes, standard: tuple[int, int, int], guests: contextlib.ExitStack) -> None:
+    def _start(
+        self, args: list[str], bundle: bytes, standard: tuple[int, int, int], guests: contextlib.ExitStack
+    ) -> None:
         info, info_guest = os.pipe()
         gate_guest, gate = os.pipe()
         tar = os.memfd_create("bundle")
@@ -116,7 +120,16 @@ class _Box:
         for fd in opened:
             guests.callback(os.close, fd)
         # bwrap is executed and bound by descriptor: it may lie where the ids of root's worlds cannot look.
-        line = [f"/proc/self/fd/{opened[0]}", "--info-fd", str(info_guest), "--perms", "0600", "--file", str(tar), sandbox.BUNDLE]
+        line = [
+            f"/proc/self/fd/{opened[0]}",
+            "--info-fd",
+            str(info_guest),
+            "--perms",
+            "0600",
+            "--file",
+            str(tar),
+            sandbox.BUNDLE,
+        ]
         if ranged:
             line = ["setpriv", f"--reuid={_BASE}", f"--regid={_BASE}", "--clear-groups", "--", *line]
             line += ["--userns-block-fd", str(gate_guest)]
@@ -133,7 +146,13 @@ class _Box:
 
         def spawn() -> subprocess.Popen[bytes]:
             return subprocess.Popen(
-                [*line, *args], stdin=standard[0], stdout=standard[1], stderr=standard[2], pass_fds=passed, env=env, cwd="/"
+                [*line, *args],
+                stdin=standard[0],
+                stdout=standard[1],
+                stderr=standard[2],
+                pass_fds=passed,
+                env=env,
+                cwd="/",
             )
 
         try:
@@ -232,7 +251,9 @@ class _Wire:
             with contextlib.suppress(BlockingIOError, ConnectionResetError):
                 report = self._box.report.recv(65536, socket.MSG_DONTWAIT)
                 if not report and self._code is None:
-                    raise InfrastructureError(f"the sandbox is gone: {self._report[-500:].decode('utf-8', 'replace').strip()}")
+                    raise InfrastructureError(
+                        f"the sandbox is gone: {self._report[-500:].decode('utf-8', 'replace').strip()}"
+                    )
             self._hear(report)
         if self._box.output in ready:
             with contextlib.suppress(BlockingIOError):
@@ -331,7 +352,11 @@ class BwrapWorld:
         if not ranged:
             world = sandbox.single(world)
         variables = standup.environment(scenario)
-        clean = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LANG": "C.UTF-8"}
+        clean = {
+            "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "HOME": "/root",
+            "LANG": "C.UTF-8",
+        }
         clean["PWD"] = scenario.workdir
         bundle = standup.archive(
             world,
@@ -344,12 +369,14 @@ class BwrapWorld:
             prefix="root",
         )
         self._box = _Box(
-            sandbox.outer(limits.pids, limits.memory_bytes, limits.disk_bytes, scenario.checker.interpreter, ranged=ranged),
+            sandbox.outer(
+                limits.pids, limits.memory_bytes, limits.disk_bytes, scenario.checker.interpreter, ranged=ranged
+            ),
             bundle,
         )
         try:
             self._wire = _Wire(self._box, word)
-            self._shell = Shell(self._wire, ShellLimits(limits.command_seconds, limits.output_bytes), scenario.workdir)
+            self._shell = Shell(self._wire, ShellLimits(limits.command_seconds, limits.output_bytes), scenario.workdir, end=word)
             if not self._shell.ready(_START_SECONDS):
                 raise InfrastructureError(f"the session's shell did not start: {self._wire._report!r}")
             self._box.seal()

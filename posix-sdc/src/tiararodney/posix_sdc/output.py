@@ -8,12 +8,13 @@ class Collector:
 
     Args:
         limit: bytes to keep; half of them from the beginning, half from the end.
-        mark: what ends the stream; whatever follows it is dropped.
+        marks: byte strings of one length, each of which ends the stream; whatever follows the first is dropped.
     """
 
-    def __init__(self, limit: int, mark: bytes) -> None:
+    def __init__(self, limit: int, marks: tuple[bytes, ...]) -> None:
         self._half = max(limit // 2, 1)
-        self._mark = mark
+        self._marks = marks
+        self._mark = marks[0]
         self._head = bytearray()
         self._tail = bytearray()
         self._dropped = 0
@@ -26,9 +27,9 @@ class Collector:
         # The mark may straddle two pieces: it is looked for in the held tail, which is never cut shorter than a mark.
         seen = max(len(self._tail) - len(self._mark) + 1, 0)
         self._tail += data
-        at = self._tail.find(self._mark, seen)
-        if at >= 0:
-            del self._tail[at:]
+        found = [at for mark in self._marks if (at := self._tail.find(mark, seen)) >= 0]
+        if found:
+            del self._tail[min(found) :]
             self.complete = True
         room = self._half - len(self._head)
         if room > 0 and len(self._tail) > len(self._mark):

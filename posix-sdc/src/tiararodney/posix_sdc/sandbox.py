@@ -32,7 +32,10 @@ IFS= read -r word < word
 cp /bin/dash {ROOT}{RUN}/dash && chmod MODE {ROOT}{RUN}/dash || exit 70
 ulimit -c 0; ulimit -p PIDS; ulimit -v KIB; ulimit -f BLOCKS
 {INIT} --args 3 3< session.args -- SESSION
-printf '\\n%s ended %s\\n' "$word" "$?" >&2
+code=$?
+while set -- /proc/[0-9]*; [ $# -gt 1 ]; do sleep 0.001; done
+printf '\\n%s\\n' "$word"
+printf '\\n%s ended %s\\n' "$word" "$code" >&2
 ulimit -f unlimited 2>/dev/null
 while IFS= read -r line; do
     [ "$line" = "$word check" ] || continue
@@ -121,7 +124,14 @@ def inner(items: Iterable[Entry], variables: Mapping[str, str], *, ranged: bool,
         args += ["--bind", ROOT, "/"]
     else:
         args += ["--bind" if ranged else "--ro-bind", ROOT, "/"]
-    args += ["--ro-bind", "/usr", "/usr", "--bind" if ranged or checker else "--ro-bind", f"{ROOT}/usr/local", "/usr/local"]
+    args += [
+        "--ro-bind",
+        "/usr",
+        "/usr",
+        "--bind" if ranged or checker else "--ro-bind",
+        f"{ROOT}/usr/local",
+        "/usr/local",
+    ]
     for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32"):
         if Path("/", name).is_dir() and not Path("/", name).is_symlink():
             args += ["--ro-bind", f"/{name}", f"/{name}"]

@@ -86,7 +86,7 @@ def prelude(secret: str, workdir: str) -> str:
     """
     return (
         "\\exec </dev/null 2>/dev/null\n"
-        f"__end() {{ \\set -- \"$?\" \"$1\" \"x$-\"; \\unset -f printf; \\printf '\\n{secret} %s %s %s\\n' \"$@\" >&{_REPORT}; }}\n"
+        f'__end() {{ \\set -- "$?" "$1" "x$-"; \\unset -f printf; \\printf \'\\n{secret} %s %s %s\\n\' "$@" >&{_REPORT}; }}\n'
         "panic() { \\trap '__end panic' EXIT; \\exit 0; }\n"
         "\\trap '__end exit' EXIT\n"
         f"\\cd {quoted(workdir)}; \\unset OLDPWD\n"
@@ -110,10 +110,12 @@ class Shell:
         wire: the running shell; nothing has been sent to it yet.
         limits: per command.
         workdir: where the session starts.
+        end: what the runtime itself prints behind the last output of an ended session, unknown in the world.
     """
 
-    def __init__(self, wire: Wire, limits: ShellLimits, workdir: str) -> None:
+    def __init__(self, wire: Wire, limits: ShellLimits, workdir: str, end: str) -> None:
         self._wire, self._limits = wire, limits
+        self._end = f"\n{end}\n".encode()
         self._secret = secrets.token_hex(16)
         self._report = b""
         self.ended: Ended | None = None
@@ -138,7 +140,7 @@ class Shell:
 
     def _exchange(self, command: str, limits: ShellLimits) -> CommandResult:
         mark = secrets.token_hex(16)
-        out = Collector(limits.output_bytes, f"\n{mark}\n".encode())
+        out = Collector(limits.output_bytes, (f"\n{mark}\n".encode(), self._end))
         self._report = b""
         start = time.monotonic()
         deadline = start + limits.command_seconds
@@ -162,7 +164,7 @@ class Shell:
                 self._settle(out)
                 return CommandResult(self._text(out, limits, stopped=interrupts > 0), status)
             if (code := self._wire.ended()) is not None:
-                self._settle(out, ended=True)
+                self._settle(out)
                 return CommandResult(self._text(out, limits, stopped=interrupts > 0), None, self._how(command, code))
 
     def _ask(self, nonces: list[str], mark: str) -> None:
@@ -173,11 +175,10 @@ class Shell:
         )
         self._wire.send(unit.encode(), time.monotonic() + _GRACE)
 
-    def _receive(self, out: Collector, timeout: float) -> bool:
+    def _receive(self, out: Collector, timeout: float) -> None:
         output, report = self._wire.receive(max(timeout, 0.0))
         out.feed(output)
         self._report = (self._report + report)[-_REPORT_BYTES:]
-        return bool(output or report)
 
     def _status(self, nonces: list[str]) -> int | None:
         for nonce in nonces:
@@ -185,18 +186,19 @@ class Shell:
                 return int(found[1])
         return None
 
-    def _settle(self, out: Collector, *, ended: bool = False) -> None:
-        """Take what is still on its way: up to the mark, or to the end of the stream."""
+    def _settle(self, out: Collector) -> None:
+        """Take what is still on its way, up to the mark. A command that ate the mark only loses the time."""
         deadline = time.monotonic() + _GRACE
-        while not out.complete and time.monotonic() < deadline:
-            if not self._receive(out, 0.0 if ended else 0.02) and ended:
-                break
+        while not out.complete and (left := deadline - time.monotonic()) > 0:
+            self._receive(out, left)
 
     def _text(self, out: Collector, limits: ShellLimits, *, stopped: bool) -> str:
         # dash names the builtin that parsed the command; a person who types it sees no "eval: ".
         text = re.sub(r"^sh: (\d+): eval: ", r"sh: \1: ", out.text(), flags=re.MULTILINE)
         if stopped:
-            text += ("" if not text or text.endswith("\n") else "\n") + f"[stopped after {limits.command_seconds:g} s]\n"
+            text += (
+                "" if not text or text.endswith("\n") else "\n"
+            ) + f"[stopped after {limits.command_seconds:g} s]\n"
         return text
 
     def _how(self, command: str, code: int) -> Ended:
@@ -218,7 +220,7 @@ class Shell:
 def _unit(command: str) -> bytes:
     return (
         f"\\unset -f command; \\command eval {quoted(command)} </dev/null >&{_OUT} 2>&1 {_OUT}>&- {_REPORT}>&-; "
-        f"( \\set -- \"$?\"; \\unset -f printf; \\printf '\\n.\\n' >&{_REPORT}; \\exit \"$1\" ) 2>/dev/null && \\:\n"
+        f'( \\set -- "$?"; \\unset -f printf; \\printf \'\\n.\\n\' >&{_REPORT}; \\exit "$1" ) 2>/dev/null && \\:\n'
     ).encode("utf-8", "replace")
 
 
