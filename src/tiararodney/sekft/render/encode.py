@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tiararodney.sekft.render.tokens import Tokenizer
 
 _CONTEXT = 4
-"""Tokens decoded before a reply that does not decode alone: a character has at most four bytes."""
+"""Tokens decoded in front of a reply: a character has at most four bytes."""
 _BARRIERS = ("", "\n", "x", "]", "0", ".")
 """Texts to encode a reply behind, so that it is cut from them as it is from a prompt whose last piece is given."""
 
@@ -153,11 +153,11 @@ def continuation(tok: Tokenizer, prompt_ids: list[int], reply: Reply) -> list[in
 
 
 def decodes_to(tok: Tokenizer, before: list[int], ids: list[int], text: str) -> bool:
-    """Say whether ids decode to a text, alone or behind the tokens before them (which may hold a leading space)."""
-    if tok.decode(ids) == text:
-        return True
-    head = tok.decode(before)
-    return bool(before) and tok.decode([*before, *ids]) == head + text
+    """Say whether ids decode to a text behind the tokens before them.
+
+    Alone they would not tell: a sentencepiece decoder drops the space in front of the first token it is given.
+    """
+    return tok.decode([*before, *ids]) == tok.decode(before) + text
 
 
 def _only_text(tok: Tokenizer, ids: list[int]) -> bool:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from tiararodney.sekft.render.encode import Encoded, continuation, crossing_text, encode, reply_span
 from tiararodney.sekft.render.normalize import normalize_for_template
-from tiararodney.sekft.render.reply import last_reply, shown_reply
+from tiararodney.sekft.render.reply import Reply, last_reply, shown_reply
 from tiararodney.sekft.render.session import IGNORED, Example, Message, Messages, RefusalReason, SessionRefused
 from tiararodney.sekft.render.template import render
 from tiararodney.sekft.render.tokens import Tokenizer, as_tokenizer
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 Span = tuple[int, int]
+_PROBE = "$ "
 
 
 def build_masked_examples(tokenizer: object, messages: Messages) -> list[Example]:
@@ -61,9 +62,9 @@ def build_masked_examples(tokenizer: object, messages: Messages) -> list[Example
 def _example(tok: Tokenizer, session: Sequence[Message], prompts: dict[int, str], turns: Sequence[int]) -> Example:
     """Build the example that ends in the last of some turns and trains every other one that it serves exactly."""
     last = turns[-1]
-    prompt, content = prompts[last], session[last].content
+    prompt = prompts[last]
     try:
-        reply = last_reply(tok, render(tok, session[: last + 1], add_generation_prompt=False), prompt, content)
+        reply = _reply(tok, session[: last + 1], prompt)
         text = prompt + reply.text + reply.end
         encoded = encode(tok, text)
         ids = encoded.ids
@@ -87,6 +88,19 @@ def _example(tok: Tokenizer, session: Sequence[Message], prompts: dict[int, str]
         labels[start:stop] = ids[start:stop]
     trained = sorted(spans)
     return Example(ids, labels, tuple(trained), tuple(spans[t] for t in trained), crossing)
+
+
+def _reply(tok: Tokenizer, session: Sequence[Message], prompt: str) -> Reply:
+    """Find how the last turn's reply is trained; its end is that of the turn, or what begins the environment's next."""
+    content = session[-1].content
+    try:
+        return last_reply(tok, render(tok, session, add_generation_prompt=False), prompt, content)
+    except SessionRefused as refused:
+        if refused.reason is not RefusalReason.NO_END_OF_TURN:
+            raise
+        # Some models (GLM) have no token that ends a turn: they stop at the one that begins the next.
+        followed = render(tok, [*session, Message("user", _PROBE)], add_generation_prompt=False)
+        return last_reply(tok, followed, prompt, content)
 
 
 def _served_in(tok: Tokenizer, encoded: Encoded, prompt: str, content: str, end: str) -> Span | None:

@@ -118,9 +118,8 @@ def _tell(report: dict[str, Any], survey: Survey, shown: list[Shown], *, colour:
             out(preview(example, colour=colour).rstrip("\n") + "\n")
         out("\n")
     if shown:
-        out(
-            f"trained: {preview([Run('like this', trained=True, start=0, end=1)], colour=colour)}, everything else is context\n\n"
-        )
+        legend = preview([Run("like this", trained=True, start=0, end=1)], colour=colour)
+        out(f"trained: {legend}, everything else is context\n\n")
     lengths = ", ".join(f"{k} {v}" for k, v in report["example_length"].items())
     rows = [
         ("sessions", f"{survey.rendered} rendered of {survey.sessions} kept of {report['read']} read"),
