@@ -105,7 +105,10 @@ def _parser() -> argparse.ArgumentParser:
     worlds(sub)
 
     sub = add("image", _image, "build the image that Docker worlds are made of")
-    sub.add_argument("--force", action="store_true", help="build it anew")
+    sub.add_argument(
+        "--method", choices=("auto", "dockerfile", "debootstrap"), default="auto", help="what it comes from"
+    )
+    sub.add_argument("--mirror", default="", help="Debian mirror for debootstrap (default: this machine's own)")
 
     sub = add("show", _show, "print sessions as terminal transcripts, scenarios as pages")
     sub.add_argument("file", type=Path, help="a trajectory or a scenario, *.json or *.jsonl, or a folder")
@@ -151,6 +154,12 @@ def _generate(a: argparse.Namespace) -> int:
         write_text(folder / f"{scenario.id}.json", dumps(scenario))
     print(f"{a.n} scenarios in {folder}")
     return _DONE
+
+
+def _log_to_stderr() -> None:
+    import logging
+
+    logging.basicConfig(stream=sys.stderr, format="posix-sdc: %(message)s", level=logging.INFO)
 
 
 def _runtime(name: str) -> str:
@@ -238,7 +247,8 @@ def _rollout(a: argparse.Namespace) -> int:
 def _image(a: argparse.Namespace) -> int:
     from tiararodney.posix_sdc.image import build
 
-    print(build(force=a.force))
+    _log_to_stderr()
+    print(build(a.method, mirror=a.mirror))
     return _DONE
 
 

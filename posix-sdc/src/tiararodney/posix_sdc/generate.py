@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 GENERATOR_VERSION = "1.0.0"
 GENERATOR_MODEL = "posix-sdc/scripted"
+_ATTEMPTS = 100  # to author a text that no earlier scenario has
 _WORKDIRS = ("/work", "/home/agent", "/srv/", "/opt/")  # one that ends in a slash gets a name
 
 
@@ -46,7 +47,7 @@ class _Part:
 
 
 def generate(n: int, seed: int, split: Split = "train", archetypes: Sequence[str] = ()) -> Iterator[Scenario]:
-    """Yield scenarios.
+    """Return an iterator over new scenarios.
 
     Args:
         n: how many.
@@ -59,18 +60,27 @@ def generate(n: int, seed: int, split: Split = "train", archetypes: Sequence[str
     """
     chosen = _chosen(split, archetypes)
     dice = random.Random(f"{split}/{seed}")  # noqa: S311 - not for secrets
-    order = _order(dice, chosen, even=bool(archetypes) or split == "holdout")
-    seen: set[str] = set()
-    for i in range(n):
-        archetype = next(order)
-        for attempt in range(100):
-            rng = random.Random(f"{split}/{seed}/{i}/{attempt}")  # noqa: S311 - not for secrets
-            scenario = _scenario(rng, f"{split}-{seed}-{i:05d}-{archetype.name}", archetype, i, chosen)
-            text = scenario.announcement.text + "\0" + "\0".join(d.text for d in scenario.directives)
+    return _scenarios(n, f"{split}/{seed}", chosen, _order(dice, chosen, even=bool(archetypes) or split == "holdout"))
+
+
+def _scenarios(n: int, name: str, chosen: Sequence[Archetype], order: Iterator[Archetype]) -> Iterator[Scenario]:
+    seen: set[tuple[str, ...]] = set()
+    for i, archetype in zip(range(n), order, strict=False):
+        shape = (_falls(f"{name}/panic", i, PANIC_EVERY), _falls(f"{name}/pair", i, PAIR_EVERY))
+        for attempt in range(_ATTEMPTS):
+            rng = random.Random(f"{name}/{i}/{attempt}")  # noqa: S311 - not for secrets
+            scenario = _scenario(rng, f"{name.replace('/', '-')}-{i:05d}-{archetype.name}", archetype, shape, chosen)
+            text = tuple(d.text for d in scenario.directives)
             if text not in seen:
                 break
         seen.add(text)
         yield scenario
+
+
+def _falls(name: str, index: int, every: int) -> bool:
+    """Tell whether a rare thing falls on this index: once in every so many, at a seeded place."""
+    place = random.Random(f"{name}/{index // every}").randrange(every)  # noqa: S311 - not for secrets
+    return index % every == place
 
 
 def dumps(scenario: Scenario) -> str:
@@ -101,19 +111,22 @@ def _order(rng: random.Random, chosen: Sequence[Archetype], *, even: bool) -> It
         yield from bag
 
 
-def _scenario(rng: random.Random, name: str, archetype: Archetype, index: int, chosen: Sequence[Archetype]) -> Scenario:
+def _scenario(
+    rng: random.Random, name: str, archetype: Archetype, shape: tuple[bool, bool], chosen: Sequence[Archetype]
+) -> Scenario:
     draw = Draw(rng)
-    blocked = index % PANIC_EVERY == PANIC_EVERY // 2
+    blocked, paired = shape
     parts = [_part(draw, archetype, draw.pick(archetype.blocks) if blocked else "")]
-    if index % PAIR_EVERY == PAIR_EVERY // 2 and not blocked:
+    if paired and not blocked:
         parts.append(_part(draw, draw.pick(chosen), ""))
     workdir = draw.pick(_WORKDIRS)
     workdir += draw.noun() if workdir.endswith("/") else ""
+    depth = draw.weighted(DEPTHS)
     provider, directives = make_provider(
         draw,
         draw.pick(PROVIDERS),
         draw.weighted(DOCUMENTATION),
-        draw.weighted(DEPTHS),
+        depth,
         [p.text for p in parts],
     )
     announcement = announce(draw, draw.weighted(ANNOUNCEMENTS), provider, workdir)
@@ -132,11 +145,12 @@ def _scenario(rng: random.Random, name: str, archetype: Archetype, index: int, c
         directives=tuple(replace(d, extra=_guide(p)) for d, p in zip(directives, parts, strict=True)),
         fixtures=tuple(_placed(f, workdir) for p in parts for f in p.fixtures)
         + _notice(announcement.path, announcement.text),
-        checker=Checker(_script([check for p in parts for check in p.checks])),
+        checker=Checker(script([check for p in parts for check in p.checks])),
         reference_solution=() if blocked else tuple(c for p in parts for c in p.work.solution),
         extra={
             "family": archetype.family,
             "block": parts[0].block,
+            "depth": depth,
             "near_misses": [list(m) for m in parts[0].work.near_misses],
         },
     )
@@ -220,8 +234,8 @@ def _notice(path: str, text: str) -> tuple[Fixture, ...]:
     return (Fixture(path, f"{text}\n"),) if path else ()
 
 
-def _script(checks: Sequence[str]) -> str:
-    """Join checks into a program that names the first that fails."""
+def script(checks: Sequence[str]) -> str:
+    """Join checks into a checker's program, which names the first that fails."""
     lines = [
         f"{{ {check}; }} || {{ echo 'check {i} of {len(checks)} failed'; exit 1; }}"
         for i, check in enumerate(checks, 1)

@@ -89,8 +89,8 @@ def is_prose(command: str, result: CommandResult) -> bool:
         if not words:
             continue
         refused = result.status in (_NOT_FOUND, _SYNTAX_ERROR) or f"{words[0]}: not found" in result.output
-        reads = bool(_SENTENCE.match(words[0])) and len(words) > 1
-        reads = reads or (len(words) >= _MANY_WORDS and (line.rstrip()[-1] in ".?!:" or not _SYNTAX & set(line)))
+        plain = line.rstrip()[-1] in ".?!:" or not _SYNTAX & set(line)
+        reads = plain and len(words) > 1 and (bool(_SENTENCE.match(words[0])) or len(words) >= _MANY_WORDS)
         if refused and reads:
             return True
     return False

@@ -1,0 +1,63 @@
+"""The gate lets through what its own checker judges rightly in a real world, and says why it stops the rest."""
+
+from dataclasses import replace
+
+import pytest
+
+from tiararodney.posix_sdc.gate import judge
+from tiararodney.posix_sdc.generate import generate
+from tiararodney.posix_sdc.schema import Checker
+from tiararodney.posix_sdc.taxonomy import ARCHETYPES, BLOCKS
+from tiararodney.posix_sdc.world import NoRuntime, resolve_runtime
+
+pytestmark = pytest.mark.bwrap
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _bwrap():
+    try:
+        resolve_runtime("bwrap")
+    except NoRuntime as reason:
+        pytest.skip(str(reason))
+
+
+@pytest.fixture(scope="module")
+def solvable():
+    return next(s for s in generate(30, 0) if s.terminal == "exit" and len(s.directives) == 1)
+
+
+@pytest.mark.parametrize("archetype", ARCHETYPES, ids=lambda a: a.name)
+def test_every_archetype_passes_with_its_near_misses(archetype):
+    scenario = next(s for s in generate(20, 4, archetype.split, [archetype.name]) if s.terminal == "exit")
+    assert judge(scenario, "bwrap", near_misses=True) == ""
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_every_block_passes(block):
+    scenario = next(s for s in generate(600, 4) if s.extra["block"] == block)
+    assert judge(scenario, "bwrap") == ""
+
+
+def test_a_checker_that_always_passes_is_found(solvable):
+    assert judge(replace(solvable, checker=Checker("exit 0")), "bwrap") == "an immediate exit succeeds"
+
+
+def test_a_checker_that_always_fails_is_found(solvable):
+    assert (
+        judge(replace(solvable, checker=Checker("echo no; exit 1")), "bwrap")
+        == "the reference solution ends as 'unverified' (no)"
+    )
+
+
+def test_a_solution_that_does_not_solve_is_found(solvable):
+    assert judge(replace(solvable, reference_solution=("true",)), "bwrap").startswith(
+        "the reference solution ends as 'unverified'"
+    )
+
+
+def test_a_checker_that_passes_on_a_near_miss_is_found(solvable):
+    extra = dict(solvable.extra) | {"near_misses": [list(solvable.reference_solution)]}
+    assert judge(replace(solvable, extra=extra), "bwrap", near_misses=True).startswith(
+        "the checker passes on the near miss"
+    )
+    assert judge(replace(solvable, extra=extra), "bwrap") == ""
