@@ -271,17 +271,17 @@ class _Wire:
     def ended(self) -> int | None:
         return self._code
 
-    def interrupt(self) -> None:
-        shell = _members(self._box.pid)
+    def interrupt(self, *, hard: bool) -> None:
+        members = _members(self._box.pid)
         for _ in range(20):
-            others = [pid for pid, inside in shell.items() if inside not in (1, 2)]
-            if not others:
+            others = [pid for pid, inside in members.items() if inside not in (1, 2)]
+            if not others or not hard:
                 break
             for pid in others:
                 _signal(pid, self._box.pid, signal.SIGKILL)
-            shell = _members(self._box.pid)
-        for pid, inside in shell.items():
-            if inside == 2:
+            members = _members(self._box.pid)
+        for pid, inside in members.items():
+            if inside != 1:
                 _signal(pid, self._box.pid, signal.SIGCONT)
                 _signal(pid, self._box.pid, signal.SIGINT)
 

@@ -62,14 +62,17 @@ pump=$!
 exec 7>&-
 interrupt() {
     for p in /proc/[0-9]*; do
-        case " 1 $$ $shell $pump " in *" ${p#/proc/} "*) ;; *) kill -9 "${p#/proc/}" 2>/dev/null ;; esac
-    done
-    kill -CONT $shell; kill -INT $shell
+        case " 1 $$ $pump " in *" ${p#/proc/} "*) continue ;; esac
+        [ "$1" = soft ] || [ "${p#/proc/}" = "$shell" ] || kill -9 "${p#/proc/}"
+        kill -CONT "${p#/proc/}"
+        kill -INT "${p#/proc/}"
+    done 2>/dev/null
 }
-trap interrupt USR1
+trap 'interrupt soft' USR1
+trap 'interrupt hard' HUP
 trap 'kill -9 $shell' USR2
 while :; do wait $shell; code=$?; kill -0 $shell 2>/dev/null || break; done
-trap : USR1 USR2
+trap : USR1 USR2 HUP
 kill -9 -1 2>/dev/null
 printf '\\n%s\\n' "$word"
 printf '\\n%s ended %s\\n' "$word" "$code" >&2
@@ -229,9 +232,9 @@ class _Wire:
     def ended(self) -> int | None:
         return self._code
 
-    def interrupt(self) -> None:
+    def interrupt(self, *, hard: bool) -> None:
         with _guarded("the container cannot be signalled"):
-            self._container.kill("USR1")
+            self._container.kill("HUP" if hard else "USR1")
 
     def kill(self) -> None:
         if self._code is None:

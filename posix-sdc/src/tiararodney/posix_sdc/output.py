@@ -14,7 +14,6 @@ class Collector:
     def __init__(self, limit: int, marks: tuple[bytes, ...]) -> None:
         self._half = max(limit // 2, 1)
         self._marks = marks
-        self._mark = marks[0]
         self._head = bytearray()
         self._tail = bytearray()
         self._dropped = 0
@@ -25,18 +24,18 @@ class Collector:
         if self.complete or not data:
             return
         # The mark may straddle two pieces: it is looked for in the held tail, which is never cut shorter than a mark.
-        seen = max(len(self._tail) - len(self._mark) + 1, 0)
+        seen = max(len(self._tail) - len(self._marks[0]) + 1, 0)
         self._tail += data
         found = [at for mark in self._marks if (at := self._tail.find(mark, seen)) >= 0]
         if found:
             del self._tail[min(found) :]
             self.complete = True
-        room = self._half - len(self._head)
-        if room > 0 and len(self._tail) > len(self._mark):
-            take = min(room, len(self._tail) - (0 if self.complete else len(self._mark)))
+        held = 0 if self.complete else len(self._marks[0])
+        take = min(self._half - len(self._head), len(self._tail) - held)
+        if take > 0:
             self._head += self._tail[:take]
             del self._tail[:take]
-        excess = len(self._tail) - self._half - (0 if self.complete else len(self._mark))
+        excess = len(self._tail) - self._half - held
         if excess > 0:
             del self._tail[:excess]
             self._dropped += excess

@@ -63,7 +63,7 @@ def _session(*, ranged: bool) -> str:
     shell = f"{RUN}/dash -c 'exec 8>&1 9>&2; exec {RUN}/dash -i +m sh 2>/dev/null'"
     if not ranged:
         return shell
-    return f"/usr/bin/setpriv --reuid={UID} --regid={UID} --clear-groups --inh-caps=-all {shell}"
+    return f"/usr/bin/setpriv --reuid={UID} --regid={UID} --clear-groups --inh-caps=-all --bounding-set=-all {shell}"
 
 
 def host() -> list[str]:
@@ -149,7 +149,8 @@ def inner(items: Iterable[Entry], variables: Mapping[str, str], *, ranged: bool,
         args += ["--chdir", variables["PWD"]]
     else:
         if ranged:
-            args += ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
+            for cap in ("SETUID", "SETGID", "SETPCAP"):
+                args += ["--cap-add", f"CAP_{cap}"]
         else:
             args += ["--unshare-user", "--disable-userns", "--uid", str(UID), "--gid", str(UID)]
         args += ["--chdir", RUN]

@@ -29,6 +29,7 @@ _HINT = b"\n.\n"
 _PROBE_AFTER = 1.0
 _GRACE = 0.5
 _INTERRUPTS = 5
+_FLUSH_SECONDS = 5.0
 _REPORT_BYTES = 65536
 
 
@@ -44,8 +45,8 @@ class Wire(Protocol):
     def ended(self) -> int | None:
         """Return the shell's exit status as `wait` would (128 + n for signal n) once it has ended, else None."""
 
-    def interrupt(self) -> None:
-        """Kill every process of the session but the shell, then send the shell SIGCONT and SIGINT."""
+    def interrupt(self, *, hard: bool) -> None:
+        """Send SIGCONT and SIGINT to every process of the session; when `hard`, kill all but the shell first."""
 
     def kill(self) -> None:
         """Kill the shell and everything it started."""
@@ -118,6 +119,7 @@ class Shell:
         self._end = f"\n{end}\n".encode()
         self._secret = secrets.token_hex(16)
         self._report = b""
+        self._last, self._shadowed, self._asked = 0, False, 0
         self.ended: Ended | None = None
         self._wire.send(prelude(self._secret, workdir).encode(), time.monotonic() + limits.command_seconds)
 
@@ -135,16 +137,21 @@ class Shell:
         if self.ended:
             return CommandResult("", None, self.ended)
         result = self._exchange(typed(command), self._limits)
+        if result.status is not None and self._asked > 1:
+            # The answers to the other questions are still to come: this one comes behind them all.
+            again = self._exchange(f"(exit {result.status})", replace(self._limits, command_seconds=_FLUSH_SECONDS))
+            result = replace(result, ended=again.ended)
         self.ended = result.ended
         return result
 
     def _exchange(self, command: str, limits: ShellLimits) -> CommandResult:
         mark = secrets.token_hex(16)
         out = Collector(limits.output_bytes, (f"\n{mark}\n".encode(), self._end))
-        self._report = b""
+        self._report, self._asked = b"", 0
         start = time.monotonic()
         deadline = start + limits.command_seconds
-        self._wire.send(_unit(command), deadline)
+        self._wire.send(_unit(command, self._last if self._shadowed else None), deadline)
+        self._shadowed = self._shadowed or re.search(r"\bcommand\s*\(", command) is not None
         nonces: list[str] = []
         probe_at, interrupts = start + _PROBE_AFTER, 0
         while True:
@@ -154,13 +161,14 @@ class Shell:
             if now >= deadline:
                 if interrupts == _INTERRUPTS:
                     self._wire.kill()
-                self._wire.interrupt()
+                self._wire.interrupt(hard=interrupts > 0)
                 self._ask(nonces, mark)
                 interrupts += 1
                 deadline = now + _GRACE * interrupts
             self._receive(out, min(deadline, deadline if nonces else probe_at) - now)
             status = self._status(nonces)
             if status is not None:
+                self._last = status
                 self._settle(out)
                 return CommandResult(self._text(out, limits, stopped=interrupts > 0), status)
             if (code := self._wire.ended()) is not None:
@@ -169,9 +177,10 @@ class Shell:
 
     def _ask(self, nonces: list[str], mark: str) -> None:
         nonces.append(secrets.token_hex(16))
+        self._asked = len(nonces)
         unit = (
             f"( \\set -- \"$?\"; \\unset -f printf; \\printf '\\n{mark}\\n' >&{_OUT}; "
-            f"\\printf '\\n{nonces[-1]} %s\\n' \"$1\" >&{_REPORT} ) 2>/dev/null && \\:\n"
+            f"\\printf '\\n{nonces[-1]} %s\\n' \"$1\" >&{_REPORT}; \\exit \"$1\" ) 2>/dev/null && \\:\n"
         )
         self._wire.send(unit.encode(), time.monotonic() + _GRACE)
 
@@ -212,14 +221,16 @@ class Shell:
             return "exit" if asks_to_exit(command) else "died"
         if words[2] == b"panic":
             return "panic"
-        if (b"e" in words[3] or re.search(r"\breturn\b", command)) and not asks_to_exit(command):
+        if (b"e" in words[3] or re.search(r"\b(return|exec)\b", command)) and not asks_to_exit(command):
             return "died"
         return "exit"
 
 
-def _unit(command: str) -> bytes:
+def _unit(command: str, status: int | None) -> bytes:
+    # A function named `command` would stand in our way; removing it must not disturb the status of the last command.
+    before = "" if status is None else f"\\unset -f command; ( \\exit {status} ); "
     return (
-        f"\\unset -f command; \\command eval {quoted(command)} </dev/null >&{_OUT} 2>&1 {_OUT}>&- {_REPORT}>&-; "
+        f"{before}\\command eval {quoted(command)} </dev/null >&{_OUT} 2>&1 {_OUT}>&- {_REPORT}>&-; "
         f'( \\set -- "$?"; \\unset -f printf; \\printf \'\\n.\\n\' >&{_REPORT}; \\exit "$1" ) 2>/dev/null && \\:\n'
     ).encode("utf-8", "replace")
 

@@ -1,0 +1,71 @@
+"""What the tests of posix-sdc share: scenarios made in place, and worlds over both runtimes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from tiararodney.posix_sdc.schema import Scenario
+from tiararodney.posix_sdc.world import Limits, World, _unusable, open_world
+
+BOTH = [
+    pytest.param("bwrap", marks=pytest.mark.bwrap),
+    pytest.param("docker", marks=pytest.mark.docker),
+]
+
+
+def make_scenario(**changes: Any) -> Scenario:
+    """Return a small scenario, with the given fields changed."""
+    data: dict[str, Any] = {
+        "id": "test",
+        "archetype": "test",
+        "terminal": "exit",
+        "workdir": "/work",
+        "provider": {"name": "board", "documentation": "help"},
+        "announcement": {"kind": "motd", "text": "Directives: board."},
+        "directives": [],
+        "fixtures": [],
+        "checker": "test -e done",
+        "reference_solution": ["touch done"],
+    }
+    return Scenario.from_json(data | changes)
+
+
+@pytest.fixture
+def scenario() -> Callable[..., Scenario]:
+    """Return the maker of small scenarios."""
+    return make_scenario
+
+
+@pytest.fixture(params=BOTH)
+def runtime(request: pytest.FixtureRequest) -> str:
+    """Return each runtime that can be used here; skips the others with their reason."""
+    name: str = request.param
+    reason = _unusable(name)
+    if reason is not None:
+        pytest.skip(reason)
+    return name
+
+
+@pytest.fixture
+def stand_up(runtime: str) -> Iterator[Callable[..., World]]:
+    """Return a function that opens a world of a scenario's fields; all are closed after the test."""
+    with ExitStack() as stack:
+
+        def start(limits: Limits | None = None, **changes: Any) -> World:
+            return stack.enter_context(open_world(make_scenario(**changes), runtime, limits))
+
+        yield start
+
+
+@pytest.fixture(scope="module", params=BOTH)
+def shared_world(request: pytest.FixtureRequest) -> Iterator[World]:
+    """Return one world for many small questions: tests that use it must leave its shell as it was."""
+    reason = _unusable(request.param)
+    if reason is not None:
+        pytest.skip(reason)
+    with open_world(make_scenario(), request.param, Limits(command_seconds=10)) as world:
+        yield world
