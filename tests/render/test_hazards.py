@@ -48,7 +48,11 @@ HAZARDS = {
     + _BODY.replace("m['content']", "t + m['content']")
     + "{% endfor %}"
     + _PROMPT,
-    "end_of_turn_is_not_end_of_sequence": _LOOP + _BODY + "{% endfor %}" + _PROMPT + "{% if not add_generation_prompt %}</s>{% endif %}",
+    "end_of_turn_is_not_end_of_sequence": _LOOP
+    + _BODY
+    + "{% endfor %}"
+    + _PROMPT
+    + "{% if not add_generation_prompt %}</s>{% endif %}",
     "end_of_sequence_after_the_last_turn_only": _LOOP
     + "{{ '<|user|>' if m['role'] == 'user' else '<|bot|>' }}{{ m['content'] }}"
     + "{% if loop.last and m['role'] == 'assistant' %}</s>{% endif %}{% endfor %}"
@@ -80,7 +84,24 @@ HAZARDS = {
 }
 
 _piece = st.sampled_from(
-    ["ls", "[ -d x ]", "(", "]", "exit", " ", "\n", "$ ", "é", "漢", "🙂", "12", "</s>", "<|im_end|>", "[/INST]", "assistant\n"]
+    [
+        "ls",
+        "[ -d x ]",
+        "(",
+        "]",
+        "exit",
+        " ",
+        "\n",
+        "$ ",
+        "é",
+        "漢",
+        "🙂",
+        "12",
+        "</s>",
+        "<|im_end|>",
+        "[/INST]",
+        "assistant\n",
+    ]
 )
 _output = st.lists(_piece, max_size=8).map("".join)
 _reply = _output.map(lambda t: t.strip() or "ls")
@@ -141,7 +162,10 @@ def test_a_stripped_thought_costs_one_more_example_and_no_more(backend, pair):
 
 REFUSED = {
     RefusalReason.TEMPLATE_REFUSES: "{{ raise_exception('never') }}",
-    RefusalReason.REPLY_REWRITTEN: _LOOP + _BODY.replace("m['content']", "m['content'] | upper") + "{% endfor %}" + _PROMPT,
+    RefusalReason.REPLY_REWRITTEN: _LOOP
+    + _BODY.replace("m['content']", "m['content'] | upper")
+    + "{% endfor %}"
+    + _PROMPT,
     RefusalReason.NO_END_OF_TURN: _LOOP + "{{ m['role'] + ': ' + m['content'] + '\\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}",
     RefusalReason.PROMPT_DIVERGES: _LOOP

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from tiararodney.sekft.errors import UsageError
 from tiararodney.sekft.render.tokens import definition, is_anchor, is_control
@@ -128,7 +128,7 @@ class FileTokenizer:
         """Return the pieces of the vocabulary behind ids, for people to look at."""
         return [self.backend.id_to_token(i) or "" for i in ids]
 
-    def with_template(self, template: str) -> FileTokenizer:
+    def with_template(self, template: str) -> Self:
         """Return the same tokenizer with another chat template."""
         return replace(self, chat_template=template)
 

@@ -167,7 +167,7 @@ def _session(trajectory: Trajectory, source: str) -> Session:
     if last.role != "assistant":
         raise UsageError(
             f"{source}: field '{name}[{len(trajectory.turns) - 1}].role': found {last.role!r} in a kept session's last "
-            "turn, expected 'assistant' (exit or panic). Set \"keep\": false, or cut the session behind its last command."
+            "turn, expected 'assistant' (exit or panic). Set keep to false, or cut it after its last command."
         )
     return Session(
         id=trajectory.id,

@@ -9,13 +9,14 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal, Protocol, Self, cast, runtime_checkable
+from typing import Any, Literal, Protocol, Self, TypeVar, cast, runtime_checkable
 
 from tiararodney.sekft.errors import ContractMismatch
 from tiararodney.sekft.render.normalize import NORMALIZER_VERSION
-from tiararodney.sekft.render.template import canonical_chat_template, template_policy
+from tiararodney.sekft.render.template import canonical_chat_template, prints_the_date, template_clock, template_policy
 from tiararodney.sekft.render.tokens import Tokenizer, as_tokenizer
 
 CONTRACT_FILE = "render.json"
@@ -38,13 +39,16 @@ _COMPARED = {
 class Savable(Tokenizer, Protocol):
     """A tokenizer that can be written to a folder."""
 
-    def with_template(self, template: str) -> Savable:
+    def with_template(self, template: str) -> Self:
         """Return the same tokenizer with another chat template."""
         ...
 
     def save(self, folder: str | Path) -> None:
         """Write the tokenizer's files."""
         ...
+
+
+S = TypeVar("S", bound=Savable)
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,7 @@ class Fingerprint:
         normalizer_version: version of `normalize_for_template`.
         control_tokens: policy for control-token text in messages, ``keep`` or ``escape``.
         libraries: versions at hand when it was taken.
+        clock: the moment that a template which prints the date prints for good, empty where it prints none.
         schema_version: of this record.
     """
 
@@ -65,6 +70,7 @@ class Fingerprint:
     normalizer_version: str
     control_tokens: str
     libraries: Mapping[str, str] = field(default_factory=dict)
+    clock: str = ""
     schema_version: str = SCHEMA_VERSION
 
     def to_json(self) -> dict[str, Any]:
@@ -87,34 +93,40 @@ class Fingerprint:
         return cls(
             **{name: data[name] for name in _COMPARED},
             libraries=dict(libraries) if isinstance(libraries, Mapping) else {},
+            clock=str(data.get("clock") or ""),
         )
 
 
-def take_fingerprint(tokenizer: object, policy: Policy = "keep") -> Fingerprint:
-    """Take the fingerprint of a tokenizer and its chat template under a policy."""
+def take_fingerprint(tokenizer: object, policy: Policy = "keep", clock: datetime | None = None) -> Fingerprint:
+    """Take the fingerprint of a tokenizer and its chat template under a policy, the clock stopped where it is given."""
     tok = as_tokenizer(tokenizer)
-    template = contract_template(tok, policy)
+    template = contract_template(tok, policy, clock)
+    stopped = template_clock(template)
     return Fingerprint(
         template_sha256=_sha256(template),
         tokenizer_sha256=_sha256(tok.definition),
         normalizer_version=NORMALIZER_VERSION,
         control_tokens=template_policy(template) or policy,
         libraries=_versions(),
+        clock=stopped.isoformat(timespec="seconds") if stopped else "",
     )
 
 
-def contract_template(tok: Tokenizer, policy: Policy = "keep") -> str:
+def contract_template(tok: Tokenizer, policy: Policy = "keep", clock: datetime | None = None) -> str:
     """Return the canonical template of a tokenizer under a policy."""
-    return canonical_chat_template(tok.chat_template, tok.control_tokens if policy == "escape" else ())
+    return canonical_chat_template(tok.chat_template, tok.control_tokens if policy == "escape" else (), clock)
 
 
-def apply_policy(tokenizer: Savable, policy: Policy = "keep") -> Savable:
-    """Return the tokenizer to train and serve with under a policy.
+def apply_policy(tokenizer: S, policy: Policy = "keep") -> S:
+    """Return the tokenizer to train with under a policy.
 
-    ``keep`` renders with the model's own template, as the normalisation is done before; ``escape`` with the canonical
-    one, which breaks control tokens up.
+    Sessions are normalised before they are rendered, so the model's own template does, and renders faster. The
+    canonical one is needed where it does more: break control tokens up, or stop the clock of a template that prints
+    the date (now, so that what is rendered next month is what was trained).
     """
-    return tokenizer.with_template(contract_template(tokenizer, policy)) if policy == "escape" else tokenizer
+    if policy == "keep" and not prints_the_date(tokenizer.chat_template):
+        return tokenizer
+    return tokenizer.with_template(contract_template(tokenizer, policy, _now()))
 
 
 def save_contract(tokenizer: Savable, out_dir: str | Path, policy: Policy = "keep") -> Fingerprint:
@@ -125,8 +137,9 @@ def save_contract(tokenizer: Savable, out_dir: str | Path, policy: Policy = "kee
         out_dir: the adapter's folder.
         policy: what was done with control tokens in text.
     """
-    taken = take_fingerprint(tokenizer, policy)
-    tokenizer.with_template(contract_template(tokenizer, policy)).save(out_dir)
+    now = _now()
+    taken = take_fingerprint(tokenizer, policy, now)
+    tokenizer.with_template(contract_template(tokenizer, policy, now)).save(out_dir)
     text = json.dumps(taken.to_json(), indent=2, sort_keys=True) + "\n"
     (Path(out_dir) / CONTRACT_FILE).write_text(text, encoding="utf-8")
     return taken
@@ -155,7 +168,12 @@ def contract_differences(adapter_dir: str | Path, tokenizer: object) -> list[str
     """Return what differs between an adapter's contract and a tokenizer at hand; empty where they are the same."""
     trained = read_contract(adapter_dir)
     policy = cast("Policy", trained.control_tokens if trained.control_tokens in POLICIES else "keep")
-    here = take_fingerprint(tokenizer, policy)
+    try:
+        clock = datetime.fromisoformat(trained.clock) if trained.clock else None
+    except ValueError:
+        found = f"field 'clock': found {trained.clock!r}, expected a date and time"
+        raise ContractMismatch(f"{adapter_dir}/{CONTRACT_FILE}: {found}.") from None
+    here = take_fingerprint(tokenizer, policy, clock)
     return [
         f"{name}: trained with {_short(getattr(trained, key))}, here {_short(getattr(here, key))}"
         for key, name in _COMPARED.items()
@@ -189,6 +207,11 @@ def check_contract(adapter_dir: str | Path, tokenizer: object) -> Fingerprint:
 
 def _short(value: str) -> str:
     return value[:12] if len(value) == hashlib.sha256().digest_size * 2 else repr(value)
+
+
+def _now() -> datetime:
+    # Templates print the local date (transformers' strftime_now): the one that is stopped is of the same kind.
+    return datetime.now().replace(microsecond=0)  # noqa: DTZ005 - see above
 
 
 def _sha256(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from jinja2 import TemplateError
@@ -18,15 +19,20 @@ ESCAPE = "\u200b"
 """What the policy ``escape`` puts behind the first character of a control token's text: a zero-width space."""
 
 _MARK = "{#- sekft: normalises by itself, version "
-_MARKED = re.compile(re.escape(_MARK) + r"(?P<version>\S+), control tokens (?P<policy>keep|escape) -#\}")
+_MARKED = re.compile(
+    re.escape(_MARK) + r"(?P<version>\S+), control tokens (?P<policy>keep|escape), clock (?P<clock>\S+) -#\}"
+)
+_RUNNING = "running"
+_CLOCK = re.compile(r"\bstrftime_now\s*\(")
+_CLOCK_FORMAT = re.compile(r"""\bstrftime_now\s*\(\s*(?P<quote>['"])(?P<format>[^'"\\]*)(?P=quote)\s*\)""")
 
 # Written with whitespace control on both sides of every tag, and with nothing but `for`, `if`, `set`, `namespace`,
 # list concatenation, the filters `length` and `replace`, the test `string` and `raise_exception`: other engines of chat
 # templates have these. Its last tag ends a line, so that the model's own template begins on a line of its own, as it
 # did alone: chat templates are read with `trim_blocks`, which takes that newline away.
 _CANONICAL = """\
-{mark}{version}, control tokens {policy} -#}}
-{{%- set sekft = namespace(messages=[], role='', text='', head='', headed=false) -%}}
+{mark}{version}, control tokens {policy}, clock {clock} -#}}
+{macro}{{%- set sekft = namespace(messages=[], role='', text='', head='', headed=false) -%}}
 {{%- for message in messages -%}}
 {{%- if message['role'] not in [{roles}] -%}}
 {{{{- raise_exception('unknown role, expected one of {names}') -}}}}
@@ -63,7 +69,7 @@ _FLUSH = """\
 """
 
 
-def canonical_chat_template(template: str, escape: Iterable[str] = ()) -> str:
+def canonical_chat_template(template: str, escape: Iterable[str] = (), clock: datetime | None = None) -> str:
     """Return a chat template that normalises by itself, for any server that applies it.
 
     For every list of messages, rendering with it equals rendering `normalize_for_template` of the list with the
@@ -72,6 +78,7 @@ def canonical_chat_template(template: str, escape: Iterable[str] = ()) -> str:
     Args:
         template: Jinja source of the model's own template.
         escape: control tokens whose text is broken up in every message; none under the policy ``keep``.
+        clock: the moment that a template which prints the date prints for good; without it the clock runs on.
     """
     if _MARKED.match(template):
         return template
@@ -82,6 +89,8 @@ def canonical_chat_template(template: str, escape: Iterable[str] = ()) -> str:
         mark=_MARK,
         version=NORMALIZER_VERSION,
         policy="escape" if tokens else "keep",
+        clock=clock.isoformat(timespec="seconds") if clock and prints_the_date(template) else _RUNNING,
+        macro=_stopped(template, clock) if clock and prints_the_date(template) else "",
         roles=", ".join(f"'{r}'" for r in ROLES),
         names=", ".join(ROLES),
         content=f"({content})",
@@ -94,6 +103,24 @@ def template_policy(template: str) -> str | None:
     """Return the control-token policy of a canonical template, None for a model's own."""
     match = _MARKED.match(template)
     return match["policy"] if match else None
+
+
+def template_clock(template: str) -> datetime | None:
+    """Return the moment at which a canonical template's clock stands, None where it runs."""
+    match = _MARKED.match(template)
+    return None if match is None or match["clock"] == _RUNNING else datetime.fromisoformat(match["clock"])
+
+
+def prints_the_date(template: str) -> bool:
+    """Say whether a template prints the date, in formats that are written out in it."""
+    return bool(_CLOCK.search(template)) and len(_CLOCK.findall(template)) == len(_CLOCK_FORMAT.findall(template))
+
+
+def _stopped(template: str, clock: datetime) -> str:
+    """Write a macro in the place of the function that tells the time."""
+    formats = dict.fromkeys(m["format"] for m in _CLOCK_FORMAT.finditer(template))
+    cases = "".join(f"{{%- if format == {_literal(f)} -%}}{clock.strftime(f)}{{%- endif -%}}" for f in formats)
+    return f"{{%- macro strftime_now(format) -%}}{cases}{{%- endmacro -%}}\n"
 
 
 def escaped(token: str) -> str:

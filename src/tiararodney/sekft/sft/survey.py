@@ -16,6 +16,7 @@ from tiararodney.sekft.render import (
     normalize_for_template,
 )
 from tiararodney.sekft.render.reply import control_pattern
+from tiararodney.sekft.render.template import template_clock
 
 if TYPE_CHECKING:
     from tiararodney.sekft.trajectories import Session
@@ -174,7 +175,9 @@ def contract_findings(tok: Tokenizer, sample: Example | None) -> list[str]:
     except Exception as error:  # noqa: BLE001 - the template is a program of somebody else's
         out.append(f"The template refuses a session of one user turn: {error}")
         served = ""
-    if "strftime_now" in tok.chat_template:
+    if template_clock(tok.chat_template):
+        out.append("The template prints the date: it is stopped at the day of training, for serving too.")
+    elif "strftime_now" in tok.chat_template:
         out.append("The template prints the date: a prompt that is served another day differs from the trained one.")
     bos = tok.bos_token
     if bos and served.startswith(bos + bos):
