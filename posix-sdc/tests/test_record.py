@@ -71,18 +71,22 @@ def test_a_file_in_the_way_of_the_output_folder_is_named(tmp_path):
             output_folder(path)
 
 
-def test_each_runs_everything_in_so_many_threads():
-    seen, threads, told = [], set(), []
+def test_each_runs_everything_in_so_many_threads_and_keeps_in_its_own():
+    kept, threads, keepers = [], set(), set()
 
     def action(item):
         threads.add(threading.get_ident())
         time.sleep(0.002)
-        seen.append(item)
+        return item * 2
 
-    each(3, list(range(20)), action, told.append)
-    assert sorted(seen) == list(range(20))
-    assert told == list(range(1, 21))
+    def keep(result):
+        keepers.add(threading.get_ident())
+        kept.append(result)
+
+    each(3, list(range(20)), action, keep)
+    assert sorted(kept) == list(range(0, 40, 2))
     assert len(threads) <= 3
+    assert keepers == {threading.get_ident()}
 
 
 def test_each_begins_nothing_new_after_an_error():
@@ -93,12 +97,25 @@ def test_each_begins_nothing_new_after_an_error():
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        each(2, list(range(100)), action, lambda _: None)
+        each(2, list(range(100)), action, print)
     assert len(begun) <= 3
 
 
+def test_each_keeps_nothing_after_an_interrupt():
+    kept, begun = [], []
+
+    def keep(result):
+        kept.append(result)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        each(4, list(range(100)), lambda item: begun.append(item) or item, keep)
+    assert len(kept) == 1
+    assert len(begun) <= 5
+
+
 def test_each_of_nothing_is_done():
-    each(2, [], lambda _: None, lambda _: None)
+    each(2, [], str, print)
 
 
 def test_counts_are_largest_first():

@@ -153,6 +153,7 @@ class _Box:
                 pass_fds=passed,
                 env=env,
                 cwd="/",
+                start_new_session=True,  # Ctrl-C on the terminal is for whoever runs the worlds, not for them
             )
 
         try:
@@ -343,7 +344,6 @@ class BwrapWorld:
 
     def __init__(self, scenario: Scenario, limits: Limits) -> None:
         self._limits = limits
-        self._deadline = time.monotonic() + limits.session_seconds
         ranged = os.geteuid() == 0
         word = secrets.token_hex(16)
         self._word = word
@@ -376,7 +376,7 @@ class BwrapWorld:
         )
         try:
             self._wire = _Wire(self._box, word)
-            self._shell = Shell(self._wire, ShellLimits(limits.command_seconds, limits.output_bytes), scenario.workdir, end=word)
+            self._shell = Shell(self._wire, ShellLimits(limits.command_seconds, limits.session_seconds, limits.output_bytes), scenario.workdir, end=word)
             if not self._shell.ready(_START_SECONDS):
                 raise InfrastructureError(f"the session's shell did not start: {self._wire._report!r}")
             self._box.seal()

@@ -8,14 +8,15 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tiararodney.posix_sdc.errors import PosixSdcError, UsageError
+from tiararodney.posix_sdc.errors import InfrastructureError, PosixSdcError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from tiararodney.posix_sdc.schema import Scenario
+    from tiararodney.posix_sdc.schema import Scenario, Trajectory
 
 _DONE, _FAILED, _USAGE, _INTERRUPTED = 0, 1, 2, 130
+_HOPELESS = 8  # so many sessions that all failed through a fault of ours end a rollout
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -129,9 +130,12 @@ class _Progress:
     """A line on stderr: rewritten on a terminal, every ten per cent elsewhere."""
 
     def __init__(self, what: str, total: int) -> None:
-        self.what, self.total, self.started = what, total, time.monotonic()
+        self.what, self.total, self.started, self.done = what, total, time.monotonic(), 0
 
-    def __call__(self, done: int) -> None:
+    def step(self) -> None:
+        """One more is done."""
+        self.done += 1
+        done = self.done
         rate = done / max(time.monotonic() - self.started, 1e-9)
         line = f"{self.what} {done}/{self.total}, {rate:.1f} a second"
         if sys.stderr.isatty():
@@ -183,15 +187,20 @@ def _gate(a: argparse.Namespace) -> int:
     scenarios = load_scenarios(a.scenarios)
     runtime = _runtime(a.runtime)
     failed: list[str] = []
+    progress = _Progress("gate", len(scenarios))
 
-    def one(scenario: Scenario) -> None:
-        reason = judge(scenario, runtime, near_misses=a.near_misses)
+    def one(scenario: Scenario) -> tuple[Scenario, str]:
+        return scenario, judge(scenario, runtime, near_misses=a.near_misses)
+
+    def keep(finding: tuple[Scenario, str]) -> None:
+        scenario, reason = finding
         if reason:
             failed.append(f"{scenario.id}: {reason}")
         if reason != scenario.quarantine:
             write_record(a.scenarios / f"{scenario.id}.json", quarantined(scenario, reason))
+        progress.step()
 
-    each(a.jobs, scenarios, one, _Progress("gate", len(scenarios)))
+    each(a.jobs, scenarios, one, keep)
     for line in sorted(failed):
         print(line)
     print(f"{len(scenarios) - len(failed)} of {len(scenarios)} scenarios pass the gate ({runtime})")
@@ -227,21 +236,29 @@ def _rollout(a: argparse.Namespace) -> int:
     todo = [s for s in scenarios if s.id not in done]
     if len(todo) < len(scenarios):
         print(f"posix-sdc: {len(scenarios) - len(todo)} sessions are on disk already", file=sys.stderr)
-    outcomes: list[tuple[str, bool]] = []
+    outcomes: list[str] = []
+    progress = _Progress("rollout", len(todo))
 
-    def one(scenario: Scenario) -> None:
-        session = run_session(scenario, factory(scenario), runtime, max_turns=a.max_turns)
-        outcomes.append((session.outcome, session.keep))
-        if session.outcome == "infrastructure":
-            print(f"posix-sdc: {scenario.id}: {session.meta.get('reason')}", file=sys.stderr)
-        else:  # one that failed through a fault of ours is not finished: the next run plays it again
-            write_record(folder / f"{scenario.id}.json", session)
+    def one(scenario: Scenario) -> Trajectory:
+        return run_session(scenario, factory(scenario), runtime, max_turns=a.max_turns)
 
-    each(a.jobs, todo, one, _Progress("rollout", len(todo)))
-    kept = sum(keep for _, keep in outcomes)
-    counts = ", ".join(f"{name} {n}" for name, n in count_by(outcomes, lambda o: o[0]).items())
+    def keep(session: Trajectory) -> None:
+        outcomes.append(session.outcome)
+        if session.outcome != "infrastructure":
+            write_record(folder / f"{session.scenario_id}.json", session)
+        else:  # spoilt by a fault of ours it is not finished: the next run plays it again
+            print(f"posix-sdc: {session.scenario_id}: {session.meta.get('reason')}", file=sys.stderr)
+            if len(outcomes) >= _HOPELESS and set(outcomes) == {"infrastructure"}:
+                raise InfrastructureError(
+                    f"the first {len(outcomes)} sessions all failed through faults of ours: giving up."
+                )
+        progress.step()
+
+    each(a.jobs, todo, one, keep)
+    kept = outcomes.count("success")
+    counts = ", ".join(f"{name} {n}" for name, n in count_by(outcomes, str).items())
     print(f"{kept} of {len(outcomes)} new sessions kept in {folder} ({runtime}" + (f"; {counts})" if counts else ")"))
-    return _FAILED if any(outcome == "infrastructure" for outcome, _ in outcomes) else _DONE
+    return _FAILED if "infrastructure" in outcomes else _DONE
 
 
 def _image(a: argparse.Namespace) -> int:

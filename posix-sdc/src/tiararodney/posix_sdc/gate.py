@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tiararodney.posix_sdc.errors import InfrastructureError
+from tiararodney.posix_sdc.errors import InfrastructureError, SchemaError
 from tiararodney.posix_sdc.operators import ScriptedOperator
 from tiararodney.posix_sdc.rollout import run_session
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from tiararodney.posix_sdc.schema import Scenario
     from tiararodney.posix_sdc.world import Limits
@@ -40,6 +40,13 @@ def judge(scenario: Scenario, runtime: str = "auto", limits: Limits | None = Non
             raise InfrastructureError(str(played.meta.get("reason", "")))
         return played.outcome, str(played.meta.get("detail", ""))
 
+    try:
+        return _finding(scenario, play, near_misses=near_misses)
+    except SchemaError as error:
+        return f"it cannot be stood up: {error}"
+
+
+def _finding(scenario: Scenario, play: Callable[[Sequence[str], str], tuple[str, str]], *, near_misses: bool) -> str:
     ending = "exit" if scenario.terminal == "exit" else _GIVEN_UP
     outcome, detail = play(scenario.reference_solution, ending)
     if outcome != "success":

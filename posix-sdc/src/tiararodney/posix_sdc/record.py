@@ -6,6 +6,7 @@ import json
 import os
 import tempfile
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 class Jsonable(Protocol):
@@ -61,31 +63,28 @@ def output_folder(path: str | Path) -> Path:
     return folder
 
 
-def each(jobs: int, items: Sequence[T], action: Callable[[T], None], progress: Callable[[int], None]) -> None:
-    """Run an action on every item in threads.
+def each(jobs: int, items: Sequence[T], action: Callable[[T], R], keep: Callable[[R], None]) -> None:
+    """Run an action on every item in threads, and hand each result over in this one.
 
-    On an error or an interrupt nothing new is begun, what is under way ends, and the error is raised.
+    On an error or an interrupt nothing new is begun, what is under way ends and is handed to nobody (the interrupt
+    may have reached it as well), and the error is raised.
 
     Args:
         jobs: threads.
         items: what to work on, in order.
         action: run once for each item.
-        progress: told how many are done after each.
+        keep: given every result, as they finish.
     """
-    done = 0
     waiting = iter(items)
-    running: set[Future[None]] = set()
+    running: set[Future[R]] = set()
     with ThreadPoolExecutor(max_workers=jobs) as threads:
         try:
-            for _, item in zip(range(jobs), waiting, strict=False):
-                running.add(threads.submit(action, item))
+            running = {threads.submit(action, item) for item in islice(waiting, jobs)}
             while running:
                 finished, running = wait(running, return_when=FIRST_COMPLETED)
                 for future in finished:
-                    future.result()
-                    done += 1
-                    progress(done)
-                    running |= {threads.submit(action, item) for _, item in zip(range(1), waiting, strict=False)}
+                    keep(future.result())
+                    running |= {threads.submit(action, item) for item in islice(waiting, 1)}
         finally:
             threads.shutdown(wait=True, cancel_futures=True)
 
