@@ -199,7 +199,7 @@ def _missing(draw: Draw, work: Work) -> _Part:
 def _denied(draw: Draw, work: Work) -> _Part:
     shut = work.inputs[0]
     fixtures = tuple(replace(f, owner="root", mode="600") if f.path == shut else f for f in work.fixtures)
-    reason = draw.pick((f"no permission for {shut}", f"{shut}: permission denied", f"{shut} belongs to root"))
+    reason = draw.pick((f"no permission for {shut}", f"{shut}: permission denied", f"{shut} may not be accessed"))
     checks = (*map(unwritten, work.outputs), *_as_they_were(fixtures))
     return _Part(work, work.text, checks, fixtures, "denied", reason)
 

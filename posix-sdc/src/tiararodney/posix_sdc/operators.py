@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 Plan = Generator[str, str, None]  # yields commands, is sent what the terminal shows
 
+# Commands that leave something behind even where their input is missing: only a look tells before.
+_BLIND = (">>", "tar c")
 _TROUBLE = ("No such file", "cannot", "can't", "Permission denied", "not permitted", "denied")
 
 
@@ -150,8 +152,7 @@ class ReferenceOperator:
     def _looks_first(self, guide: Mapping[str, Any]) -> bool:
         # Where the work has several steps or several inputs, going ahead without a look would leave half of it behind.
         forced = guide["block"] in ("missing", "denied") and (len(guide["solution"]) > 1 or len(guide["inputs"]) > 1)
-        # An appended line makes the file it lacks: only a look tells.
-        return forced or any(">>" in command for command in guide["solution"]) or self._maybe(0.5)
+        return forced or any(blind in command for command in guide["solution"] for blind in _BLIND) or self._maybe(0.5)
 
     def _look(self, path: str) -> str:
         blocked = "denied" in str(self.scenario.extra.get("block", ""))

@@ -87,7 +87,7 @@ ARCHETYPES: tuple[Archetype, ...] = (
     Archetype("files_link", "holdout", 1, _OUTPUT),
     # The family rights is about modes.
     Archetype("rights_mode", "train", 1, ("missing", "denied")),
-    Archetype("rights_script", "train", 2, _OUTPUT),
+    Archetype("rights_script", "train", 2, _OUTPUT, weight=1),
     # The family config is about key=value files.
     Archetype("config_set", "train", 1, ("missing", "denied"), weight=3),
     Archetype("config_add", "train", 1, ("missing", "denied")),
@@ -95,26 +95,26 @@ ARCHETYPES: tuple[Archetype, ...] = (
     Archetype("config_drop", "holdout", 1, ("missing", "denied")),
     # The family logs is about levelled lines.
     Archetype("logs_level", "train", 1, _INPUT),
-    Archetype("logs_rotate", "train", 2, ("missing",)),
+    Archetype("logs_rotate", "train", 2, ("missing",), weight=1),
     Archetype("logs_count", "holdout", 1, _INPUT),
     # The family archives is about tar.
-    Archetype("archive_pack", "train", 1, ("missing", "contradiction")),
-    Archetype("archive_unpack", "train", 1, ("missing",)),
+    Archetype("archive_pack", "train", 1, ("missing", "contradiction"), weight=1),
+    Archetype("archive_unpack", "train", 1, ("missing",), weight=1),
     # The family convert is about one format to another.
     Archetype("convert_column", "train", 1, _INPUT),
-    Archetype("convert_delimiter", "train", 1, _INPUT),
+    Archetype("convert_delimiter", "train", 1, _INPUT, weight=1),
     # The family session is about the environment of the shell.
-    Archetype("session_variable", "train", 1, _OUTPUT),
-    Archetype("session_profile", "train", 1, ("denied",)),
+    Archetype("session_variable", "train", 1, _OUTPUT, weight=1),
+    Archetype("session_profile", "train", 1, ("denied",), weight=1),
     # The family build is about scripts that are run.
     Archetype("build_run", "train", 1, ("missing", "failing")),
-    Archetype("build_chain", "train", 2, ("missing", "failing")),
+    Archetype("build_chain", "train", 2, ("missing", "failing"), weight=1),
     # The family mail is about answers.
-    Archetype("mail_answer", "train", 2, ("missing",)),
+    Archetype("mail_answer", "train", 2, ("missing",), weight=1),
     # The family schedule is about crontab-like tables.
-    Archetype("schedule_add", "train", 1, ("missing", "denied")),
+    Archetype("schedule_add", "train", 1, ("missing", "denied"), weight=1),
     # The family service is about a control program with its state.
-    Archetype("service_switch", "train", 1, ("failing",)),
+    Archetype("service_switch", "train", 1, ("failing",), weight=1),
 )
 
 PROVIDERS: tuple[ProviderKind, ...] = (
