@@ -34,7 +34,7 @@ def test_a_prompt_that_encodes_otherwise_alone_is_no_prefix(chatml):
 def test_a_border_within_a_token_is_no_border(chatml):
     text = chatml.render_text(SESSION, add_generation_prompt=False)
     encoded = encode(chatml, text)
-    inside = next(a + 1 for a, b in zip(encoded.starts, encoded.ends, strict=True) if b - a > 2)
+    inside = next(a + 1 for a, b in encoded.offsets if b - a > 2)
     assert prefix_length(chatml, encoded, inside) is None
 
 

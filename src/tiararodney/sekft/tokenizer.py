@@ -14,7 +14,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
+from jinja2 import TemplateError
+
 from tiararodney.sekft.errors import UsageError
+from tiararodney.sekft.render.appending import marked
 from tiararodney.sekft.render.tokens import definition, is_anchor, is_control
 
 if TYPE_CHECKING:
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
 TEMPLATE_FILE = "chat_template.jinja"
+_MARK = "\ufdd0sekft\ufdd1"  # non-characters, which no text has a use for
 _SPECIAL_FILE = "special_tokens_map.json"
 _NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 # The class that reads tokenizer.json as it stands; others rebuild parts of it.
@@ -110,6 +114,37 @@ class FileTokenizer:
             **self.named,
         )
         return cast("str", rendered[0])
+
+    def render_pieces(self, messages: Sequence[Message]) -> list[str] | None:
+        """Render a prompt in pieces: an opening, the text that each message adds, and a closing.
+
+        Returns:
+            One piece more than there are messages at either end; None where the template does not only append.
+        """
+        template = self._marked
+        if template is None or any(_MARK in m.content for m in messages):
+            return None
+        plain = [{"role": m.role, "content": m.content} for m in messages]
+        try:
+            text = template.render(messages=plain, tools=None, documents=None, add_generation_prompt=True, **self.named)
+        except (TemplateError, TypeError, ValueError, LookupError, AttributeError):
+            # Whatever the template trips over, the caller's own rendering of the session meets it too, and reports it.
+            return None
+        pieces: list[str] = text.split(_MARK)
+        return pieces if len(pieces) == len(messages) + 2 else None
+
+    @cached_property
+    def _marked(self) -> Any:
+        """The template, printing `_MARK` between its pieces; None where it does not only append."""
+        # The function behind `apply_chat_template`, for its environment: filters, globals, the sandbox.
+        from transformers.utils.chat_template_utils import _compile_jinja_template
+
+        try:
+            environment = _compile_jinja_template(self.chat_template).environment
+            tree = marked(environment.parse(self.chat_template), _MARK)
+        except TemplateError:
+            return None
+        return None if tree is None else environment.from_string(tree)
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of a text; no special token is added."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from tiararodney.sekft.render.reply import Reply, control_pattern
@@ -12,6 +13,7 @@ from tiararodney.sekft.render.session import RefusalReason, SessionRefused
 if TYPE_CHECKING:
     from tiararodney.sekft.render.tokens import Tokenizer
 
+_end = itemgetter(1)
 _CONTEXT = 4
 """Tokens decoded in front of a reply: a character has at most four bytes."""
 _BARRIERS = ("", "\n", "x", "]", "0", ".")
@@ -25,21 +27,21 @@ class Encoded:
     Args:
         text: the text.
         ids: its tokens.
-        starts: for each token, where its characters begin.
-        ends: for each token, where its characters end.
+        offsets: for each token, where its characters begin and end.
         anchor_ends: where the anchors end, in characters.
         anchor_starts: where the anchors begin, in characters.
         anchor_at: where the anchors are, in tokens.
+        control: ids of the control tokens.
         stretches: ids of the stretches encoded so far (the opening of a turn comes again and again).
     """
 
     text: str
     ids: list[int]
-    starts: list[int]
-    ends: list[int]
+    offsets: list[tuple[int, int]]
     anchor_starts: list[int]
     anchor_ends: list[int]
     anchor_at: list[int]
+    control: frozenset[int]
     stretches: dict[str, list[int]] = field(default_factory=dict)
 
 
@@ -51,11 +53,11 @@ def encode(tok: Tokenizer, text: str) -> Encoded:
     return Encoded(
         text,
         ids,
-        [start for start, _ in offsets],
-        [end for _, end in offsets],
+        offsets,
         [offsets[i][0] for i in at],
         [offsets[i][1] for i in at],
         at,
+        frozenset(tok.control_tokens.values()),
     )
 
 
@@ -99,10 +101,10 @@ def reply_span(tok: Tokenizer, encoded: Encoded, border: int, over: int, end: st
     first = prefix_length(tok, encoded, border)
     if first is None:
         return None
-    last = bisect_left(encoded.ends, over, first)
-    if last >= len(encoded.ids) or encoded.ends[last] != over or encoded.ids[last] != tok.control_tokens[end]:
+    last = bisect_left(encoded.offsets, over, first, key=_end)
+    if last >= len(encoded.ids) or encoded.offsets[last][1] != over or encoded.ids[last] != tok.control_tokens[end]:
         return None
-    if not _only_text(tok, encoded.ids[first:last]):
+    if not encoded.control.isdisjoint(encoded.ids[first:last]):
         return None
     if not decodes_to(
         tok, encoded.ids[max(0, first - _CONTEXT) : first], encoded.ids[first : last + 1], encoded.text[border:over]
@@ -113,10 +115,11 @@ def reply_span(tok: Tokenizer, encoded: Encoded, border: int, over: int, end: st
 
 def crossing_text(encoded: Encoded, border: int) -> str:
     """Return the text of the token that crosses a border, empty where none does."""
-    at = bisect_right(encoded.ends, border)
-    if at < len(encoded.ids) and encoded.starts[at] < border:
-        return encoded.text[encoded.starts[at] : encoded.ends[at]]
-    return ""
+    at = bisect_right(encoded.offsets, border, key=_end)
+    if at == len(encoded.ids):
+        return ""
+    start, end = encoded.offsets[at]
+    return encoded.text[start:end] if start < border else ""
 
 
 def continuation(tok: Tokenizer, prompt_ids: list[int], reply: Reply) -> list[int]:
@@ -161,7 +164,7 @@ def decodes_to(tok: Tokenizer, before: list[int], ids: list[int], text: str) -> 
 
 
 def _only_text(tok: Tokenizer, ids: list[int]) -> bool:
-    return not set(ids) & set(tok.control_tokens.values())
+    return not set(ids).intersection(tok.control_tokens.values())
 
 
 def _spelled(tok: Tokenizer, text: str) -> list[str]:

@@ -19,7 +19,7 @@ from tiararodney.sekft.render.encode import Encoded, continuation, crossing_text
 from tiararodney.sekft.render.normalize import normalize_for_template
 from tiararodney.sekft.render.reply import Reply, last_reply, shown_reply
 from tiararodney.sekft.render.session import IGNORED, Example, Message, Messages, RefusalReason, SessionRefused
-from tiararodney.sekft.render.template import render
+from tiararodney.sekft.render.template import Served, render, render_served
 from tiararodney.sekft.render.tokens import Tokenizer, as_tokenizer
 
 if TYPE_CHECKING:
@@ -50,21 +50,21 @@ def build_masked_examples(tokenizer: object, messages: Messages) -> list[Example
     if open_turns[-1] != len(session) - 1:
         last = len(session) - 1
         raise SessionRefused(RefusalReason.ENDS_IN_USER_TURN, f"the last turn is the {session[last].role}'s", last)
-    prompts = {i: render(tok, session[:i], add_generation_prompt=True) for i in open_turns}
+    served = render_served(tok, session, open_turns)
     examples: list[Example] = []
     while open_turns:
-        example = _example(tok, session, prompts, open_turns)
+        example = _example(served, open_turns)
         examples.append(example)
         open_turns = [t for t in open_turns if t not in example.turns]
     return examples[::-1]
 
 
-def _example(tok: Tokenizer, session: Sequence[Message], prompts: dict[int, str], turns: Sequence[int]) -> Example:
+def _example(served: Served, turns: Sequence[int]) -> Example:
     """Build the example that ends in the last of some turns and trains every other one that it serves exactly."""
     last = turns[-1]
-    prompt = prompts[last]
+    tok, prompt = served.tok, served.prompts[last]
     try:
-        reply = _reply(tok, session[: last + 1], prompt)
+        reply = _reply(served, last)
         text = prompt + reply.text + reply.end
         encoded = encode(tok, text)
         ids = encoded.ids
@@ -80,7 +80,7 @@ def _example(tok: Tokenizer, session: Sequence[Message], prompts: dict[int, str]
         raise SessionRefused(refused.reason, refused.detail, last) from refused
     spans = {last: span}
     for turn in turns[:-1]:
-        found = _served_in(tok, encoded, prompts[turn], session[turn].content, reply.end)
+        found = _served_in(tok, encoded, served.prompts[turn], served.session[turn].content, reply.end)
         if found:
             spans[turn] = found
     labels = [IGNORED] * len(ids)
@@ -90,17 +90,23 @@ def _example(tok: Tokenizer, session: Sequence[Message], prompts: dict[int, str]
     return Example(ids, labels, tuple(trained), tuple(spans[t] for t in trained), crossing)
 
 
-def _reply(tok: Tokenizer, session: Sequence[Message], prompt: str) -> Reply:
-    """Find how the last turn's reply is trained; its end is that of the turn, or what begins the environment's next."""
-    content = session[-1].content
+def _reply(served: Served, turn: int) -> Reply:
+    """Find how a turn's reply is trained; its end is that of the turn, or what begins the environment's next."""
+    tok, prompt, content = served.tok, served.prompts[turn], served.session[turn].content
     try:
-        return last_reply(tok, render(tok, session, add_generation_prompt=False), prompt, content)
+        return last_reply(tok, served.closed(turn), prompt, content)
     except SessionRefused as refused:
         if refused.reason is not RefusalReason.NO_END_OF_TURN:
             raise
-        # Some models (GLM) have no token that ends a turn: they stop at the one that begins the next.
-        followed = render(tok, [*session, Message("user", _PROBE)], add_generation_prompt=False)
-        return last_reply(tok, followed, prompt, content)
+    try:
+        # Where the template only appends, its closing has not been looked at yet.
+        return last_reply(tok, served.rendered(turn), prompt, content)
+    except SessionRefused as refused:
+        if refused.reason is not RefusalReason.NO_END_OF_TURN:
+            raise
+    # Some models (GLM) have no token that ends a turn: they stop at the one that begins the next.
+    followed = [*served.session[: turn + 1], Message("user", _PROBE)]
+    return last_reply(tok, render(tok, followed, add_generation_prompt=False), prompt, content)
 
 
 def _served_in(tok: Tokenizer, encoded: Encoded, prompt: str, content: str, end: str) -> Span | None:

@@ -1,0 +1,135 @@
+"""How long a mask takes: against one bare tokenizer pass, and against prefix differencing.
+
+Sessions of 10, 40 and 160 turns (commands) with some 80 tokens of output each. The examples are built as training
+builds them, the check of every turn included. The pass encodes the same text once, and does nothing else. Prefix
+differencing is what many trainers do: for each turn, `apply_chat_template` renders and encodes the session up to it,
+with and without the reply. The sides run interleaved in one process; medians are told.
+
+The last line of stdout is one JSON object: `pass_ratio_10`, `pass_ratio_40`, `pass_ratio_160` (time over the pass's),
+`prefix_speedup_10`, `prefix_speedup_40` (prefix differencing's time over ours), `lean_prefix_speedup_*` (the same with
+our own rendering and encoding in place of `apply_chat_template`, which costs less), and what it ran with.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import random
+import statistics
+import tempfile
+import time
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from tiararodney.sekft.render import Message, build_masked_examples, normalize_for_template
+from tiararodney.sekft.tokenizer import FileTokenizer, load_tokenizer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+TURNS = (10, 40, 160)
+# One text a line, cut at white space: what terminals print.
+_WORDS = """
+drwxr-xr-x root total 4096 /var/log/syslog error: cannot open file No such file or directory make install config.yaml
+Permission denied bytes received 127.0.0.1:8080 [ok] started Nov 23 04:11 inode $HOME ./run.sh
+""".split()  # noqa: SIM905 - a list of so many strings is harder to read
+
+
+def session(turns: int, seed: int, words: int = 25) -> list[Message]:
+    """Make a session with so many commands."""
+    rng = random.Random(seed)
+    out = [Message("system", "A terminal."), Message("user", "You have mail.\n$ ")]
+    for n in range(turns - 1):
+        out.append(Message("assistant", f"grep -n {rng.choice(_WORDS)} notes.txt | head -{n + 1} && echo done"))
+        out.append(Message("user", " ".join(rng.choices(_WORDS, k=words)) + "\n$ "))
+    return [*out, Message("assistant", "exit")]
+
+
+def differencing(tok: FileTokenizer, messages: Sequence[Message]) -> list[list[int]]:
+    """Find the replies' ids as the difference of encoded prefixes, one pair for each turn."""
+    turns = normalize_for_template(messages)
+    out = []
+    for i, message in enumerate(turns):
+        if message.role == "assistant":
+            before = tok.encode(tok.render_text(turns[:i], add_generation_prompt=True))
+            upto = tok.encode(tok.render_text(turns[: i + 1], add_generation_prompt=False))
+            out.append(upto[len(before) :])
+    return out
+
+
+def trainers_differencing(tok: Any, messages: Sequence[Message]) -> list[list[int]]:
+    """Do the same through a transformers tokenizer, as trainers call it."""
+    turns = [dict(m) for m in normalize_for_template(messages)]
+    out = []
+    for i, message in enumerate(turns):
+        if message["role"] == "assistant":
+            before = tok.apply_chat_template(turns[:i], add_generation_prompt=True, return_dict=False)
+            upto = tok.apply_chat_template(turns[: i + 1], return_dict=False)
+            out.append(upto[len(before) :])
+    return out
+
+
+def transformers_tokenizer(tok: FileTokenizer) -> Any:
+    """Return the same tokenizer as transformers loads it."""
+    from transformers import PreTrainedTokenizerFast
+
+    with tempfile.TemporaryDirectory() as folder:
+        tok.save(folder)
+        return PreTrainedTokenizerFast.from_pretrained(folder)
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Return the seconds of processor time that a call takes."""
+    started = time.process_time()
+    work()
+    return time.process_time() - started
+
+
+def measure(tok: FileTokenizer, peer: Any, turns: int, rounds: int) -> dict[str, float]:
+    """Time the sides on the same sessions, interleaved, and return the medians in seconds."""
+    sides: dict[str, list[float]] = {"pass": [], "ours": [], "lean": [], "differencing": []}
+    for seed in range(-1, rounds):  # the first round warms up
+        messages = session(turns, seed)
+        text = tok.render_text(normalize_for_template(messages), add_generation_prompt=False)
+        times = {
+            "pass": timed(lambda text=text: tok.encode(text)),
+            "ours": timed(lambda messages=messages: build_masked_examples(tok, messages)),
+        }
+        if turns <= TURNS[1]:
+            times["lean"] = timed(lambda messages=messages: differencing(tok, messages))
+            times["differencing"] = timed(lambda messages=messages: trainers_differencing(peer, messages))
+        if seed >= 0:
+            for side, seconds in times.items():
+                sides[side].append(seconds)
+    return {side: statistics.median(values) for side, values in sides.items() if values}
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--base", required=True, help="model folder whose tokenizer and chat template are used")
+    parser.add_argument("--rounds", type=int, default=15, help="sessions a size (default 15)")
+    args = parser.parse_args()
+    tok = load_tokenizer(args.base)
+    peer = transformers_tokenizer(tok)
+    out: dict[str, object] = {}
+    for turns in TURNS:
+        tokens = sum(len(e.input_ids) for e in build_masked_examples(tok, session(turns, 0)))
+        took = measure(tok, peer, turns, args.rounds)
+        out[f"pass_ratio_{turns}"] = round(took["ours"] / took["pass"], 3)
+        line = f"{turns} turns, {tokens} tokens: {took['ours'] * 1e3:.2f} ms, {took['ours'] / took['pass']:.2f} passes"
+        out[f"milliseconds_{turns}"] = round(took["ours"] * 1e3, 3)
+        out[f"tokens_{turns}"] = tokens
+        if "differencing" in took:
+            out[f"prefix_speedup_{turns}"] = round(took["differencing"] / took["ours"], 2)
+            out[f"lean_prefix_speedup_{turns}"] = round(took["lean"] / took["ours"], 2)
+            line += f", {took['differencing'] / took['ours']:.1f} times faster than prefix differencing"
+        print(line)
+    libraries = {name: version(name) for name in ("tokenizers", "transformers", "jinja2")}
+    out |= {"base": args.base, "rounds": args.rounds, "python": platform.python_version(), "libraries": libraries}
+    print(json.dumps(out))
+
+
+if __name__ == "__main__":
+    main()
