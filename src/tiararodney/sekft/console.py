@@ -29,6 +29,7 @@ def run_cli(work: Callable[[], int], name: str = "") -> int:
     Returns:
         What the work returned; 130 after Ctrl-C or a TERM signal; 0 where the reader of stdout went away.
     """
+    _let_threads_sleep()
     try:
         with _terminated_as_interrupted():
             code = work()
@@ -47,6 +48,15 @@ def run_cli(work: Callable[[], int], name: str = "") -> int:
             raise
         _say(name, str(error))
         return code_of
+
+
+def _let_threads_sleep() -> None:
+    """Have torch's threads wait asleep, not spinning; read when torch loads, so it must be said before.
+
+    A spinning thread keeps from the core the one it waits for: on two cores with other work beside, training ran at 13
+    tokens/s spinning and at 185 asleep.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def configure_logs(verbosity: int = 0) -> None:

@@ -1,0 +1,1 @@
+"""Supervised fine-tuning: sessions in, an adapter out."""

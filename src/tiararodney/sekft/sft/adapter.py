@@ -1,0 +1,127 @@
+"""Write what a run made: a folder that plain peft loads, complete or not there at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+
+from tiararodney.sekft.errors import RunFailed, UsageError
+from tiararodney.sekft.render import save_contract
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from tiararodney.sekft.model import Base
+
+RECORD = "training.json"
+CURVE = "curve.jsonl"
+
+
+def adapter_tensors(base: Base, name: str) -> dict[str, Any]:
+    """The adapter's weights under the names that peft's files have.
+
+    Args:
+        base: The base that the adapter hangs on.
+        name: The adapter's name.
+
+    Returns:
+        Contiguous fp32 tensors on the CPU.
+    """
+    return {
+        key.replace(f".{name}.", "."): parameter.detach().cpu().contiguous()
+        for key, parameter in base.adapters.handle.named_parameters()
+        if f".{name}." in key
+    }
+
+
+def write_adapter(out: Path, base: Base, name: str, record: Mapping[str, Any], *, replace: bool) -> None:
+    """Write the adapter's folder in one move.
+
+    Args:
+        out: The folder; it appears complete or not at all.
+        base: The base that the adapter hangs on.
+        name: The adapter's name.
+        record: What was done, for `training.json`; its `curve` goes to `curve.jsonl`, a line each.
+        replace: Put it in place of a folder that is there.
+
+    Raises:
+        RunFailed: The disk refuses.
+    """
+    with new_folder(out, replace=replace) as folder:
+        save_file(adapter_tensors(base, name), folder / "adapter_model.safetensors", metadata={"format": "pt"})
+        config = base.adapters.handle.peft_config[name]
+        inference = config.inference_mode
+        config.inference_mode = True
+        config.save_pretrained(folder)
+        config.inference_mode = inference
+        save_contract(base.tokenizer, folder)
+        told = {key: value for key, value in record.items() if key != "curve"}
+        (folder / RECORD).write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        lines = "".join(json.dumps(entry) + "\n" for entry in record["curve"])
+        (folder / CURVE).write_text(lines, encoding="utf-8")
+
+
+def check_out(out: Path, *, overwrite: bool) -> None:
+    """Refuse an `--out` that cannot be written, before hours are spent on it.
+
+    Args:
+        out: The folder to be.
+        overwrite: Whether a folder that is there may be replaced.
+
+    Raises:
+        UsageError: It exists, or its parent cannot be made or written.
+    """
+    if out.exists() and not overwrite:
+        raise UsageError(f"--out {out}: exists. Name a new folder, or give --overwrite to replace it.")
+    if out.exists() and not (out / "adapter_config.json").is_file() and any(out.iterdir() if out.is_dir() else [out]):
+        raise UsageError(f"--out {out}: exists and is no adapter's folder; --overwrite replaces adapters only.")
+    try:
+        out.absolute().parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out.absolute().parent):
+            pass
+    except OSError as error:
+        raise UsageError(f"--out {out}: {error.strerror} in {out.absolute().parent}. Name another folder.") from None
+
+
+@contextmanager
+def new_folder(out: Path, *, replace: bool) -> Iterator[Path]:
+    """Fill a folder beside `out` and move it there when all of it is on the disk.
+
+    Args:
+        out: The folder to be.
+        replace: Put it in place of a folder that is there.
+
+    Yields:
+        The folder to fill.
+
+    Raises:
+        RunFailed: The disk refuses; nothing is left behind.
+    """
+    out = out.absolute()
+    temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    try:
+        yield temporary
+        for file in temporary.iterdir():
+            with file.open("rb") as stream:
+                os.fsync(stream.fileno())
+        temporary.chmod(0o755)
+        if replace and out.exists():
+            old = Path(tempfile.mkdtemp(prefix=f".{out.name}.old.", dir=out.parent))
+            out.rename(old / out.name)
+            temporary.rename(out)
+            shutil.rmtree(old)
+        else:
+            temporary.rename(out)
+    except (OSError, SafetensorError) as error:
+        found = getattr(error, "strerror", None) or error
+        raise RunFailed(f"{out}: cannot write it: {found}. Free some space, or name another folder.") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

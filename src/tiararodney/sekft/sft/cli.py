@@ -1,0 +1,103 @@
+"""The command ``sekft-train``."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from tiararodney.sekft.console import configure_logs, run_cli
+from tiararodney.sekft.errors import RunFailed
+from tiararodney.sekft.sft.config import TrainConfig, parse
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+    from tiararodney.sekft.model import Base
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Train, or inspect; the adapter's folder goes to stdout.
+
+    Args:
+        argv: The arguments, the program's own where None.
+
+    Returns:
+        0 done, 1 the run failed, 2 bad usage or input, 130 interrupted.
+    """
+
+    def work() -> int:
+        config, args = parse(list(sys.argv[1:] if argv is None else argv))
+        configure_logs(-1 if args.quiet else args.verbose)
+        if config is None:
+            return _inspect(args)
+        _train_and_print(config, None)
+        return 0
+
+    try:
+        return run_cli(work, "sekft-train")
+    except SystemExit as stop:  # argparse's own way out, of --help and wrong flags
+        return int(stop.code or 0)
+
+
+def run(argv: Sequence[str], base: Base, prog: str) -> TrainConfig | None:
+    """Do the same work on a base that is loaded already.
+
+    Args:
+        argv: The flags of sekft-train; --base, --load-4bit, --device and --dtype are the loaded base's.
+        base: The hot base.
+        prog: What the command is called in messages.
+
+    Returns:
+        The configuration of the run that was done; None after --inspect.
+
+    Raises:
+        RunFailed: With --inspect, not one session can be trained on.
+    """
+    settled = {
+        "base": base.path,
+        "load_4bit": base.four_bit,
+        "device": base.device,
+        "dtype": str(base.dtype).removeprefix("torch."),
+    }
+    config, args = parse(list(argv), prog, settled)
+    if config is None:
+        if _inspect(args):
+            raise RunFailed(f"{prog} --inspect: every session is refused; the reasons stand above.")
+        return None
+    _train_and_print(config, base)
+    return config
+
+
+def _inspect(args: argparse.Namespace) -> int:
+    from tiararodney.sekft.sft.inspect import InspectConfig
+    from tiararodney.sekft.sft.inspect import run as inspect
+
+    return inspect(
+        InspectConfig(
+            data=tuple(map(str, args.data)),
+            base=str(args.base),
+            hub=args.hub,
+            max_length=args.max_length,
+            show=args.show,
+            json=args.json,
+            html=args.html,
+        )
+    )
+
+
+def _train_and_print(config: TrainConfig, base: Base | None) -> None:
+    try:
+        from tiararodney.sekft.sft.train import train
+    except ModuleNotFoundError as error:
+        if error.name not in ("torch", "peft", "safetensors", "accelerate"):
+            raise
+        raise RunFailed(
+            f"training needs the package {error.name}. Install it: pip install 'tiararodney.sekft[gpu]'. "
+            "(--inspect works without.)"
+        ) from None
+    print(train(config, base))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,108 @@
+"""Trajectories to examples: what is trained, and every session that is not, counted and named."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tiararodney.sekft.errors import UsageError
+from tiararodney.sekft.render import Example, SessionRefused, build_masked_examples
+from tiararodney.sekft.trajectories import read_sessions
+
+if TYPE_CHECKING:
+    from tiararodney.sekft.render import Tokenizer
+    from tiararodney.sekft.sft.config import TrainConfig
+
+log = logging.getLogger(__name__)
+
+NAMED = 5  # places told of each reason; all are counted
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What a run learns from and is validated on.
+
+    Attributes:
+        training: Examples to train on.
+        validation: Examples held back, of other scenarios than those trained on.
+        counts: What was read, kept, refused (by reason) and left out for its length.
+        digest: SHA-256 of all examples in order; a resumed run must find the same.
+    """
+
+    training: list[Example]
+    validation: list[Example]
+    counts: dict[str, Any]
+    digest: str
+
+
+def read_examples(config: TrainConfig, tokenizer: Tokenizer) -> Examples:
+    """Read, render and divide what a run is given.
+
+    Args:
+        config: Names the data, `max_length` and the share to validate on.
+        tokenizer: The base's.
+
+    Returns:
+        The examples.
+
+    Raises:
+        UsageError: The data cannot be read, or nothing is left to train on.
+    """
+    sessions = read_sessions(list(config.data), hub=config.hub)
+    training: list[Example] = []
+    validation: list[Example] = []
+    refused: Counter[str] = Counter()
+    too_long: Counter[str] = Counter()
+    digest = hashlib.sha256()
+    for session in sessions:
+        place = f"{session.id or '(no id)'} ({session.source})"
+        try:
+            examples = build_masked_examples(tokenizer, session.messages)
+        except SessionRefused as refusal:
+            refused[refusal.reason.value] += 1
+            _tell(refused[refusal.reason.value], f"{place}: {refusal}")
+            continue
+        held_back = _held_back(session.scenario_id or session.id, config)
+        for example in examples:
+            if len(example.input_ids) > config.max_length:
+                too_long[place] += 1
+                _tell(len(too_long), f"{place}: {len(example.input_ids)} tokens, over --max-length; left out whole")
+                continue
+            digest.update(repr((held_back, example.input_ids, example.labels)).encode())
+            (validation if held_back else training).append(example)
+    counts = {
+        "read": sessions.read,
+        "kept": sessions.kept,
+        "dropped": dict(sessions.dropped),
+        "refused": dict(refused),
+        "over_max_length": sum(too_long.values()),
+        "training_examples": len(training),
+        "validation_examples": len(validation),
+        "training_tokens": sum(len(example.input_ids) for example in training),
+        "trained_tokens": sum(end - start for example in training for start, end in example.spans),
+    }
+    if not training:
+        raise UsageError(
+            f"found no example to train on: {sessions.kept} kept sessions, refused {dict(refused) or 'none'}, "
+            f"{counts['over_max_length']} over --max-length {config.max_length}, {len(validation)} held back "
+            "to validate. Look at them with --inspect."
+        )
+    log.info(
+        "%d of %d trajectories kept (%s), %d refused, %d examples over --max-length %d",
+        sessions.kept, sessions.read, sessions.told(), refused.total(), counts["over_max_length"], config.max_length,
+    )  # fmt: skip
+    return Examples(training, validation, counts, digest.hexdigest())
+
+
+def _tell(count: int, message: str) -> None:
+    """Name the first few of a kind; the count tells of the rest."""
+    (log.warning if count <= NAMED else log.debug)("%s", message)
+
+
+def _held_back(scenario: str, config: TrainConfig) -> bool:
+    """Decide by the scenario's name, so that its sessions stay together whatever else is in the data."""
+    digest = hashlib.sha256(f"{config.seed}/{scenario}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") < config.validation_fraction * 2**64

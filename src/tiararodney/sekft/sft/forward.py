@@ -1,0 +1,141 @@
+"""From a packed row to its loss: a forward pass of our own for Llama's kin, transformers' for the rest."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from peft.helpers import disable_input_dtype_casting
+from torch.utils.checkpoint import checkpoint
+
+from tiararodney.sekft.sft.attention import attending, packed_attention
+from tiararodney.sekft.sft.layers import Projection, gated, project, rms_norm, rotate
+from tiararodney.sekft.sft.loss import Loss, head_loss
+from tiararodney.sekft.sft.pack import Row
+
+# Families whose layers are exactly these: RMS norm, rotary positions, SwiGLU, pre-norm residuals. Qwen2 adds biases,
+# Qwen3 norms queries and keys.
+FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
+PROJECTIONS = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+
+
+def is_written_out(model: Any) -> bool:
+    """Tell whether `row_loss` has a forward pass of its own for a model with its adapter in place.
+
+    Args:
+        model: The causal language model, LoRA layers injected.
+
+    Returns:
+        False for other families, sliding windows, LoRA with dropout or DoRA, and LoRA on other layers.
+    """
+    config = model.config
+    if config.model_type not in FAMILIES or config.hidden_act != "silu":
+        return False
+    if getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True):
+        return False
+    return all(_is_plain(name, module) for name, module in model.named_modules() if hasattr(module, "lora_A"))
+
+
+def _is_plain(name: str, module: Any) -> bool:
+    if name.rsplit(".", 1)[-1] not in PROJECTIONS or not hasattr(module.base_layer, "in_features"):
+        return False
+    dropout = any(isinstance(layer, torch.nn.Dropout) and layer.p > 0 for layer in module.lora_dropout.values())
+    biased = any(layer.bias is not None for layer in module.lora_B.values())
+    return not dropout and not biased and not module.lora_variant
+
+
+def row_loss(model: Any, row: Row, adapter: str, *, checkpointing: bool = False) -> Loss:
+    """Run a packed row through the model and sum the loss of its trained positions.
+
+    Args:
+        model: The causal language model with the LoRA layers of `adapter` active.
+        row: The row; a shared prefix only where `is_written_out`.
+        adapter: Name of the adapter that is trained.
+        checkpointing: Recompute each layer in the backward pass instead of keeping what it computed.
+
+    Returns:
+        The loss, differentiable in the adapter's weights.
+    """
+    device = model.device
+    ids = torch.tensor(row.input_ids, device=device)
+    positions = torch.tensor(row.position_ids, device=device)
+    keep = torch.tensor(row.keep, device=device)
+    targets = torch.tensor(row.targets, device=device)
+    if is_written_out(model):
+        hidden = _hidden(model.model, ids, positions, keep, row, adapter, checkpointing=checkpointing)
+        return head_loss(hidden, model.lm_head.weight, targets)
+    if row.prefix:
+        raise ValueError("transformers' own forward knows no shared prefix")
+    precision = torch.autocast(device.type, dtype=model.dtype, enabled=model.dtype != torch.float32)
+    with attending(model, row.lengths), precision, disable_input_dtype_casting(model):
+        output = model(
+            input_ids=ids.unsqueeze(0), position_ids=positions.unsqueeze(0), logits_to_keep=keep, use_cache=False
+        )
+    logits = output.logits[0].float()
+    total = torch.nn.functional.cross_entropy(logits, targets, reduction="sum")
+    return Loss(total, int((logits.argmax(dim=-1) == targets).sum()))
+
+
+def _hidden(
+    decoder: Any,
+    ids: torch.Tensor,
+    positions: torch.Tensor,
+    keep: torch.Tensor,
+    row: Row,
+    adapter: str,
+    *,
+    checkpointing: bool,
+) -> torch.Tensor:
+    """The normed hidden states at `keep`: [positions, size]."""
+    x = decoder.embed_tokens(ids)
+    cos, sin = decoder.rotary_emb(x.unsqueeze(0), positions.unsqueeze(0))
+    half = cos.shape[-1] // 2
+    turn = cos[0, :, :half].contiguous(), sin[0, :, :half].contiguous()
+    layers = list(decoder.layers)
+    for layer in layers[:-1]:
+        if checkpointing:
+            x = checkpoint(_layer, layer, x, turn, row, adapter, None, use_reentrant=False)
+        else:
+            x = _layer(layer, x, turn, row, adapter, None)
+    x = _layer(layers[-1], x, turn, row, adapter, keep)
+    return rms_norm(x, decoder.norm.weight, decoder.norm.variance_epsilon)
+
+
+def _layer(
+    layer: Any,
+    x: torch.Tensor,
+    turn: tuple[torch.Tensor, torch.Tensor],
+    row: Row,
+    adapter: str,
+    keep: torch.Tensor | None,
+) -> torch.Tensor:
+    """One decoder layer, [tokens, size] to the same; after the attention, only the tokens `keep` go on."""
+    attention, mlp = layer.self_attn, layer.mlp
+    normed = rms_norm(x, layer.input_layernorm.weight, layer.input_layernorm.variance_epsilon)
+    query, key, value = (
+        output.view(len(output), -1, attention.head_dim)
+        for output in project(normed, _lora((attention.q_proj, attention.k_proj, attention.v_proj), adapter))
+    )
+    if hasattr(attention, "q_norm"):
+        query = rms_norm(query, attention.q_norm.weight, attention.q_norm.variance_epsilon)
+        key = rms_norm(key, attention.k_norm.weight, attention.k_norm.variance_epsilon)
+    attended = packed_attention(
+        rotate(query, *turn), rotate(key, *turn), value.transpose(0, 1), row.lengths, row.prefix, attention.scaling
+    ).reshape(len(x), -1)
+    if keep is not None:  # nothing attends to the last layer's output
+        attended, x = attended[keep], x[keep]
+    (x,) = project(attended, _lora((attention.o_proj,), adapter), residual=x)
+    normed = rms_norm(x, layer.post_attention_layernorm.weight, layer.post_attention_layernorm.variance_epsilon)
+    gate, up = project(normed, _lora((mlp.gate_proj, mlp.up_proj), adapter))
+    (x,) = project(gated(gate, up), _lora((mlp.down_proj,), adapter), residual=x)
+    return x
+
+
+def _lora(modules: Sequence[Any], adapter: str) -> list[Projection]:
+    return [
+        Projection(
+            module.base_layer, module.lora_A[adapter].weight, module.lora_B[adapter].weight, module.scaling[adapter]
+        )
+        if hasattr(module, "lora_A") and adapter in module.lora_A
+        else Projection(getattr(module, "base_layer", module))
+        for module in modules
+    ]

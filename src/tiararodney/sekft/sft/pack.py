@@ -1,0 +1,138 @@
+"""Pack examples into rows without padding: documents behind each other, the head of all of them stored once.
+
+    examples -> steps (what one optimizer step learns from) -> rows (what goes through the model at once)
+
+Every session begins with the same template text and orientation. Causal attention makes those positions the same in
+every document, so a row holds them once and each document attends to them as to its own past.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tiararodney.sekft.render import IGNORED, Example
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@dataclass(frozen=True)
+class Row:
+    """One packed row.
+
+    Attributes:
+        input_ids: The shared prefix, then each document without it.
+        position_ids: Each token's position in its own document.
+        prefix: How many tokens at the row's start are the past of every document.
+        lengths: Tokens of each document behind the prefix; they add up to the row without the prefix.
+        keep: Positions of the row whose hidden state predicts a trained token.
+        targets: The token trained at each of `keep`.
+        tokens: Tokens of the documents, each counted whole: the work this row stands for.
+    """
+
+    input_ids: tuple[int, ...]
+    position_ids: tuple[int, ...]
+    prefix: int
+    lengths: tuple[int, ...]
+    keep: tuple[int, ...]
+    targets: tuple[int, ...]
+    tokens: int
+
+
+def plan_steps(lengths: Sequence[int], budget: int, seed: int, epoch: int) -> list[list[int]]:
+    """Deal the examples of one epoch into optimizer steps.
+
+    Args:
+        lengths: Tokens of each example.
+        budget: Tokens a step takes at most; an example that is longer has a step of its own.
+        seed: Of the order.
+        epoch: Every epoch has an order of its own.
+
+    Returns:
+        The indices of each step's examples.
+    """
+    order = list(range(len(lengths)))
+    random.Random(f"{seed}/{epoch}").shuffle(order)  # noqa: S311 - an order, no secret
+    steps: list[list[int]] = []
+    room = 0
+    for index in order:
+        if not steps or lengths[index] > room:
+            steps.append([])
+            room = budget
+        steps[-1].append(index)
+        room -= lengths[index]
+    return steps
+
+
+def split_step(step: Sequence[int], lengths: Sequence[int], budget: int) -> list[list[int]]:
+    """Split a step's examples into rows of at most `budget` tokens, the longest first into the first row with room.
+
+    Args:
+        step: Indices of examples.
+        lengths: Tokens of each example.
+        budget: Tokens a row takes at most; an example that is longer has a row of its own.
+
+    Returns:
+        The indices of each row's examples.
+    """
+    rows: list[tuple[list[int], int]] = []
+    for index in sorted(step, key=lambda index: (-lengths[index], index)):
+        for at, (members, used) in enumerate(rows):
+            if used + lengths[index] <= budget:
+                rows[at] = ([*members, index], used + lengths[index])
+                break
+        else:
+            rows.append(([index], lengths[index]))
+    return [members for members, _ in rows]
+
+
+def pack_row(examples: Sequence[Example], *, share_prefix: bool) -> Row:
+    """Lay examples behind each other.
+
+    Args:
+        examples: What the row holds; none is truncated.
+        share_prefix: Store what all of them begin with once. The forward pass must know `prefix`.
+
+    Returns:
+        The row.
+    """
+    prefix = _shared_prefix(examples) if share_prefix and len(examples) > 1 else 0
+    ids: list[int] = list(examples[0].input_ids[:prefix])
+    positions: list[int] = list(range(prefix))
+    keep: list[int] = []
+    targets: list[int] = []
+    for example in examples:
+        offset = len(ids) - prefix  # of the document's position 0 in the row
+        for position, label in enumerate(example.labels):
+            if label != IGNORED:
+                keep.append(offset + position - 1)
+                targets.append(label)
+        ids += example.input_ids[prefix:]
+        positions += range(prefix, len(example.input_ids))
+    return Row(
+        input_ids=tuple(ids),
+        position_ids=tuple(positions),
+        prefix=prefix,
+        lengths=tuple(len(example.input_ids) - prefix for example in examples),
+        keep=tuple(keep),
+        targets=tuple(targets),
+        tokens=sum(len(example.input_ids) for example in examples),
+    )
+
+
+def _shared_prefix(examples: Sequence[Example]) -> int:
+    """Tokens all examples begin with, up to before the position that predicts the first trained token of any."""
+    first = examples[0].input_ids
+    shared = min(_first_trained(example) - 1 for example in examples)
+    for example in examples[1:]:
+        for at in range(shared):
+            if example.input_ids[at] != first[at]:
+                shared = at
+                break
+    return max(shared, 0)
+
+
+def _first_trained(example: Example) -> int:
+    return next(at for at, label in enumerate(example.labels) if label != IGNORED)

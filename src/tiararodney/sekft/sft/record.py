@@ -1,0 +1,55 @@
+"""What a run says about itself: the software, the code's revision, the machine."""
+
+from __future__ import annotations
+
+import platform
+import resource
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+SCHEMA_VERSION = 1
+PACKAGES = ("tiararodney.sekft", "tiararodney.posix-sdc", "torch", "transformers", "tokenizers", "peft", "bitsandbytes")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that bear on an adapter.
+
+    Returns:
+        Package name to version, of those installed.
+    """
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def git_revision() -> str | None:
+    """The commit of the checkout that this package runs from.
+
+    Returns:
+        The commit, with "-dirty" where files differ from it; None where the package is installed from a wheel.
+    """
+    here = Path(__file__).resolve().parent
+    if not any((parent / ".git").exists() for parent in here.parents):
+        return None
+    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def peak_memory() -> int:
+    """The most memory this process held so far.
+
+    Returns:
+        Bytes of resident memory.
+    """
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

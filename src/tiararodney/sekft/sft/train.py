@@ -1,0 +1,219 @@
+"""Train an adapter: data -> examples -> steps -> weights -> `--out`."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import torch
+from peft import LoraConfig
+
+from tiararodney.sekft.errors import UsageError
+from tiararodney.sekft.model import Base, detach_adapter, load_base, use_adapter
+from tiararodney.sekft.model.adapters import add_adapter
+from tiararodney.sekft.sft import record
+from tiararodney.sekft.sft.adapter import check_out, write_adapter
+from tiararodney.sekft.sft.checkpoint import checkpoint_folder, drop_checkpoint, load_checkpoint, save_checkpoint
+from tiararodney.sekft.sft.data import Examples, read_examples
+from tiararodney.sekft.sft.loop import Progress, Task, plan_run, run_steps
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+    from types import FrameType
+
+    from tiararodney.sekft.sft.config import TrainConfig
+
+log = logging.getLogger(__name__)
+
+NAME = "sekft_training"
+RESULTS = ("step", "tokens", "trained", "seconds", "row_tokens", "best", "best_step")
+
+
+def train(config: TrainConfig, base: Base | None = None, should_stop: Callable[[], bool] | None = None) -> Path:
+    """Train an adapter and write it.
+
+    Args:
+        config: What to do.
+        base: A base that is loaded already; it is bit for bit as before afterwards. None loads the configured one.
+        should_stop: Asked between rows; True ends the run after a checkpoint, as Ctrl-C does.
+
+    Returns:
+        The adapter's folder.
+
+    Raises:
+        UsageError: Base, data or `out` cannot be used.
+        RunFailed: The run diverged, or memory or disk did not suffice.
+        KeyboardInterrupt: It was told to stop; nothing half-written is left.
+    """
+    check_out(config.out, overwrite=config.overwrite)
+    checkpoint = checkpoint_folder(config.out)
+    _check_checkpoint(checkpoint, config)
+    if base is None:
+        base = load_base(config.base, four_bit=config.load_4bit, device=config.device, dtype=config.dtype)
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    examples = read_examples(config, base.tokenizer)
+    with _fresh_adapter(base, config) as parameters, _stopping(should_stop) as stop:
+        task = _task(config, base, examples, parameters)
+        progress = Progress()
+        same = _identity(config, base, examples)
+        if config.resume:
+            saved = load_checkpoint(checkpoint, parameters, progress.best_weights, task.optimizer, same)
+            progress = _restored(progress, saved)
+
+        def save(now: Progress) -> None:
+            told = now.to_json() | {"same": same}
+            save_checkpoint(checkpoint, parameters, now.best_weights, task.optimizer, told)
+            log.info("checkpoint after step %d in %s", now.step, checkpoint)
+
+        log.info("%d steps over %d examples", len(task.steps), len(examples.training))
+        clock = time.monotonic()
+        run_steps(task, progress, save, stop)
+        _take_best(parameters, progress)
+        told = _record(config, base, examples, progress, started) | {"wall_seconds": round(time.monotonic() - clock, 3)}
+        write_adapter(config.out, base, NAME, told, replace=config.overwrite)
+    drop_checkpoint(checkpoint)
+    log.info(
+        "adapter in %s: %d steps, %.0f s, %.0f tokens/s",
+        config.out, progress.step, progress.seconds, progress.tokens / max(progress.seconds, 1e-9),
+    )  # fmt: skip
+    return config.out
+
+
+def _check_checkpoint(checkpoint: Path, config: TrainConfig) -> None:
+    if config.overwrite and not config.resume:
+        drop_checkpoint(checkpoint)
+    elif checkpoint.exists() and not config.resume:
+        raise UsageError(
+            f"--out {config.out}: {checkpoint} holds the checkpoint of a run that was cut off. "
+            "Give --resume to go on from it, or --overwrite to drop it."
+        )
+
+
+@contextmanager
+def _fresh_adapter(base: Base, config: TrainConfig) -> Iterator[dict[str, torch.nn.Parameter]]:
+    """Hang a new, trainable adapter on the base, and take it off again whatever happens."""
+    targets: Any = config.target_modules
+    if targets != "all-linear":
+        targets = [name.strip() for name in targets.split(",") if name.strip()]
+    lora = LoraConfig(
+        r=config.lora_r,
+        lora_alpha=config.lora_alpha,
+        lora_dropout=config.lora_dropout,
+        use_rslora=config.use_rslora,
+        target_modules=targets,
+        task_type="CAUSAL_LM",
+        base_model_name_or_path=str(base.path),
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        add_adapter(base, lora, NAME)
+        try:
+            with use_adapter(base, NAME):
+                parameters = {key: parameter for key, parameter in base.model.named_parameters() if f".{NAME}." in key}
+                for parameter in parameters.values():
+                    parameter.data = parameter.data.float()
+                    parameter.requires_grad_(requires_grad=True)
+                if config.lora_dropout:
+                    base.model.train()
+                yield parameters
+        finally:
+            base.model.eval()
+            detach_adapter(base, NAME)
+
+
+def _task(config: TrainConfig, base: Base, examples: Examples, parameters: dict[str, torch.nn.Parameter]) -> Task:
+    optimizer = torch.optim.AdamW(
+        parameters.values(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+    )
+    steps, epoch_ends = plan_run([len(example.input_ids) for example in examples.training], config)
+    return Task(
+        model=base.model,
+        adapter=NAME,
+        parameters=parameters,
+        optimizer=optimizer,
+        config=config,
+        examples=examples.training,
+        validation=examples.validation,
+        steps=steps,
+        epoch_ends=epoch_ends,
+    )
+
+
+def _identity(config: TrainConfig, base: Base, examples: Examples) -> dict[str, Any]:
+    """What must be the same for a resumed run to give the adapter of the unbroken one."""
+    plan: dict[str, Any] = config.plan()
+    return plan | {
+        "base": base.fingerprint,
+        "four_bit": base.four_bit,
+        "dtype": str(base.dtype),
+        "examples": examples.digest,
+    }
+
+
+def _restored(progress: Progress, saved: Mapping[str, Any] | None) -> Progress:
+    if saved is None:
+        return progress
+    values = {key: value for key, value in saved.items() if key != "same" and value is not None}
+    log.info("resuming after step %d", values["step"])
+    return Progress(**values, best_weights=progress.best_weights)
+
+
+def _take_best(parameters: Mapping[str, torch.nn.Parameter], progress: Progress) -> None:
+    with torch.no_grad():
+        for name, tensor in progress.best_weights.items():
+            parameters[name].copy_(tensor)
+
+
+def _record(config: TrainConfig, base: Base, examples: Examples, progress: Progress, started: str) -> dict[str, Any]:
+    told = progress.to_json()
+    return {
+        "schema_version": record.SCHEMA_VERSION,
+        "config": config.to_json(),
+        "base": {
+            "fingerprint": base.fingerprint,
+            "four_bit": base.four_bit,
+            "dequantised": base.dequantised,
+            "dtype": str(base.dtype).removeprefix("torch."),
+        },
+        "data": examples.counts | {"digest": examples.digest},
+        "result": {key: told[key] for key in RESULTS},
+        "curve": told["curve"],
+        "seed": config.seed,
+        "versions": record.versions(),
+        "git_revision": record.git_revision(),
+        "device": torch.cuda.get_device_name(base.device) if base.device.startswith("cuda") else "cpu",
+        "threads": torch.get_num_threads(),
+        "peak_memory": record.peak_memory(),
+        "started": started,
+    }
+
+
+@contextmanager
+def _stopping(should_stop: Callable[[], bool] | None) -> Iterator[Callable[[], bool]]:
+    """Turn Ctrl-C and a TERM signal into a question asked between rows; a second one interrupts at once."""
+    asked = threading.Event()
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+        log.warning("%s: stopping after this row; once more to stop at once", signal.Signals(number).name)
+
+    def stop() -> bool:
+        return asked.is_set() or (should_stop is not None and should_stop())
+
+    if threading.current_thread() is not threading.main_thread():
+        yield stop  # only the main thread may set handlers
+        return
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
