@@ -72,7 +72,8 @@ def test_what_a_user_gets_wrong_is_said_in_one_message(scenarios, tmp_path, caps
     assert "found 'somebody'" in refused(
         capsys, "rollout", "--scenarios", folder, "--out", out, "--operator", "somebody"
     )
-    assert "expected a folder" in refused(capsys, "gate", "--scenarios", str(next(scenarios.iterdir())))
+    (tmp_path / "all.jsonl").write_text(json.dumps(load_scenarios(scenarios)[0].to_json()))
+    assert "expected one scenario in a *.json" in refused(capsys, "gate", "--scenarios", str(tmp_path / "all.jsonl"))
     assert "required" in refused(capsys)
     assert not (tmp_path / "out").exists()
 
@@ -138,7 +139,7 @@ def test_rollout_goes_on_where_it_stopped(bwrap, scenarios, tmp_path, capsys):
 
 @pytest.mark.bwrap
 def test_the_gate_quarantines_and_rollout_leaves_it_out(bwrap, scenarios, tmp_path, capsys):
-    path = sorted(scenarios.iterdir())[0]
+    path = sorted(scenarios.iterdir())[0].rename(scenarios / "0-another-name.json")
     data = json.loads(path.read_text())
     data["checker"] = {"script": "exit 0"}
     path.write_text(json.dumps(data))

@@ -9,7 +9,7 @@ import pytest
 from tiararodney.posix_sdc.errors import SchemaError, UsageError
 from tiararodney.posix_sdc.export import export
 from tiararodney.posix_sdc.generate import dumps, generate
-from tiararodney.posix_sdc.record import count_by, each, finished_ids, output_folder, write_record, write_text
+from tiararodney.posix_sdc.record import count_by, each, file_name, finished, output_folder, write_record, write_text
 from tiararodney.posix_sdc.schema import Trajectory, Turn, load_scenarios, load_trajectories
 from tiararodney.posix_sdc.show import page, transcript
 from tiararodney.posix_sdc.stats import as_json, statistics, table
@@ -61,7 +61,7 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path):
 def test_a_record_reads_back(tmp_path):
     write_record(tmp_path / "a.json", session("a"))
     assert list(load_trajectories(tmp_path)) == [session("a")]
-    assert finished_ids(tmp_path) == {"a"}
+    assert finished(tmp_path) == {"a.json"}
 
 
 def test_a_file_in_the_way_of_the_output_folder_is_named(tmp_path):
@@ -177,3 +177,10 @@ def test_a_page_shows_directive_solution_and_checker(tmp_path):
     shown = page(load_scenarios(tmp_path)[0])
     for part in (scenario.directives[0].text, scenario.reference_solution[0], "check 1 of", scenario.provider.name):
         assert part in shown
+
+
+def test_an_id_that_is_no_file_name_cannot_lead_elsewhere():
+    assert file_name("train-0-00001-text_count") == "train-0-00001-text_count.json"
+    names = {file_name(x) for x in ("../../etc/x", "/etc/x", ".hidden", "a/b", "a_b", "", "x" * 500, "é")}
+    assert len(names) == 8
+    assert not [n for n in names if "/" in n or n.startswith(".") or len(n) > 230]

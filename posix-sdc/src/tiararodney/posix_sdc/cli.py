@@ -177,14 +177,14 @@ def _runtime(name: str) -> str:
 
 def _gate(a: argparse.Namespace) -> int:
     from tiararodney.posix_sdc.gate import judge
-    from tiararodney.posix_sdc.record import each, write_record
+    from tiararodney.posix_sdc.record import each, sources, write_record
     from tiararodney.posix_sdc.schema import load_scenarios, quarantined
 
-    if a.scenarios.is_file():
-        raise UsageError(
-            f"--scenarios {a.scenarios}: found a file, expected a folder of *.json, which the gate writes to."
-        )
     scenarios = load_scenarios(a.scenarios)
+    files = {s.id: Path(source) for s, source in zip(scenarios, sources(a.scenarios), strict=True)}
+    for file in files.values():
+        if file.suffix != ".json":
+            raise UsageError(f"{file}: expected one scenario in a *.json, which the gate writes its finding to.")
     runtime = _runtime(a.runtime)
     failed: list[str] = []
     progress = _Progress("gate", len(scenarios))
@@ -197,7 +197,7 @@ def _gate(a: argparse.Namespace) -> int:
         if reason:
             failed.append(f"{scenario.id}: {reason}")
         if reason != scenario.quarantine:
-            write_record(a.scenarios / f"{scenario.id}.json", quarantined(scenario, reason))
+            write_record(files[scenario.id], quarantined(scenario, reason))
         progress.step()
 
     each(a.jobs, scenarios, one, keep)
@@ -224,7 +224,7 @@ def _operator_factory(a: argparse.Namespace) -> Callable[[Scenario], Any]:
 
 
 def _rollout(a: argparse.Namespace) -> int:
-    from tiararodney.posix_sdc.record import count_by, each, finished_ids, output_folder, write_record
+    from tiararodney.posix_sdc.record import count_by, each, file_name, finished, output_folder, write_record
     from tiararodney.posix_sdc.rollout import run_session
     from tiararodney.posix_sdc.schema import load_scenarios
 
@@ -232,8 +232,8 @@ def _rollout(a: argparse.Namespace) -> int:
     factory = _operator_factory(a)
     runtime = _runtime(a.runtime)
     folder = output_folder(a.out)
-    done = finished_ids(folder)
-    todo = [s for s in scenarios if s.id not in done]
+    done = finished(folder)
+    todo = [s for s in scenarios if file_name(s.id) not in done]
     if len(todo) < len(scenarios):
         print(f"posix-sdc: {len(scenarios) - len(todo)} sessions are on disk already", file=sys.stderr)
     outcomes: list[str] = []
@@ -245,7 +245,7 @@ def _rollout(a: argparse.Namespace) -> int:
     def keep(session: Trajectory) -> None:
         outcomes.append(session.outcome)
         if session.outcome != "infrastructure":
-            write_record(folder / f"{session.scenario_id}.json", session)
+            write_record(folder / file_name(session.scenario_id), session)
         else:  # spoilt by a fault of ours it is not finished: the next run plays it again
             print(f"posix-sdc: {session.scenario_id}: {session.meta.get('reason')}", file=sys.stderr)
             if len(outcomes) >= _HOPELESS and set(outcomes) == {"infrastructure"}:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
 import tempfile
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from itertools import islice
@@ -11,10 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from tiararodney.posix_sdc.errors import UsageError
+from tiararodney.posix_sdc.schema import records
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+_LONGEST = 200
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -89,9 +93,22 @@ def each(jobs: int, items: Sequence[T], action: Callable[[T], R], keep: Callable
             threads.shutdown(wait=True, cancel_futures=True)
 
 
-def finished_ids(folder: Path) -> set[str]:
-    """Return the names (without ``.json``) of the records that a folder holds already."""
-    return {p.stem for p in folder.glob("*.json") if not p.name.startswith(".")}
+def file_name(record_id: str) -> str:
+    """Return the name of a record's file: its id, made harmless where somebody's id is no plain name."""
+    plain = re.sub(r"[^A-Za-z0-9._-]", "_", record_id).lstrip(".")[:_LONGEST]
+    if plain != record_id or not plain:
+        plain += "-" + hashlib.sha256(record_id.encode()).hexdigest()[:8]
+    return f"{plain}.json"
+
+
+def finished(folder: Path) -> set[str]:
+    """Return the names of the files of records that a folder holds already."""
+    return {p.name for p in folder.glob("*.json") if not p.name.startswith(".")}
+
+
+def sources(path: Path) -> list[str]:
+    """Return where each scenario under a path stands, in the order of `load_scenarios`."""
+    return [source for source, _ in records(path, "scenario bundles")]
 
 
 def count_by(items: Iterable[T], key: Callable[[T], str]) -> dict[str, int]:
