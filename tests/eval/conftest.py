@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tiararodney.posix_sdc import rollout, world
+from tiararodney.posix_sdc.errors import InfrastructureError
+from tiararodney.posix_sdc.world import CommandResult, Verdict
+from tiararodney.sekft.eval import endpoint
 from tiararodney.sekft.eval.episodes import Episode, Generation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 
 @pytest.fixture
@@ -39,3 +48,129 @@ def episode() -> Callable[..., Episode]:
         return Episode(model=model, scenario_id=scenario_id, **(values | changes))
 
     return make
+
+
+def scenario_json(
+    scenario_id: str, archetype: str = "repair", terminal: str = "exit", **changes: Any
+) -> dict[str, Any]:
+    """Return a bundle: the work is to make the file `done` in the session's folder."""
+    return {
+        "id": scenario_id,
+        "archetype": archetype,
+        "terminal": terminal,
+        "split": "holdout",
+        "workdir": "/work",
+        "provider": {"name": "tasks"},
+        "announcement": {"kind": "motd", "text": f"Today: {scenario_id}"},
+        "checker": {"script": "test -e done"},
+        "reference_solution": ["touch done"],
+    } | changes
+
+
+@pytest.fixture
+def scenarios(tmp_path: Path) -> Path:
+    """Return a folder of four bundles of two archetypes."""
+    folder = tmp_path / "scenarios"
+    folder.mkdir()
+    for i, archetype in enumerate(("repair", "repair", "audit", "audit")):
+        (folder / f"s{i}.json").write_text(json.dumps(scenario_json(f"s{i}", archetype)))
+    return folder
+
+
+class Server:
+    """Answers requests one after the other with (status, body) pairs, and keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.answers: list[tuple[int, Any]] = []
+        self.asked: list[tuple[str, str, Any]] = []
+        self.policy: Callable[[Any], str] | None = None
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                self.answer(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+
+            def do_GET(self) -> None:
+                self.answer(None)
+
+            def answer(self, body: Any) -> None:
+                outer.asked.append((self.path, self.headers.get("Authorization", ""), body))
+                status, answer = outer.answer(body)
+                data = answer.encode() if isinstance(answer, str) else json.dumps(answer).encode()
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.http.server_port}/v1"
+
+    def answer(self, body: Any) -> tuple[int, Any]:
+        """Return the next answer: the policy's reply where there is one, else the next of the list."""
+        if self.policy is None:
+            return self.answers.pop(0)
+        if body is None:
+            return 404, "no list of models"
+        return 200, {"choices": [{"message": {"content": self.policy(body)}, "finish_reason": "stop"}]}
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """Return a chat-completions server on the loopback."""
+    monkeypatch.setattr(endpoint, "FIRST_PAUSE", 0.01)
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # nothing listens there: it must not be asked
+    running = Server()
+    thread = threading.Thread(target=running.http.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    yield running
+    running.http.shutdown()
+    running.http.server_close()
+    thread.join()
+
+
+class MemoryWorld:
+    """A world without a machine: `touch done` does the work, `exit` and `panic` end, any other word is not found."""
+
+    runtime = "bwrap"
+
+    def __init__(self) -> None:
+        self.done = False
+
+    def run(self, command: str) -> CommandResult:
+        word = command.split(maxsplit=1)[0]
+        if word in ("exit", "panic"):
+            return CommandResult("", None, word)
+        if command == "touch done":
+            self.done = True
+            return CommandResult("", 0, None)
+        return CommandResult(f"sh: 1: {word}: not found\n", 127, None)
+
+    def check(self) -> Verdict:
+        return Verdict(self.done, "" if self.done else "no file done")
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def memory_worlds(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Put worlds in memory in place of real ones; scenario ids given to the returned function fail to stand up."""
+    broken: set[str] = set()
+
+    @contextmanager
+    def open_world(scenario: Any, **_: Any) -> Iterator[MemoryWorld]:
+        if scenario.id in broken:
+            raise InfrastructureError("the engine went away")
+        yield MemoryWorld()
+
+    monkeypatch.setattr(rollout, "open_world", open_world)
+    monkeypatch.setattr(world, "resolve_runtime", lambda _: "bwrap")
+
+    def break_(*ids: str) -> None:
+        broken.clear()
+        broken.update(ids)
+
+    return break_

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -13,86 +10,39 @@ from tiararodney.sekft.errors import RunFailed, UsageError
 from tiararodney.sekft.eval import endpoint as module
 from tiararodney.sekft.eval.endpoint import Completion, Endpoint, EndpointDown
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 MESSAGES = [{"role": "system", "content": "s"}, {"role": "user", "content": "$ "}]
 REPLY = {"choices": [{"message": {"content": "ls"}, "finish_reason": "stop"}], "usage": {"prompt_tokens": 9}}
 
 
-class Server:
-    """Answers requests one after the other with (status, body) pairs, and keeps what it was asked."""
-
-    def __init__(self) -> None:
-        self.answers: list[tuple[int, Any]] = []
-        self.asked: list[tuple[str, str, Any]] = []
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                self.answer(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-
-            def do_GET(self) -> None:
-                self.answer(None)
-
-            def answer(self, body: Any) -> None:
-                outer.asked.append((self.path, self.headers.get("Authorization", ""), body))
-                status, answer = outer.answers.pop(0)
-                data = answer.encode() if isinstance(answer, str) else json.dumps(answer).encode()
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.http.server_port}/v1"
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setattr(module, "FIRST_PAUSE", 0.01)
-    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # nothing listens there: it must not be asked
-    running = Server()
-    thread = threading.Thread(target=running.http.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    yield running
-    running.http.shutdown()
-    running.http.server_close()
-    thread.join()
-
-
-def ask(server: Server, **changes: Any) -> Completion:
+def ask(server: Any, **changes: Any) -> Completion:
     return Endpoint(server.url, "tuned", **({"seconds": 5.0} | changes)).chat(MESSAGES, 64, 0.0, 3)
 
 
-def test_messages_go_out_structured_and_the_reply_comes_back(server: Server) -> None:
+def test_messages_go_out_structured_and_the_reply_comes_back(server: Any) -> None:
     server.answers = [(200, REPLY)]
     assert ask(server, api_key="secret") == Completion("ls", "end", 9)
     body = {"model": "tuned", "messages": MESSAGES, "max_tokens": 64, "temperature": 0.0, "seed": 3}
     assert server.asked == [("/v1/chat/completions", "Bearer secret", body)]
 
 
-def test_a_busy_server_is_asked_again(server: Server) -> None:
+def test_a_busy_server_is_asked_again(server: Any) -> None:
     server.answers = [(503, "busy"), (429, "slow down"), (200, REPLY)]
     assert ask(server).text == "ls"
     assert len(server.asked) == 3
 
 
-def test_a_server_that_stays_down_is_our_fault_and_no_reply(server: Server) -> None:
+def test_a_server_that_stays_down_is_our_fault_and_no_reply(server: Any) -> None:
     server.answers = [(500, "boom")] * module.ATTEMPTS
     with pytest.raises(EndpointDown, match=r"no answer after 5 attempts \(HTTP 500"):
         ask(server)
 
 
-def test_a_reply_cut_at_its_limit_says_so(server: Server) -> None:
+def test_a_reply_cut_at_its_limit_says_so(server: Any) -> None:
     server.answers = [(200, {"choices": [{"message": {"content": "ls -"}, "finish_reason": "length"}]})]
     assert ask(server) == Completion("ls -", "length", 0)
 
 
-def test_a_session_that_outgrew_the_context_gets_an_empty_reply(server: Server) -> None:
+def test_a_session_that_outgrew_the_context_gets_an_empty_reply(server: Any) -> None:
     server.answers = [(400, {"error": {"message": "This model's maximum context length is 2048 tokens."}})]
     assert ask(server) == Completion("", "context")
 
@@ -106,23 +56,21 @@ def test_a_session_that_outgrew_the_context_gets_an_empty_reply(server: Server) 
         ((200, {"choices": []}), r"expected a chat completion with choices\[0\]"),
     ],
 )
-def test_a_refusal_or_another_kind_of_answer_ends_the_run(
-    server: Server, answer: tuple[int, Any], expected: str
-) -> None:
+def test_a_refusal_or_another_kind_of_answer_ends_the_run(server: Any, answer: tuple[int, Any], expected: str) -> None:
     server.answers = [answer]
     with pytest.raises(RunFailed, match=expected):
         ask(server)
     assert len(server.asked) == 1
 
 
-def test_the_check_names_the_models_that_there_are(server: Server) -> None:
+def test_the_check_names_the_models_that_there_are(server: Any) -> None:
     server.answers = [(200, {"data": [{"id": "a"}, {"id": "b"}]})] * 2
     with pytest.raises(UsageError, match=r"--model tuned: the endpoint serves a, b"):
         Endpoint(server.url, "tuned").check()
     Endpoint(server.url, "b").check()
 
 
-def test_the_check_lets_a_server_without_a_list_pass_and_a_refused_key_not(server: Server) -> None:
+def test_the_check_lets_a_server_without_a_list_pass_and_a_refused_key_not(server: Any) -> None:
     server.answers = [(404, "nope"), (401, "no key")]
     Endpoint(server.url, "tuned").check()
     with pytest.raises(UsageError, match="--api-key-env"):

@@ -58,7 +58,7 @@ class EvalConfig:
     device: str = "auto"
     runtime: str = "auto"
     max_turns: int = 16
-    max_new_tokens: int = 64
+    max_new_tokens: int = 48
     temperature: float = 0.0
     seed: int = 0
     batch_size: int = 16

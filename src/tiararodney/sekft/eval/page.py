@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tiararodney.sekft.eval.plot import colour, interval_plot
 from tiararodney.sekft.eval.rates import RATES
-from tiararodney.sekft.eval.report import LABELS, MEANINGS, p_text
+from tiararodney.sekft.eval.report import LABELS, MEANINGS, faults, p_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -89,9 +89,7 @@ def _notes(models: Sequence[Mapping[str, Any]]) -> str:
         if m["contract"] not in ("match", "none"):
             notes.append(f"Render contract of {m['name']} ignored at the user's wish: {m['contract']}")
         if m["infrastructure_errors"]:
-            notes.append(
-                f"{m['name']}: {m['infrastructure_errors']} infrastructure errors. They are counted in no rate."
-            )
+            notes.append(f"{m['name']}: {faults(m['infrastructure_errors'])}, counted in no rate.")
     return "".join(f'<p class="note">{escape(note)}</p>' for note in notes)
 
 

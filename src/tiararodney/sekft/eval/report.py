@@ -124,6 +124,11 @@ def headline(report: Mapping[str, Any]) -> str:
     return " · ".join(parts)
 
 
+def faults(n: int) -> str:
+    """Count infrastructure errors in words."""
+    return f"{n} infrastructure error{'s' * (n != 1)}"
+
+
 def p_text(p: float) -> str:
     """Write a p-value with as many digits as say something."""
     return f"{p:.3f}" if p >= 0.001 else f"{p:.1e}"  # noqa: PLR2004 - three digits show nothing below it
@@ -150,7 +155,7 @@ def table(report: Mapping[str, Any]) -> str:
     lines += _align(rows)
     for m in models:
         if m["infrastructure_errors"]:
-            lines.append(f"{m['name']}: {m['infrastructure_errors']} infrastructure errors, counted in no rate")
+            lines.append(f"{m['name']}: {faults(m['infrastructure_errors'])}, counted in no rate")
         if m["contract"] not in ("match", "none"):
             lines.append(f"{m['name']}: RENDER CONTRACT IGNORED: {m['contract']}")
     return "\n".join(lines)

@@ -1,0 +1,228 @@
+"""A whole run, with worlds in memory and a scripted endpoint for a model: what is played, counted, kept and told."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tiararodney.sekft.eval.cli import main
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+WITHOUT_CHECKER = json.dumps(
+    {
+        "id": "x",
+        "archetype": "a",
+        "terminal": "exit",
+        "provider": {"name": "t"},
+        "announcement": {"kind": "motd", "text": "t"},
+    }
+)
+
+
+def good(body: Any) -> str:
+    """Do the work, then leave; in s1 leave at once, in s2 talk first."""
+    said = [m["content"] for m in body["messages"] if m["role"] == "assistant"]
+    here = body["messages"][1]["content"]
+    if "s1" in here:
+        return "exit"
+    if "s2" in here and not said:
+        return "Sure, I will help you."
+    return "exit" if "touch done" in said else "touch done"
+
+
+@pytest.fixture
+def argv(scenarios: Path, server: Any, tmp_path: Path, memory_worlds: Callable[..., None]) -> list[str]:
+    server.policy = good
+    return [
+        "--endpoint",
+        server.url,
+        "--model",
+        "m",
+        "--scenarios",
+        str(scenarios),
+        "--out",
+        str(tmp_path / "out"),
+        "-q",
+    ]
+
+
+def report_of(tmp_path: Path) -> Any:
+    return json.loads((tmp_path / "out" / "report.json").read_text())
+
+
+def k_of_n(rates: Any) -> dict[str, str]:
+    return {name: f"{r['k']}/{r['n']}" for name, r in rates.items()}
+
+
+def test_a_run_reports_what_was_played(argv: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(argv) == 0
+    report = report_of(tmp_path)
+    (model,) = report["models"]
+    assert k_of_n(model["rates"]) == {
+        "operate": "3/4",
+        "terminate": "4/4",
+        "clean_termination": "4/4",
+        "verified": "3/4",
+        "success": "2/4",
+    }
+    assert k_of_n(model["by_archetype"]["audit"])["success"] == "1/2"
+    assert model["outcomes"] == {"success": 2, "unclean": 1, "unverified": 1}
+    assert report["schema_version"] == 1
+    assert report["runtime"] == "bwrap"
+    assert report["scenarios"]["ids"] == ["s2", "s0", "s3", "s1"]  # in turn from every archetype
+    assert report["config"]["max_turns"] == 16
+    assert report["versions"]["tiararodney.sekft"]
+    printed = capsys.readouterr().out
+    assert "runtime bwrap · 4 scenarios of 2 archetypes · greedy" in printed
+    assert "success            2/4 0.50 [0.15, 0.85]" in printed
+    assert printed.endswith(f"report: {tmp_path / 'out' / 'report.html'}\n")
+
+
+def test_the_page_holds_every_transcript_and_nothing_from_outside(argv: list[str], tmp_path: Path) -> None:
+    assert main(argv) == 0
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert page.count('<details class="episode"') == 4
+    assert "Sure, I will help you." in page
+    assert "sh: 1: Sure,: not found" in page
+    assert "src=" not in page
+    assert "href=" not in page
+
+
+def test_text_of_a_session_cannot_become_part_of_the_page(argv: list[str], tmp_path: Path, server: Any) -> None:
+    server.policy = lambda _: "<script>alert(1)</script>\x1b[2J"
+    assert main([*argv, "--max-turns", "1", "--n", "1"]) == 0
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "<script>alert" not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;\u241b[2J" in page
+
+
+def test_n_takes_scenarios_in_turn_from_every_archetype(argv: list[str], tmp_path: Path) -> None:
+    assert main([*argv, "--n", "2"]) == 0
+    assert report_of(tmp_path)["scenarios"]["archetypes"] == {"audit": 1, "repair": 1}
+
+
+def test_a_fault_of_ours_is_told_apart_and_played_again_by_the_next_run(
+    argv: list[str], tmp_path: Path, memory_worlds: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    memory_worlds("s0")
+    assert main(argv) == 0
+    (model,) = report_of(tmp_path)["models"]
+    assert (model["episodes"], model["n"], model["infrastructure_errors"]) == (4, 3, 1)
+    assert k_of_n(model["rates"])["success"] == "1/3"
+    assert "m: 1 infrastructure error, counted in no rate" in capsys.readouterr().out
+    assert "the engine went away" in (tmp_path / "out" / "report.html").read_text()
+
+    memory_worlds()
+    assert main(argv) == 0
+    (model,) = report_of(tmp_path)["models"]
+    assert (model["episodes"], model["n"], model["infrastructure_errors"]) == (4, 4, 0)
+    lines = [json.loads(line) for line in (tmp_path / "out" / "episodes.jsonl").read_text().splitlines()]
+    assert Counter(line["scenario_id"] for line in lines) == {"s0": 2, "s1": 1, "s2": 1, "s3": 1}
+
+
+def test_a_run_that_breaks_off_goes_on_where_it_stopped(argv: list[str], tmp_path: Path, server: Any) -> None:
+    def dies(body: Any) -> str:
+        if len(server.asked) > 4:
+            server.policy = None
+            server.answers = [(400, "broken")] * 8
+        return good(body)
+
+    server.policy = dies
+    one_by_one = [*argv, "--batch-size", "1"]
+    assert main(one_by_one) == 1
+    log = tmp_path / "out" / "episodes.jsonl"
+    before = log.read_bytes()
+    assert 0 < before.count(b"\n") < 4
+    log.write_bytes(before + b'{"model": "m", "scen')  # what a killed run may leave
+
+    server.policy, server.asked = good, []
+    assert main(one_by_one) == 0
+    assert log.read_bytes().startswith(before)
+    assert k_of_n(report_of(tmp_path)["models"][0]["rates"])["success"] == "2/4"
+    again = {b["messages"][1]["content"] for _, _, b in server.asked if b}
+    finished = {json.loads(line)["messages"][1]["content"] for line in before.splitlines()}
+    assert again.isdisjoint(finished)
+
+
+def test_a_finished_run_given_again_plays_nothing(argv: list[str], server: Any) -> None:
+    assert main(argv) == 0
+    server.asked = []
+    assert main(argv) == 0
+    assert [path for path, _, _ in server.asked] == ["/v1/models"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (["--max-turns", "3"], "settings: max_turns was 16, now it is 3"),
+        (["--seed", "1"], "settings: seed was 0, now it is 1"),
+    ],
+)
+def test_another_run_does_not_mix_into_the_same_folder(
+    argv: list[str], change: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(argv) == 0
+    assert main([*argv, *change]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_changed_scenario_is_not_taken_for_the_one_that_was_played(
+    argv: list[str], scenarios: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(argv) == 0
+    file = scenarios / "s0.json"
+    file.write_text(file.read_text().replace("touch done", "touch other"))
+    assert main(argv) == 2
+    assert "scenarios: s0 was" in capsys.readouterr().err
+
+
+def test_a_second_model_joins_the_run_and_is_paired_with_the_first(
+    argv: list[str], tmp_path: Path, server: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(argv) == 0
+    server.policy, server.asked = lambda body: good(body) if body["model"] == "m" else "exit", []
+    assert main([*argv, "--model", "lazy"]) == 0
+    assert {b["model"] for _, _, b in server.asked if b} == {"lazy"}
+    (pair,) = report_of(tmp_path)["paired"]
+    verified = {"both": 0, "only_first": 3, "only_second": 0, "neither": 1, "p_value": 0.25, "n": 4}
+    assert (pair["first"], pair["second"], pair["rates"]["verified"]) == ("m", "lazy", verified)
+    assert "p (m vs lazy)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "found an empty folder"),
+        ("{", "broken JSON"),
+        (WITHOUT_CHECKER, "field 'checker'"),
+    ],
+)
+def test_bundles_that_cannot_be_used_are_named(
+    argv: list[str], scenarios: Path, content: str | None, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for file in scenarios.iterdir():
+        file.unlink()
+    if content is not None:
+        (scenarios / "bad.json").write_text(content)
+    assert main(argv) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert "Traceback" not in err
+
+
+def test_quarantined_scenarios_are_left_out_and_other_splits_on_request(
+    argv: list[str], scenarios: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = scenarios / "s0.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"quarantine": "flaky"}))
+    assert main(argv) == 0
+    assert report_of(tmp_path)["scenarios"]["n"] == 3
+    assert report_of(tmp_path)["scenarios"]["quarantined"] == 1
+    assert main([*argv, "--split", "train"]) == 2
+    assert "found 4 bundles (split holdout)" in capsys.readouterr().err
