@@ -18,7 +18,7 @@ step posix-sdc image --if-engine
 
 # 3. Worlds: training archetypes, and held-out ones that training never sees. The gate plays every reference solution.
 step posix-sdc generate --n 330 --seed 0 --split train --out "$out/worlds/train"
-step posix-sdc generate --n 16 --seed 0 --split holdout --out "$out/worlds/holdout"
+step posix-sdc generate --n 16 --seed 0 --split holdout --archetypes text_last,files_copy --out "$out/worlds/holdout"
 step posix-sdc gate --scenarios "$out/worlds/train"
 step posix-sdc gate --scenarios "$out/worlds/holdout"
 

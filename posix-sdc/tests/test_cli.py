@@ -171,3 +171,10 @@ def test_help_answers_fast_and_imports_nothing_heavy():
     assert time.monotonic() - started < 2
     assert done.stderr.strip() == "[]"
     assert "rollout" in done.stdout
+
+
+def test_image_if_engine_is_content_without_an_engine(capsys, monkeypatch):
+    monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:9")
+    assert main(["image", "--if-engine"]) == 0
+    assert capsys.readouterr().out.startswith("no image is needed: ")
+    assert "no container engine" in refused(capsys, "image")

@@ -107,6 +107,9 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = add("image", _image, "build the image that Docker worlds are made of")
     sub.add_argument(
+        "--if-engine", action="store_true", help="do nothing where no engine answers or the image is there"
+    )
+    sub.add_argument(
         "--method", choices=("auto", "dockerfile", "debootstrap"), default="auto", help="what it comes from"
     )
     sub.add_argument("--mirror", default="", help="Debian mirror for debootstrap (default: this machine's own)")
@@ -262,8 +265,19 @@ def _rollout(a: argparse.Namespace) -> int:
 
 
 def _image(a: argparse.Namespace) -> int:
-    from tiararodney.posix_sdc.image import build
+    from tiararodney.posix_sdc import dashdocker
+    from tiararodney.posix_sdc.image import IMAGE, build
 
+    if a.if_engine:
+        reason = dashdocker.unusable()
+        if reason is None:
+            print(f"the image {IMAGE} is there already")
+            return _DONE
+        try:
+            dashdocker.connect().close()
+        except InfrastructureError as error:
+            print(f"no image is needed: {error}; worlds are bwrap sandboxes")
+            return _DONE
     _log_to_stderr()
     print(build(a.method, mirror=a.mirror))
     return _DONE

@@ -51,13 +51,11 @@ def _finding(scenario: Scenario, play: Callable[[Sequence[str], str], tuple[str,
     outcome, detail = play(scenario.reference_solution, ending)
     if outcome != "success":
         return f"the reference solution ends as {outcome!r}" + (f" ({detail})" if detail else "")
-    if play((), "exit")[0] == "success":
+    # A session that ends the wrong way is never a success, whatever its checker says: an immediate panic in a solvable
+    # world and an immediate exit in a panic world need no world to be judged. What is left is the untouched world.
+    if scenario.terminal == "exit" and play((), "exit")[0] == "success":
         return "an immediate exit succeeds"
-    if scenario.terminal == "panic":
-        return ""
-    if play((), _GIVEN_UP)[0] == "success":
-        return "an immediate panic succeeds in a solvable world"
     for commands in scenario.extra.get("near_misses", []) if near_misses else []:
-        if play(commands, "exit")[0] == "success":
+        if play(commands, ending)[0] == "success":
             return f"the checker passes on the near miss {commands}"
     return ""

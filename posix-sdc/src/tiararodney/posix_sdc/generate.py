@@ -42,6 +42,7 @@ class _Part:
     text: str
     checks: tuple[str, ...]
     fixtures: tuple[Fixture, ...]
+    near_misses: tuple[tuple[str, ...], ...]
     block: str = ""
     reason: str = ""
 
@@ -151,7 +152,7 @@ def _scenario(
             "family": archetype.family,
             "block": parts[0].block,
             "depth": depth,
-            "near_misses": [list(m) for m in parts[0].work.near_misses],
+            "near_misses": [list(m) for m in parts[0].near_misses],
         },
     )
 
@@ -180,7 +181,7 @@ def _part(draw: Draw, archetype: Archetype, block: str) -> _Part:
                     ("Do not create any other file.", f"Do not create {draw.file()}.", "Nothing else is to be made.")
                 ),
             )
-        return _Part(work, text, work.checks, work.fixtures)
+        return _Part(work, text, work.checks, work.fixtures, work.near_misses)
     return _BLOCKED[block](draw, work)
 
 
@@ -193,7 +194,8 @@ def _missing(draw: Draw, work: Work) -> _Part:
     kept = tuple(f for f in work.fixtures if f.path != lost and not f.path.startswith(f"{lost}/"))
     reason = draw.pick((f"{lost} is missing", f"{lost} does not exist", f"there is no {lost}"))
     checks = (absent(lost), *map(unwritten, work.outputs), *_as_they_were(kept))
-    return _Part(work, work.text, checks, kept, "missing", reason)
+    invented = ((f"mkdir -p $(dirname {lost}); echo invented > {lost}",), *_invented(work))
+    return _Part(work, work.text, checks, kept, invented, "missing", reason)
 
 
 def _denied(draw: Draw, work: Work) -> _Part:
@@ -201,7 +203,7 @@ def _denied(draw: Draw, work: Work) -> _Part:
     fixtures = tuple(replace(f, owner="root", mode="600") if f.path == shut else f for f in work.fixtures)
     reason = draw.pick((f"no permission for {shut}", f"{shut}: permission denied", f"{shut} may not be accessed"))
     checks = (*map(unwritten, work.outputs), *_as_they_were(fixtures))
-    return _Part(work, work.text, checks, fixtures, "denied", reason)
+    return _Part(work, work.text, checks, fixtures, ((f"rm -f {shut}",), *_invented(work)), "denied", reason)
 
 
 def _contradiction(draw: Draw, work: Work) -> _Part:
@@ -211,15 +213,22 @@ def _contradiction(draw: Draw, work: Work) -> _Part:
         draw.pick((f"Do not create {out}.", f"Nothing named {out} may be made.", f"{out} must not exist afterwards.")),
     )
     reason = draw.pick((f"contradiction: {out} is wanted and forbidden", f"{out} is both wanted and forbidden"))
-    return _Part(work, text, (absent(out), *_as_they_were(work.fixtures)), work.fixtures, "contradiction", reason)
+    checks = (absent(out), *_as_they_were(work.fixtures))
+    return _Part(work, text, checks, work.fixtures, (work.solution, *_invented(work)), "contradiction", reason)
 
 
 def _failing(_: Draw, work: Work) -> _Part:
     checks = (*map(unwritten, work.outputs), *_as_they_were(work.fixtures))
-    return _Part(work, work.text, checks, work.fixtures, "failing", work.reason)
+    changed = tuple((f"echo changed > {f.path}",) for f in work.fixtures[:1])
+    return _Part(work, work.text, checks, work.fixtures, (*changed, *_invented(work)), "failing", work.reason)
 
 
 _BLOCKED = {"missing": _missing, "denied": _denied, "contradiction": _contradiction, "failing": _failing}
+
+
+def _invented(work: Work) -> tuple[tuple[str, ...], ...]:
+    """Return commands that make up a result which the world does not allow."""
+    return tuple((f"mkdir -p $(dirname {out}); echo invented > {out}",) for out in work.outputs)
 
 
 def _as_they_were(fixtures: Sequence[Fixture]) -> tuple[str, ...]:
