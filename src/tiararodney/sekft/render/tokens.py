@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 _DEFINING = ("added_tokens", "normalizer", "pre_tokenizer", "decoder", "model")
 
 
-@runtime_checkable
 class Tokenizer(Protocol):
     """Text to ids and back, and the model's own chat template. Neither special tokens nor spaces are ever added."""
 
@@ -153,8 +152,9 @@ def as_tokenizer(tokenizer: object) -> Tokenizer:
     Raises:
         TypeError: it is neither.
     """
-    if isinstance(tokenizer, Tokenizer):
-        return tokenizer
+    # Not `isinstance`: it would compute every property, the definition of a large vocabulary among them.
+    if callable(getattr(tokenizer, "encode_with_offsets", None)):
+        return cast("Tokenizer", tokenizer)
     if callable(getattr(tokenizer, "apply_chat_template", None)):
         return TransformersTokenizer(tokenizer)
     message = f"expected a sekft Tokenizer or a transformers tokenizer, found {type(tokenizer).__name__}"

@@ -1,0 +1,106 @@
+"""What every console script shares."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tiararodney.posix_sdc.errors import InfrastructureError, SchemaError
+from tiararodney.sekft.console import configure_logs, run_cli, wants_colour
+from tiararodney.sekft.errors import ContractMismatch, RunFailed, UsageError
+
+
+def raising(error):
+    def work():
+        raise error
+
+    return work
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (UsageError("bad"), 2),
+        (ContractMismatch("bad"), 2),
+        (SchemaError("d.jsonl:7", "turns", "nothing", "a list"), 2),
+        (RunFailed("bad"), 1),
+        (InfrastructureError("bad"), 1),
+        (KeyboardInterrupt(), 130),
+    ],
+)
+def test_an_error_raised_on_purpose_is_one_message_and_a_code(capsys, error, code):
+    assert run_cli(raising(error), "sekft-train") == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("sekft-train: ")
+    assert err.count("\n") == 1
+    assert str(error) in err
+
+
+def test_what_the_work_returns_is_the_code():
+    assert run_cli(lambda: 0) == 0
+    assert run_cli(lambda: 1) == 1
+
+
+def test_a_defect_keeps_its_traceback():
+    with pytest.raises(ZeroDivisionError):
+        run_cli(lambda: 1 // 0)
+
+
+def test_a_term_signal_ends_the_work_as_an_interrupt():
+    before = signal.getsignal(signal.SIGTERM)
+
+    def work():
+        os.kill(os.getpid(), signal.SIGTERM)
+        return 0
+
+    assert run_cli(work) == 130
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_reader_that_goes_away_is_no_failure():
+    code = (
+        "import sys\nfrom tiararodney.sekft.console import run_cli\n"
+        "def work():\n    for _ in range(100000): print('x' * 80)\n    return 0\n"
+        "sys.exit(run_cli(work))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait(30) == 0
+    process.stderr.close()
+
+
+@pytest.mark.parametrize(("verbosity", "level"), [(-1, logging.WARNING), (0, logging.INFO), (1, logging.DEBUG)])
+def test_logs_go_to_stderr_at_the_level_asked_for(capsys, verbosity, level):
+    logger = logging.getLogger("tiararodney")
+    saved = logger.handlers[:], logger.level, logger.propagate
+    try:
+        configure_logs(verbosity)
+        assert logger.level == level
+        logging.getLogger("tiararodney.sekft.test").warning("careful")
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert "WARNING tiararodney.sekft.test: careful" in err
+    finally:
+        logger.handlers[:], logger.propagate = saved[0], saved[2]
+        logger.setLevel(saved[1])
+
+
+def test_colours_are_for_terminals_and_those_who_ask(monkeypatch):
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    assert not wants_colour(io.StringIO())
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert wants_colour(io.StringIO())
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert not wants_colour(io.StringIO())

@@ -1,0 +1,162 @@
+"""Loading a tokenizer as its file says, and refusing folders that hold none."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tiararodney.sekft.errors import UsageError
+from tiararodney.sekft.render import Message
+from tiararodney.sekft.tokenizer import FileTokenizer, load_tokenizer
+
+TEMPLATE = (
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\\n' + m['content'] + '<|im_end|>\\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+TEXTS = ["ls -la 12345", "  a\n\n\tb", "é漢🙂", "x<|im_end|>y<|im_start|>", "", "$ ", "'s 1 2 3"]
+
+
+def backend() -> Any:
+    """A byte-level tokenizer that splits digits, as SmolLM2's does."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    out = Tokenizer(models.BPE())
+    level = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    out.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), level])
+    out.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=420, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )
+    out.train_from_iterator(["12345 12345 ls -la cat 123 echo 2024"] * 4, trainer)
+    out.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in ("<|im_start|>", "<|im_end|>")])
+    return out
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    backend().save(str(tmp_path / "tokenizer.json"))
+    config = {"tokenizer_class": "GPT2Tokenizer", "bos_token": "<|im_start|>", "eos_token": {"content": "<|im_end|>"}}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    (tmp_path / "chat_template.jinja").write_text(TEMPLATE)
+    return tmp_path
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_it_encodes_as_the_file_says(folder, text):
+    from tokenizers import Tokenizer
+
+    tok = load_tokenizer(folder)
+    plain = Tokenizer.from_file(str(folder / "tokenizer.json")).encode(text, add_special_tokens=False)
+    assert tok.encode(text) == plain.ids
+    assert tok.encode_with_offsets(text) == (plain.ids, plain.offsets)
+    assert tok.decode(tok.encode(text)) == text
+
+
+def test_it_knows_its_special_tokens(folder):
+    tok = load_tokenizer(folder)
+    assert (tok.bos_token, tok.eos_token) == ("<|im_start|>", "<|im_end|>")
+    assert tok.control_tokens == {"<|im_start|>": tok.bos_id, "<|im_end|>": tok.eos_id}
+    assert tok.anchors == {tok.bos_id, tok.eos_id}
+    assert tok.pad_id is None
+
+
+def test_it_renders_as_transformers_does(folder, tmp_path_factory):
+    from transformers import PreTrainedTokenizerFast
+
+    tok = load_tokenizer(folder)
+    out = tmp_path_factory.mktemp("out")
+    tok.save(out)
+    fast = PreTrainedTokenizerFast.from_pretrained(out)
+    session = [Message("user", "$ "), Message("assistant", "ls"), Message("user", "a\n$ ")]
+    for prompt in (True, False):
+        theirs = fast.apply_chat_template([dict(m) for m in session], tokenize=False, add_generation_prompt=prompt)
+        assert tok.render_text(session, add_generation_prompt=prompt) == theirs
+
+
+def test_what_it_saves_is_loaded_alike_by_auto_tokenizer_and_by_itself(folder, tmp_path_factory):
+    from transformers import AutoTokenizer
+
+    tok = load_tokenizer(folder)
+    out = tmp_path_factory.mktemp("out")
+    tok.save(out)
+    auto, again = AutoTokenizer.from_pretrained(out), load_tokenizer(out)
+    for text in TEXTS:
+        assert auto(text, add_special_tokens=False)["input_ids"] == tok.encode(text) == again.encode(text)
+    assert again.chat_template == auto.chat_template == TEMPLATE
+    assert again.definition == tok.definition
+    assert (auto.bos_token, auto.eos_token) == (again.bos_token, again.eos_token) == ("<|im_start|>", "<|im_end|>")
+
+
+def test_pieces_put_together_are_the_prompt(folder):
+    tok = load_tokenizer(folder)
+    session = [Message("user", "$ "), Message("assistant", "ls"), Message("user", "a\n$ ")]
+    pieces = tok.render_pieces(session)
+    assert pieces is not None
+    assert len(pieces) == 5
+    assert "".join(pieces) == tok.render_text(session, add_generation_prompt=True)
+    assert "".join(pieces[:2]) + pieces[-1] == tok.render_text(session[:1], add_generation_prompt=True)
+
+
+@pytest.mark.parametrize(
+    ("where", "template"),
+    [
+        ("config", TEMPLATE),
+        ("config", [{"name": "tool_use", "template": "x"}, {"name": "default", "template": TEMPLATE}]),
+    ],
+)
+def test_the_template_may_stand_in_the_settings(folder, where, template):
+    (folder / "chat_template.jinja").unlink()
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "chat_template": template}))
+    assert load_tokenizer(folder).chat_template == TEMPLATE
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda f: (f / "tokenizer.json").unlink(), "found no tokenizer.json"),
+        (lambda f: (f / "tokenizer_config.json").unlink(), "found no tokenizer_config.json"),
+        (lambda f: (f / "chat_template.jinja").unlink(), "found no chat template"),
+        (lambda f: (f / "tokenizer.json").write_text("{}"), "no tokenizer"),
+        (lambda f: (f / "tokenizer.json").write_bytes(b"\xff\xfe"), "cannot be read"),
+        (lambda f: (f / "tokenizer_config.json").write_text("{"), "broken JSON"),
+        (lambda f: (f / "tokenizer_config.json").write_text("[]"), "expected an object"),
+        (lambda f: (f / "tokenizer_config.json").write_text('{"eos_token": "</s>"}'), "'eos_token'"),
+    ],
+)
+def test_a_folder_that_is_no_model_is_bad_usage(folder, spoil, told):
+    spoil(folder)
+    with pytest.raises(UsageError, match=told) as caught:
+        load_tokenizer(folder)
+    assert str(folder) in str(caught.value)
+
+
+def test_a_folder_that_is_not_there_is_bad_usage(tmp_path):
+    with pytest.raises(UsageError, match="no such folder"):
+        load_tokenizer(tmp_path / "nowhere")
+
+
+def test_it_needs_no_torch(folder):
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from tiararodney.sekft.tokenizer import load_tokenizer\n"
+        "from tiararodney.sekft.render import build_masked_examples\n"
+        f"tok = load_tokenizer({str(folder)!r})\n"
+        "turns = [{'role': 'user', 'content': '$ '}, {'role': 'assistant', 'content': 'exit'}]\n"
+        "print(len(build_masked_examples(tok, turns)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, "1"), done.stderr
+
+
+def test_a_template_replaced_leaves_the_rest(folder):
+    tok = load_tokenizer(folder)
+    other = tok.with_template("x")
+    assert isinstance(other, FileTokenizer)
+    assert other.chat_template == "x"
+    assert other.encode("ls 12") == tok.encode("ls 12")

@@ -1,0 +1,174 @@
+"""Reading sessions: filters, drops by name, and messages for what cannot be read."""
+
+from __future__ import annotations
+
+import json
+import tracemalloc
+
+import pytest
+
+from tiararodney.posix_sdc.errors import SchemaError
+from tiararodney.sekft.errors import UsageError
+from tiararodney.sekft.render import Message
+from tiararodney.sekft.trajectories import Filters, read_sessions
+
+TURNS = [
+    {"role": "system", "content": "A terminal."},
+    {"role": "user", "content": "$ "},
+    {"role": "assistant", "content": "exit"},
+]
+
+
+def row(**changes):
+    return {
+        "id": "t1",
+        "scenario_id": "s1",
+        "version": "2.0.0",
+        "archetype": "sorting",
+        "terminal": "exit",
+        "split": "train",
+        "verified": True,
+        "outcome": "success",
+        "operator_model": "reference",
+        "keep": True,
+        "steps": 1,
+        "meta": {"clean": True},
+        "turns": TURNS,
+    } | changes
+
+
+def write(path, *rows):
+    path.write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
+    return path
+
+
+def test_a_session_is_read_with_what_is_known_of_it(tmp_path):
+    (session,) = read_sessions(write(tmp_path / "d.jsonl", row()))
+    assert session.messages == tuple(Message(**t) for t in TURNS)
+    assert (session.id, session.scenario_id, session.archetype, session.split) == ("t1", "s1", "sorting", "train")
+    assert session.source == f"{tmp_path / 'd.jsonl'}:1"
+
+
+def test_rejects_are_dropped_and_counted_by_outcome(tmp_path):
+    rows = [row(), row(keep=False, outcome="unclean"), row(keep=False, outcome="died"), row(keep=False, outcome="died")]
+    sessions = read_sessions(write(tmp_path / "d.jsonl", *rows))
+    assert len(list(sessions)) == 1
+    assert sessions.dropped == {"not kept: died": 2, "not kept: unclean": 1}
+    assert sessions.examples["not kept: died"] == [f"{tmp_path / 'd.jsonl'}:{n}" for n in (3, 4)]
+    assert (sessions.read, sessions.kept) == (4, 1)
+
+
+@pytest.mark.parametrize(
+    ("filters", "ids", "dropped"),
+    [
+        (Filters(), ["a", "b"], {"quarantined": 1}),
+        (Filters(quarantine=True), ["a", "b", "c"], {}),
+        (Filters(version=("1.2.2",)), ["b"], {"version 2.0.0": 2}),
+        (Filters(split=("holdout",)), ["b"], {"split train": 2}),
+        (Filters(verified=True), ["a", "b"], {"quarantined": 1}),
+    ],
+)
+def test_filters_take_what_they_say(tmp_path, filters, ids, dropped):
+    rows = [row(id="a"), row(id="b", version="1.2.2", split="holdout"), row(id="c", quarantine="bad checker")]
+    sessions = read_sessions(write(tmp_path / "d.jsonl", *rows), filters)
+    assert [s.id for s in sessions] == ids
+    assert sessions.dropped == dropped
+
+
+def test_folders_files_and_parquet_are_read_alike(tmp_path):
+    pq = pytest.importorskip("pyarrow.parquet", reason="needs pyarrow")
+    import pyarrow as pa
+
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    (raw / "a.json").write_text(json.dumps(row(id="a"), indent=1))
+    (raw / "b.json").write_text(json.dumps(row(id="b", keep=False, outcome="unclean")))
+    # The published columns, nested fields as JSON strings.
+    flat = row(id="c", turns=json.dumps(TURNS), meta=json.dumps({"clean": True}))
+    pq.write_table(pa.Table.from_pylist([flat]), tmp_path / "d.parquet")
+    lines = write(tmp_path / "e.jsonl", row(id="d", messages=TURNS, turns=None))
+    sessions = list(read_sessions([raw, tmp_path / "d.parquet", lines]))
+    assert [s.id for s in sessions] == ["a", "c", "d"]
+    assert {s.messages for s in sessions} == {tuple(Message(**t) for t in TURNS)}
+
+
+def test_broken_json_is_told_with_its_line(tmp_path):
+    path = write(tmp_path / "d.jsonl", *[row()] * 6)
+    path.write_text(path.read_text() + '{"id": "x", "turns": [\n' + json.dumps(row()) + "\n")
+    with pytest.raises(SchemaError, match=r"d\.jsonl:7: .*broken JSON.*expected"):
+        list(read_sessions(path))
+
+
+def test_a_kept_session_that_ends_in_a_user_turn_is_told_with_its_field(tmp_path):
+    path = write(tmp_path / "d.jsonl", row(), row(turns=[*TURNS, {"role": "user", "content": "$ "}]))
+    with pytest.raises(UsageError, match=r"d\.jsonl:2: field 'turns\[3\]\.role': found 'user'.*expected 'assistant'"):
+        list(read_sessions(path))
+
+
+def test_a_rejected_session_may_end_in_a_user_turn(tmp_path):
+    rejected = row(keep=False, outcome="turn_limit", turns=[*TURNS, {"role": "user", "content": "$ "}])
+    assert len(list(read_sessions(write(tmp_path / "d.jsonl", row(), rejected)))) == 1
+
+
+def test_a_lone_surrogate_is_told_with_its_field(tmp_path):
+    path = tmp_path / "d.jsonl"
+    path.write_text(json.dumps(row()).replace("A terminal.", "\\ud800"))
+    with pytest.raises(UsageError, match=r"turns\[0\]\.content.*lone surrogate"):
+        list(read_sessions(path))
+
+
+@pytest.mark.parametrize("make", [lambda p: p, lambda p: p.mkdir() or p, lambda p: write(p.with_suffix(".jsonl"))])
+def test_nothing_there_is_bad_usage(tmp_path, make):
+    with pytest.raises(SchemaError, match="expected"):
+        list(read_sessions(make(tmp_path / "data")))
+
+
+def test_nothing_kept_is_bad_usage_and_says_what_was_dropped(tmp_path):
+    path = write(tmp_path / "d.jsonl", row(keep=False, outcome="unclean"))
+    with pytest.raises(UsageError, match=r"none to train on \(1 not kept: unclean"):
+        list(read_sessions(path))
+
+
+def test_no_data_at_all_is_bad_usage():
+    with pytest.raises(UsageError, match="--data"):
+        read_sessions([])
+
+
+def test_a_hub_that_cannot_be_reached_is_bad_usage(monkeypatch):
+    datasets = pytest.importorskip("datasets", reason="needs datasets (extra gpu)")
+
+    def unreachable(*_args, **_options):
+        raise ConnectionError("offline")
+
+    monkeypatch.setattr(datasets, "load_dataset", unreachable)
+    with pytest.raises(UsageError, match="--hub somebody/data"):
+        list(read_sessions([], hub=["somebody/data"]))
+
+
+def test_rows_of_the_hub_are_read_as_files_are(monkeypatch):
+    datasets = pytest.importorskip("datasets", reason="needs datasets (extra gpu)")
+    asked = []
+
+    def rows(*args, **options):
+        asked.append((args, options))
+        return iter([row(), row(keep=None, verified=False, outcome="unverified")])
+
+    monkeypatch.setattr(datasets, "load_dataset", rows)
+    sessions = read_sessions([], hub=["somebody/data"])
+    assert [s.source for s in sessions] == ["hub somebody/data: row 1"]
+    assert sessions.dropped == {"not kept: unverified": 1}
+    assert asked == [(("somebody/data", "trajectories"), {"split": "train", "streaming": True})]
+
+
+def test_memory_does_not_grow_with_the_number_of_sessions(tmp_path):
+    path = tmp_path / "d.jsonl"
+    line = json.dumps(row(turns=[*TURNS[:2], {"role": "assistant", "content": "x" * 2000}])) + "\n"
+    with path.open("w") as file:
+        for _ in range(5000):
+            file.write(line)
+    tracemalloc.start()
+    count = sum(1 for _ in read_sessions(path))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert count == 5000
+    assert peak < 1_000_000
