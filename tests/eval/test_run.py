@@ -80,7 +80,7 @@ def test_a_run_reports_what_was_played(argv: list[str], tmp_path: Path, capsys: 
     assert report["versions"]["tiararodney.sekft"]
     printed = capsys.readouterr().out
     assert "runtime bwrap · 4 scenarios of 2 archetypes · greedy" in printed
-    assert "success            2/4 0.50 [0.15, 0.85]" in printed
+    assert "\nsuccess               2/4 0.50 [0.15, 0.85]\n" in printed
     assert printed.endswith(f"report: {tmp_path / 'out' / 'report.html'}\n")
 
 

@@ -41,14 +41,19 @@ def run(argv: Sequence[str], base: Base, prog: str) -> EvalConfig:
     """Do the same work on a base that is loaded already.
 
     Args:
-        argv: the flags of sekft-eval; --base, --load-4bit and --device are the loaded base's and may be left out.
+        argv: the flags of sekft-eval; those that say what the base is and how it is held may be left out.
         base: the hot base.
         prog: what the command is called in messages.
 
     Returns:
         The configuration of the run that was done.
     """
-    settled = {"base": base.path, "load_4bit": base.four_bit, "device": base.device}
+    settled = {
+        "base": base.path,
+        "load_4bit": base.four_bit,
+        "device": base.device,
+        "dtype": str(base.dtype).removeprefix("torch."),
+    }
     if any(arg.partition("=")[0] == "--endpoint" for arg in argv):
         settled = {}
     config, _ = parse(list(argv), prog, settled)

@@ -12,6 +12,7 @@ from tiararodney.sekft.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+DTYPES = ("auto", "bfloat16", "float32")
 RUNTIMES = ("auto", "docker", "bwrap")
 SPLITS = ("train", "holdout")
 
@@ -33,6 +34,7 @@ class EvalConfig:
         split: only scenarios of this split; None for all.
         load_4bit: hold the base in NF4.
         device: ``auto``, ``cpu``, ``cuda`` ...
+        dtype: compute type: ``auto`` (bfloat16), ``bfloat16`` or ``float32``.
         runtime: ``auto``, ``docker`` or ``bwrap``.
         max_turns: commands that a session may take.
         max_new_tokens: tokens that a reply may take.
@@ -56,6 +58,7 @@ class EvalConfig:
     split: str | None = None
     load_4bit: bool = False
     device: str = "auto"
+    dtype: str = "auto"
     runtime: str = "auto"
     max_turns: int = 16
     max_new_tokens: int = 48
@@ -123,6 +126,9 @@ def build_parser(prog: str = "sekft-eval") -> argparse.ArgumentParser:
         "--load-4bit", action="store_true", help="hold the base in 4 bits (NF4), as sekft-train --load-4bit does"
     )
     how.add_argument("--device", default=d["device"], help="auto, cpu, cuda, cuda:0 ... (default: %(default)s)")
+    how.add_argument(
+        "--dtype", choices=DTYPES, default=d["dtype"], help="compute type; auto is bfloat16 (default: %(default)s)"
+    )
     how.add_argument(
         "--runtime",
         choices=RUNTIMES,

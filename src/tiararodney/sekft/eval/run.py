@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _NO_CONTEXT = 1 << 30
-_BOUND = ("max_turns", "max_new_tokens", "temperature", "seed", "load_4bit", "command_seconds", "endpoint")
+_BOUND = ("max_turns", "max_new_tokens", "temperature", "seed", "load_4bit", "dtype", "command_seconds", "endpoint")
 """Settings that an episode depends on: a run that resumes must have the same."""
 
 
@@ -158,7 +158,7 @@ def _load(config: EvalConfig) -> Base:
     from tiararodney.sekft.model import load_base
 
     assert config.base is not None
-    return load_base(config.base, config.load_4bit, config.device)
+    return load_base(config.base, config.load_4bit, config.device, config.dtype)
 
 
 def _play_local(run: _Run, contestant: Contestant, left: Sequence[str], base: Base) -> None:
@@ -223,6 +223,7 @@ def _identity(
 ) -> dict[str, dict[str, Any]]:
     """Return what an episode's result depends on."""
     values = config.to_json()
+    values["dtype"] = "bfloat16" if config.dtype == "auto" else config.dtype
     return {
         "settings": {"runtime": runtime} | {name: values[name] for name in _BOUND},
         "models": {c.name: c.fingerprint for c in field},

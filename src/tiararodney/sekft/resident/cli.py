@@ -31,6 +31,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--base", type=Path, required=True, metavar="DIR", help="folder of the base model")
     parser.add_argument("--load-4bit", action="store_true", help="hold the base in 4 bits (NF4)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:0 ... (default: %(default)s)")
+    parser.add_argument(
+        "--dtype",
+        choices=("auto", "bfloat16", "float32"),
+        default="auto",
+        help="compute type; auto is bfloat16 (default: %(default)s)",
+    )
     parser.add_argument("-v", "--verbose", action="count", default=0, help="more on stderr")
     parser.add_argument("-q", "--quiet", action="store_true", help="warnings only on stderr")
     return parser
@@ -61,17 +67,17 @@ def serve(args: argparse.Namespace) -> int:
     """Load what the flags say, then read commands from stdin."""
     from tiararodney.sekft.resident.loop import serve_lines
 
-    resident = start(args.base, args.load_4bit, args.device)
+    resident = start(args.base, args.load_4bit, args.device, args.dtype)
     log.info("ready; `help` lists the commands")
     return serve_lines(resident, sys.stdin)
 
 
-def start(path: Path, four_bit: bool, device: str) -> Resident:
+def start(path: Path, four_bit: bool, device: str, dtype: str) -> Resident:
     """Load a base and take the fingerprint of its logits."""
     from tiararodney.sekft.model import load_base
     from tiararodney.sekft.resident.state import Resident, probe
 
-    base = load_base(path, four_bit, device)
+    base = load_base(path, four_bit, device, dtype)
     return Resident(base, probe(base))
 
 
