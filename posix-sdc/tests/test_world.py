@@ -336,7 +336,7 @@ def test_the_checkers_exit_status_decides(stand_up):
 
 def test_nothing_of_the_checker_is_there_before(stand_up):
     world = stand_up(checker="# unmistakable-text\ntrue")
-    said = world.run("grep -rs unmistakable / --exclude-dir=proc --exclude-dir=sys --exclude-dir=usr; cat /proc/*/cmdline /proc/*/environ 2>/dev/null | grep -a unmistakable")
+    said = world.run("grep -rs '[u]nmistakable' / --exclude-dir=proc --exclude-dir=sys --exclude-dir=usr; cat /proc/*/cmdline /proc/*/environ 2>/dev/null | grep -a '[u]nmistakable'")
     assert said.output == ""
     assert world.check().passed is True
 
@@ -401,3 +401,11 @@ def test_closing_twice_is_harmless(stand_up):
     world = stand_up()
     world.close()
     world.close()
+
+
+def test_a_session_has_an_end_too(stand_up):
+    world = stand_up(Limits(session_seconds=0.8))
+    assert world.run("sleep 100").output.startswith("[stopped after 0.")
+    last = world.run("echo more")
+    assert (last.output, last.ended) == ("[session stopped after 0.8 s]\n", "died")
+    assert world.check().passed is False

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tiararodney.posix_sdc import sandbox, standup
+from tiararodney.posix_sdc import processes, sandbox, standup
 from tiararodney.posix_sdc.errors import InfrastructureError
 from tiararodney.posix_sdc.shell import CommandResult, Shell, ShellLimits
 
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 _BASE, _IDS = 1_900_000_000, 65_536
 _START_SECONDS = 30.0
 _DETAIL_BYTES = 4096
+# Pids in the session's sandbox: bwrap's own reaper, and the shell, which it starts first.
+_INSIDE_INIT, _INSIDE_SHELL = 1, 2
+_BLOWS = 20
 _NEEDED = ("dash", "tar", "setpriv")
 
 
@@ -272,69 +275,24 @@ class _Wire:
     def ended(self) -> int | None:
         return self._code
 
-    def interrupt(self, *, hard: bool) -> None:
-        members = _members(self._box.pid)
-        for _ in range(20):
-            others = [pid for pid, inside in members.items() if inside not in (1, 2)]
-            if not others or not hard:
+    def interrupt(self) -> None:
+        for member in processes.inside(self._box.pid):
+            if member.inner != _INSIDE_INIT:
+                processes.send(member, signal.SIGCONT, signal.SIGINT)
+
+    def clear(self) -> None:
+        # Some may fork between the look and the blow, but never more than the limit allows.
+        for _ in range(_BLOWS):
+            others = [m for m in processes.inside(self._box.pid) if m.inner not in (_INSIDE_INIT, _INSIDE_SHELL)]
+            for member in others:
+                processes.send(member, signal.SIGKILL)
+            if not others:
                 break
-            for pid in others:
-                _signal(pid, self._box.pid, signal.SIGKILL)
-            members = _members(self._box.pid)
-        for pid, inside in members.items():
-            if inside != 1:
-                _signal(pid, self._box.pid, signal.SIGCONT)
-                _signal(pid, self._box.pid, signal.SIGINT)
 
     def kill(self) -> None:
-        for pid, inside in _members(self._box.pid).items():
-            if inside == 1:
-                _signal(pid, self._box.pid, signal.SIGKILL)
-
-
-def _parents() -> dict[int, int]:
-    """Return every process's parent."""
-    out = {}
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            with contextlib.suppress(OSError, IndexError, ValueError):
-                stat = Path("/proc", name, "stat").read_text(errors="replace")
-                out[int(name)] = int(stat.rpartition(")")[2].split()[1])
-    return out
-
-
-def _members(top: int) -> dict[int, int]:
-    """Return the processes of the inner sandbox under `top`: the host's pid and the pid inside."""
-    parents = _parents()
-    out = {}
-    for pid in parents:
-        above = pid
-        while above in parents and above != top:
-            above = parents[above]
-        if above != top or pid == top:
-            continue
-        with contextlib.suppress(OSError):
-            status = Path(f"/proc/{pid}/status").read_text(errors="replace")
-            found = re.search(r"^NSpid:\t(.*)$", status, re.MULTILINE)
-            own = Path(f"/proc/{top}/status").read_text(errors="replace")
-            depth = re.search(r"^NSpid:\t(.*)$", own, re.MULTILINE)
-            if found and depth and len(found[1].split()) == len(depth[1].split()) + 1:
-                out[pid] = int(found[1].split()[-1])
-    return out
-
-
-def _signal(pid: int, top: int, number: int) -> None:
-    """Signal a process if it is still one under `top`."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        fd = os.pidfd_open(pid)
-        try:
-            parents, above = _parents(), pid
-            while above in parents and above != top:
-                above = parents[above]
-            if above == top:
-                signal.pidfd_send_signal(fd, number)
-        finally:
-            os.close(fd)
+        for member in processes.inside(self._box.pid):
+            if member.inner == _INSIDE_INIT:
+                processes.send(member, signal.SIGKILL)
 
 
 class BwrapWorld:

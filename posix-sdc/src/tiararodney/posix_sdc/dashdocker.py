@@ -52,7 +52,7 @@ chmod 622 /proc/self/fd/1
 head -c "$size" | tar -xp --numeric-owner -C / -f - || { echo "supervisor: no room to stand the world up" >&2; exit 70; }
 mkdir -p RUN && cd RUN && cp /bin/dash dash && chmod 711 dash && mkfifo -m 444 sh || exit 70
 setpriv --reuid=UID --regid=UID --clear-groups --inh-caps=-all --bounding-set=-all --no-new-privs \\
-    env -i ENVIRONMENT RUN/dash -c 'echo 500 >/proc/self/oom_score_adj; exec 8>&1 9>&2; exec RUN/dash -i +m sh 2>/dev/null' \\
+    env -i --default-signal=INT,QUIT ENVIRONMENT /bin/dash -c 'echo 500 >/proc/self/oom_score_adj; exec 8>&1 9>&2; exec RUN/dash -i +m sh 2>/dev/null' \\
     </dev/null &
 shell=$!
 exec 6<&0 7>sh
@@ -60,16 +60,14 @@ rm sh
 cat <&6 >&7 2>/dev/null 6<&- &
 pump=$!
 exec 7>&-
-interrupt() {
+others() {
     for p in /proc/[0-9]*; do
-        case " 1 $$ $pump " in *" ${p#/proc/} "*) continue ;; esac
-        [ "$1" = soft ] || [ "${p#/proc/}" = "$shell" ] || kill -9 "${p#/proc/}"
-        kill -CONT "${p#/proc/}"
-        kill -INT "${p#/proc/}"
+        p=${p#/proc/}
+        case " 1 $$ $pump $SPARED " in *" $p "*) ;; *) for s in "$@"; do kill -$s $p; done ;; esac
     done 2>/dev/null
 }
-trap 'interrupt soft' USR1
-trap 'interrupt hard' HUP
+trap 'SPARED=; others CONT INT' USR1
+trap 'SPARED=$shell; others KILL; others KILL; others KILL' HUP
 trap 'kill -9 $shell' USR2
 while :; do wait $shell; code=$?; kill -0 $shell 2>/dev/null || break; done
 trap : USR1 USR2 HUP
@@ -232,14 +230,20 @@ class _Wire:
     def ended(self) -> int | None:
         return self._code
 
-    def interrupt(self, *, hard: bool) -> None:
-        with _guarded("the container cannot be signalled"):
-            self._container.kill("HUP" if hard else "USR1")
+    def interrupt(self) -> None:
+        self._signal("USR1")
+
+    def clear(self) -> None:
+        self._signal("HUP")
 
     def kill(self) -> None:
         if self._code is None:
-            with _guarded("the container cannot be signalled"):
-                self._container.kill("USR2")
+            self._signal("USR2")
+
+    def _signal(self, name: str) -> None:
+        """Signal the supervisor, which acts on it."""
+        with _guarded("the container cannot be signalled"):
+            self._container.kill(name)
 
 
 class DockerWorld:
@@ -250,7 +254,7 @@ class DockerWorld:
     def __init__(self, scenario: Scenario, limits: Limits) -> None:
         self._scenario, self._limits = scenario, limits
         entries = standup.entries(scenario, base=False)
-        bundle = standup.archive(entries)
+        bundle = standup.archive(entries, prefix=".")
         script = _script(scenario)
         self._word = secrets.token_hex(16)
         self._client = connect()
@@ -265,7 +269,7 @@ class DockerWorld:
             head = f"{len(script)}\n".encode() + script + f"{self._word} {len(bundle)}\n".encode()
             self._wire.send(head + bundle, time.monotonic() + _START_SECONDS)
             self._shell = Shell(
-                self._wire, ShellLimits(limits.command_seconds, limits.output_bytes), scenario.workdir, end=self._word
+                self._wire, ShellLimits(limits.command_seconds, limits.session_seconds, limits.output_bytes), scenario.workdir, end=self._word
             )
             if not self._shell.ready(_START_SECONDS):
                 raise InfrastructureError(f"the session's shell did not start: {self._wire._report!r}")

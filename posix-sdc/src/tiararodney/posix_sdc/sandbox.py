@@ -30,6 +30,7 @@ cd {STORE} && mkdir -m 755 root && mkdir -m 1777 shm && tar -xp OWNERS -f {BUNDL
 : > {BUNDLE}
 IFS= read -r word < word
 cp /bin/dash {ROOT}{RUN}/dash && chmod MODE {ROOT}{RUN}/dash || exit 70
+CLOSE
 ulimit -c 0; ulimit -p PIDS; ulimit -v KIB; ulimit -f BLOCKS
 {INIT} --args 3 3< session.args -- SESSION
 code=$?
@@ -48,6 +49,9 @@ done
 def outer(pids: int, memory_bytes: int, disk_bytes: int, interpreter: str, *, ranged: bool) -> list[str]:
     """Return the outer sandbox's arguments up to and with its command, without what depends on descriptors."""
     script = SUPERVISOR.replace("MODE", "711" if ranged else "111").replace("PIDS", str(pids))
+    # The session may make no user namespace: one would give it capabilities in it. A session that needs one itself
+    # (an ordinary user's) has bwrap close the door behind it.
+    script = script.replace("CLOSE", "echo 0 > /proc/sys/user/max_user_namespaces || exit 70" if ranged else ":")
     script = script.replace("OWNERS", "--numeric-owner" if ranged else "--no-same-owner")
     script = script.replace("KIB", str(memory_bytes // 1024)).replace("BLOCKS", str(disk_bytes // 512))
     script = script.replace("SESSION", _session(ranged=ranged)).replace("INTERPRETER", interpreter)
@@ -60,7 +64,7 @@ def outer(pids: int, memory_bytes: int, disk_bytes: int, interpreter: str, *, ra
 
 
 def _session(*, ranged: bool) -> str:
-    shell = f"{RUN}/dash -c 'exec 8>&1 9>&2; exec {RUN}/dash -i +m sh 2>/dev/null'"
+    shell = f"/bin/dash -c 'exec 8>&1 9>&2; exec {RUN}/dash -i +m sh 2>/dev/null'"
     if not ranged:
         return shell
     return f"/usr/bin/setpriv --reuid={UID} --regid={UID} --clear-groups --inh-caps=-all --bounding-set=-all {shell}"

@@ -45,8 +45,11 @@ class Wire(Protocol):
     def ended(self) -> int | None:
         """Return the shell's exit status as `wait` would (128 + n for signal n) once it has ended, else None."""
 
-    def interrupt(self, *, hard: bool) -> None:
-        """Send SIGCONT and SIGINT to every process of the session; when `hard`, kill all but the shell first."""
+    def interrupt(self) -> None:
+        """Do what ^C does: send SIGINT (and SIGCONT) to every process of the session."""
+
+    def clear(self) -> None:
+        """Kill every process of the session but the shell."""
 
     def kill(self) -> None:
         """Kill the shell and everything it started."""
@@ -69,9 +72,10 @@ class CommandResult:
 
 @dataclass(frozen=True)
 class ShellLimits:
-    """What one command may use: wall time in seconds, and bytes of output kept."""
+    """Wall time of one command and of the whole session, in seconds, and bytes of one command's output kept."""
 
     command_seconds: float
+    session_seconds: float
     output_bytes: int
 
 
@@ -119,7 +123,8 @@ class Shell:
         self._end = f"\n{end}\n".encode()
         self._secret = secrets.token_hex(16)
         self._report = b""
-        self._last, self._shadowed, self._asked = 0, False, 0
+        self._deadline = time.monotonic() + limits.session_seconds
+        self._last, self._shadowed, self._interrupted = 0, False, False
         self.ended: Ended | None = None
         self._wire.send(prelude(self._secret, workdir).encode(), time.monotonic() + limits.command_seconds)
 
@@ -136,9 +141,17 @@ class Shell:
         """
         if self.ended:
             return CommandResult("", None, self.ended)
-        result = self._exchange(typed(command), self._limits)
-        if result.status is not None and self._asked > 1:
-            # The answers to the other questions are still to come: this one comes behind them all.
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            self._wire.kill()
+            self.ended = "died"
+            return CommandResult(f"[session stopped after {self._limits.session_seconds:g} s]\n", None, "died")
+        limits = replace(self._limits, command_seconds=min(left, self._limits.command_seconds))
+        result = self._exchange(typed(command), limits)
+        if result.status is not None and self._interrupted:
+            # What a stopped command left in the background goes too: it may be a fork bomb. Answers to earlier
+            # questions are still to come: this one comes behind them all.
+            self._wire.clear()
             again = self._exchange(f"(exit {result.status})", replace(self._limits, command_seconds=_FLUSH_SECONDS))
             result = replace(result, ended=again.ended)
         self.ended = result.ended
@@ -147,7 +160,7 @@ class Shell:
     def _exchange(self, command: str, limits: ShellLimits) -> CommandResult:
         mark = secrets.token_hex(16)
         out = Collector(limits.output_bytes, (f"\n{mark}\n".encode(), self._end))
-        self._report, self._asked = b"", 0
+        self._report = b""
         start = time.monotonic()
         deadline = start + limits.command_seconds
         self._wire.send(_unit(command, self._last if self._shadowed else None), deadline)
@@ -161,14 +174,16 @@ class Shell:
             if now >= deadline:
                 if interrupts == _INTERRUPTS:
                     self._wire.kill()
-                self._wire.interrupt(hard=interrupts > 0)
+                if interrupts:
+                    self._wire.clear()
+                self._wire.interrupt()
                 self._ask(nonces, mark)
                 interrupts += 1
                 deadline = now + _GRACE * interrupts
             self._receive(out, min(deadline, deadline if nonces else probe_at) - now)
             status = self._status(nonces)
             if status is not None:
-                self._last = status
+                self._last, self._interrupted = status, interrupts > 0
                 self._settle(out)
                 return CommandResult(self._text(out, limits, stopped=interrupts > 0), status)
             if (code := self._wire.ended()) is not None:
@@ -177,7 +192,6 @@ class Shell:
 
     def _ask(self, nonces: list[str], mark: str) -> None:
         nonces.append(secrets.token_hex(16))
-        self._asked = len(nonces)
         unit = (
             f"( \\set -- \"$?\"; \\unset -f printf; \\printf '\\n{mark}\\n' >&{_OUT}; "
             f"\\printf '\\n{nonces[-1]} %s\\n' \"$1\" >&{_REPORT}; \\exit \"$1\" ) 2>/dev/null && \\:\n"
@@ -207,7 +221,7 @@ class Shell:
         if stopped:
             text += (
                 "" if not text or text.endswith("\n") else "\n"
-            ) + f"[stopped after {limits.command_seconds:g} s]\n"
+            ) + f"[stopped after {limits.command_seconds:.3g} s]\n"
         return text
 
     def _how(self, command: str, code: int) -> Ended:
