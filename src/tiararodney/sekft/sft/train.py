@@ -16,11 +16,14 @@ from peft import LoraConfig
 from tiararodney.sekft.errors import UsageError
 from tiararodney.sekft.model import Base, detach_adapter, load_base, use_adapter
 from tiararodney.sekft.model.adapters import add_adapter
+from tiararodney.sekft.model.base import find_folder
+from tiararodney.sekft.model.fourbit import require_bitsandbytes
 from tiararodney.sekft.sft import record
 from tiararodney.sekft.sft.adapter import check_out, write_adapter
 from tiararodney.sekft.sft.checkpoint import checkpoint_folder, drop_checkpoint, load_checkpoint, save_checkpoint
 from tiararodney.sekft.sft.data import Examples, read_examples
 from tiararodney.sekft.sft.loop import Progress, Task, plan_run, run_steps
+from tiararodney.sekft.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -54,10 +57,15 @@ def train(config: TrainConfig, base: Base | None = None, should_stop: Callable[[
     check_out(config.out, overwrite=config.overwrite)
     checkpoint = checkpoint_folder(config.out)
     _check_checkpoint(checkpoint, config)
-    if base is None:
-        base = load_base(config.base, four_bit=config.load_4bit, device=config.device, dtype=config.dtype)
     started = datetime.now(UTC).isoformat(timespec="seconds")
-    examples = read_examples(config, base.tokenizer)
+    if base is None:
+        if config.load_4bit:
+            require_bitsandbytes()
+        # What is wrong with the data shows before a base of many gigabytes is read.
+        examples = read_examples(config, load_tokenizer(find_folder(config.base)))
+        base = load_base(config.base, four_bit=config.load_4bit, device=config.device, dtype=config.dtype)
+    else:
+        examples = read_examples(config, base.tokenizer)
     with _fresh_adapter(base, config) as parameters, _stopping(should_stop) as stop:
         task = _task(config, base, examples, parameters)
         progress = Progress()

@@ -1,0 +1,181 @@
+"""The command line of training: flags, the configuration file, what it refuses and how it says so."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tiararodney.sekft.errors import UsageError
+from tiararodney.sekft.sft.cli import main
+from tiararodney.sekft.sft.config import TrainConfig, build_parser, parse
+
+MINIMUM = ["--data", "d", "--base", "b", "--out", "o"]
+
+
+def test_help_imports_neither_torch_nor_transformers():
+    code = (
+        "import sys\n"
+        "from tiararodney.sekft.sft.cli import main\n"
+        "code = main(['--help'])\n"
+        "heavy = {'torch', 'transformers', 'tokenizers', 'peft', 'datasets', 'docker', 'jinja2'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else code)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "--load-4bit" in done.stdout
+
+
+def test_every_field_is_a_flag_that_states_its_default():
+    config, _ = parse(MINIMUM)
+    assert config == TrainConfig(base=Path("b"), out=Path("o"), data=(Path("d"),))
+    text = " ".join(build_parser().format_help().split())
+    for name, value in config.to_json().items():
+        assert f"--{name.replace('_', '-')}" in text
+        if name not in ("base", "out", "data", "hub") and not isinstance(value, bool):
+            assert f"(default: {getattr(config, name)})" in text
+
+
+def test_flags_win_over_the_file_and_the_file_over_defaults(tmp_path: Path):
+    file = tmp_path / "run.yaml"
+    file.write_text("learning-rate: 1.0e-3\nepochs: 3\nlora_r: 8\nload_4bit: true\ndata: [one, two]\nbase: b\n")
+    config, _ = parse(["--config", str(file), "--out", "o", "--epochs", "1"])
+    assert config is not None
+    assert (config.learning_rate, config.epochs, config.lora_r, config.load_4bit) == (1e-3, 1.0, 8, True)
+    assert config.data == (Path("one"), Path("two"))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("learning_rat: 1", "learning_rat"),
+        ("lora_r: many", "expected int"),
+        ("load_4bit: 1", "expected true or false"),
+        ("lora_r: true", "expected a value"),
+        ("lr_schedule: stairs", "expected one of cosine"),
+        ("epochs: [1, 2]", "expected one value"),
+        ("- epochs", "expected lines such as"),
+        ("epochs: [", "no YAML"),
+    ],
+)
+def test_a_file_that_does_not_fit_is_refused_with_its_field(tmp_path: Path, text: str, says: str):
+    file = tmp_path / "run.yaml"
+    file.write_text(text)
+    with pytest.raises(UsageError, match="--config") as caught:
+        parse([*MINIMUM, "--config", str(file)])
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--base", "b", "--out", "o"], "--data is missing"),
+        (["--data", "d", "--out", "o"], "--base is missing"),
+        (["--data", "d", "--base", "b"], "--out is missing"),
+        ([*MINIMUM, "--lora-r", "0"], "--lora-r: found 0, expected a number above 0"),
+        ([*MINIMUM, "--learning-rate", "nan"], "--learning-rate"),
+        ([*MINIMUM, "--max-steps", "-1"], "--max-steps: found -1, expected 0 or more"),
+        ([*MINIMUM, "--warmup-ratio", "1"], "--warmup-ratio"),
+        ([*MINIMUM, "--patience", "2"], "--validation-fraction"),
+    ],
+)
+def test_flags_that_do_not_fit_are_refused_by_name(flags: list[str], says: str, capsys: pytest.CaptureFixture[str]):
+    assert main(flags) == 2
+    captured = capsys.readouterr()
+    assert says in captured.err
+    assert "Traceback" not in captured.err
+    assert captured.out == ""
+
+
+def test_a_resident_settles_the_base_and_refuses_another(tmp_path: Path):
+    settled = {"base": Path("hot"), "load_4bit": True}
+    config, _ = parse(["--data", "d", "--out", "o"], "train", settled)
+    assert config is not None
+    assert (config.base, config.load_4bit) == (Path("hot"), True)
+    with pytest.raises(UsageError, match="--base: found cold, but here it is hot"):
+        parse(["--data", "d", "--out", "o", "--base", "cold"], "train", settled)
+
+
+def _train(data: Path, base: Path, out: Path, *more: str) -> int:
+    return main(["--data", str(data), "--base", str(base), "--out", str(out), "--device", "cpu", "-q", *more])
+
+
+@pytest.mark.torch
+def test_a_run_prints_its_folder_and_nothing_else(
+    data: Path, tiny_base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    pytest.importorskip("peft", reason="needs peft (extra gpu)")
+    assert _train(data, tiny_base, tmp_path / "o", "--max-steps", "1") == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'o'}\n"
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        ("missing", "nowhere"),
+        ("empty", "none"),
+        ("broken line", "set.jsonl:7: found broken JSON"),
+        ("ends in a user turn", "expected 'assistant'"),
+        ("no base", "not a model folder"),
+        ("an adapter as base", "it holds an adapter"),
+    ],
+)
+def test_input_that_cannot_be_used_ends_with_2_and_one_message(
+    data: Path, tiny_base: Path, tmp_path: Path, spoil: str, says: str, capsys: pytest.CaptureFixture[str]
+):
+    pytest.importorskip("peft", reason="needs peft (extra gpu)")
+    base = tiny_base
+    if spoil == "missing":
+        data = tmp_path / "nowhere"
+    elif spoil == "empty":
+        data = tmp_path / "none"
+        data.mkdir()
+    elif spoil == "broken line":
+        lines = [json.dumps(json.loads(file.read_text())) for file in sorted(data.iterdir())]
+        data = tmp_path / "set.jsonl"
+        data.write_text("\n".join([*lines[:6], '{"id": ', *lines[7:]]) + "\n")
+    elif spoil == "ends in a user turn":
+        session = json.loads((data / "03.json").read_text())
+        session["turns"].pop()
+        (data / "03.json").write_text(json.dumps(session))
+    else:
+        base = tmp_path / "base"
+        base.mkdir()
+        if spoil == "an adapter as base":
+            (base / "adapter_config.json").write_text("{}")
+    assert _train(data, base, tmp_path / "o") == 2
+    captured = capsys.readouterr()
+    assert says in captured.err
+    assert "Traceback" not in captured.err
+    assert not (tmp_path / "o").exists()
+
+
+def test_inspect_works_without_torch(data: Path, tiny_base: Path):
+    """`--inspect` in an interpreter where torch and its kin cannot be imported."""
+    code = (
+        "import sys\n"
+        "for name in ('torch', 'peft', 'bitsandbytes', 'safetensors', 'accelerate'):\n"
+        "    sys.modules[name] = None\n"
+        "from tiararodney.sekft.sft.cli import main\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    flags = ["--data", str(data), "--base", str(tiny_base), "--inspect", "--show", "1"]
+    done = subprocess.run([sys.executable, "-c", code, *flags], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "12 rendered of 12 kept" in done.stdout
+
+
+def test_training_without_torch_names_the_extra(data: Path, tiny_base: Path, tmp_path: Path):
+    code = (
+        "import sys\n"
+        "sys.modules['torch'] = None\n"
+        "from tiararodney.sekft.sft.cli import main\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    flags = ["--data", str(data), "--base", str(tiny_base), "--out", str(tmp_path / "o")]
+    done = subprocess.run([sys.executable, "-c", code, *flags], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert "tiararodney.sekft[gpu]" in done.stderr
+    assert "Traceback" not in done.stderr

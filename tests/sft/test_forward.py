@@ -1,0 +1,218 @@
+"""The written-out forward and backward pass against transformers' and peft's, unpacked, with full logits."""
+
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs torch (extra gpu)")
+pytest.importorskip("peft", reason="needs peft (extra gpu)")
+
+from peft import LoraConfig, get_peft_model  # noqa: E402 - torch first, or the whole module is skipped
+from transformers import (  # noqa: E402
+    GemmaConfig,
+    GemmaForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
+
+from tiararodney.sekft.render import IGNORED, Example  # noqa: E402
+from tiararodney.sekft.sft import attention  # noqa: E402
+from tiararodney.sekft.sft.forward import is_written_out, row_loss  # noqa: E402
+from tiararodney.sekft.sft.pack import pack_row  # noqa: E402
+
+pytestmark = pytest.mark.torch
+
+SHAPE = {
+    "vocab_size": 200,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "initializer_range": 0.15,
+    "pad_token_id": 0,
+}
+FAMILIES = {
+    "llama": (LlamaForCausalLM, LlamaConfig, {}),
+    "mistral": (MistralForCausalLM, MistralConfig, {"sliding_window": None}),
+    "qwen2": (Qwen2ForCausalLM, Qwen2Config, {}),
+    "qwen3": (Qwen3ForCausalLM, Qwen3Config, {}),
+    "gemma": (GemmaForCausalLM, GemmaConfig, {}),
+    "llama tied": (LlamaForCausalLM, LlamaConfig, {"tie_word_embeddings": True}),
+}
+WRITTEN_OUT = [name for name in FAMILIES if name != "gemma"]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def tuned(family: str, **lora: Any) -> Any:
+    """A random model with a LoRA adapter that matters, in fp32."""
+    model_class, config_class, more = FAMILIES[family]
+    torch.manual_seed(0)
+    model = get_peft_model(model_class(config_class(**SHAPE, **more)), LoraConfig(r=4, lora_alpha=8, **lora))
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name or name.endswith("bias"):
+            torch.nn.init.normal_(parameter, std=0.1)
+    return model
+
+
+def sessions(count: int = 3, head: int = 9) -> list[Example]:
+    """Examples that begin alike, of different lengths, trained here and there."""
+    rng = random.Random(5)
+    begin = [rng.randrange(1, 200) for _ in range(head)]
+    out = []
+    for at in range(count):
+        # longer than a block of queries, so that blocks are put together
+        ids = begin + [rng.randrange(1, 200) for _ in range((20, 150, 290, 40)[at])]
+        labels = [token if place > head and rng.random() < 0.3 else IGNORED for place, token in enumerate(ids)]
+        labels[-1] = ids[-1]
+        out.append(Example(ids, labels))
+    return out
+
+
+def reference(model: Any, examples: list[Example]) -> tuple[float, dict[str, Any]]:
+    """The plain loop: one example at a time, all logits, cross entropy with labels shifted, autograd."""
+    model.zero_grad()
+    total = torch.zeros(())
+    for example in examples:
+        logits = model(input_ids=torch.tensor([example.input_ids])).logits[0, :-1]
+        labels = torch.tensor(example.labels[1:])
+        total = total + torch.nn.functional.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum")
+    total.backward()
+    return float(total.detach()), gradients(model)
+
+
+def gradients(model: Any) -> dict[str, Any]:
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+def ours(model: Any, examples: list[Example], share: bool, **how: Any) -> tuple[float, dict[str, Any]]:
+    model.zero_grad()
+    loss = row_loss(model.get_base_model(), pack_row(examples, share_prefix=share), "default", **how)
+    loss.total.backward()
+    return float(loss.total.detach()), gradients(model)
+
+
+def assert_same(one: tuple[float, dict[str, Any]], other: tuple[float, dict[str, Any]]) -> None:
+    assert one[0] == pytest.approx(other[0], rel=1e-5)
+    assert one[1].keys() == other[1].keys()
+    assert one[1]
+    for name, gradient in one[1].items():
+        torch.testing.assert_close(gradient, other[1][name], rtol=1e-3, atol=1e-4 * float(other[1][name].abs().max()))
+
+
+@pytest.mark.parametrize("share", [False, True])
+@pytest.mark.parametrize("family", WRITTEN_OUT)
+def test_a_packed_row_gives_the_loss_and_gradients_of_the_unpacked_reference_loop(family: str, share: bool):
+    model = tuned(family, target_modules="all-linear")
+    assert is_written_out(model.get_base_model())
+    examples = sessions()
+    if share:
+        assert pack_row(examples, share_prefix=True).prefix == 9
+    assert_same(ours(model, examples, share), reference(model, examples))
+
+
+def test_transformers_own_forward_serves_the_families_that_are_not_written_out():
+    model = tuned("gemma", target_modules="all-linear")
+    assert not is_written_out(model.get_base_model())
+    assert_same(ours(model, sessions(), share=False), reference(model, sessions()))
+
+
+@pytest.mark.parametrize("targets", [["q_proj", "v_proj"], ["down_proj"], ["o_proj", "up_proj"]])
+def test_layers_without_lora_pass_gradients_on(targets: list[str]):
+    model = tuned("llama", target_modules=targets)
+    assert_same(ours(model, sessions(), share=True), reference(model, sessions()))
+
+
+def test_checkpointing_changes_nothing():
+    model = tuned("llama", target_modules="all-linear")
+    plain, again = ours(model, sessions(), True), ours(model, sessions(), True, checkpointing=True)
+    assert plain[0] == again[0]
+    assert all(torch.equal(plain[1][name], again[1][name]) for name in plain[1])
+
+
+@pytest.mark.parametrize("lora", [{"lora_dropout": 0.1}, {"use_dora": True}, {"target_modules": ["embed_tokens"]}])
+def test_lora_that_the_written_out_layers_do_not_know_goes_through_peft(lora: dict[str, Any]):
+    model = tuned("llama", **({"target_modules": "all-linear"} | lora))
+    assert not is_written_out(model.get_base_model())
+
+
+def test_dora_through_peft_matches_the_reference():
+    model = tuned("llama", target_modules=["q_proj", "down_proj"], use_dora=True)
+    assert_same(ours(model, sessions(2), share=False), reference(model, sessions(2)))
+
+
+@pytest.mark.parametrize("share", [False, True])
+def test_no_document_sees_another(share: bool):
+    """Whatever the other documents say, a document's loss stays bit for bit what it was."""
+    model = tuned("llama", target_modules="all-linear")
+    first, second, third = sessions()
+
+    other = Example([*first.input_ids[:9], *(7 for _ in first.input_ids[9:])], first.labels)
+    skip, count = (sum(label != IGNORED for label in example.labels) for example in (first, second))
+    one, another = (_states(model, pack_row([before, second, third], share_prefix=share)) for before in (first, other))
+    assert not torch.equal(one[:skip], another[:skip])
+    assert torch.equal(one[skip : skip + count], another[skip : skip + count])
+
+
+def _states(model: Any, row: Any) -> Any:
+    """The hidden states that the head gets."""
+    from unittest import mock
+
+    from tiararodney.sekft.sft import forward
+
+    seen: list[Any] = []
+    real = forward.head_loss
+    with mock.patch.object(forward, "head_loss", lambda h, w, t: (seen.append(h.detach()), real(h, w, t))[1]):
+        row_loss(model.get_base_model(), row, "default")
+    return seen[0]
+
+
+@pytest.mark.parametrize("prefix", [0, 5])
+def test_blocks_attend_as_torchs_own_attention_does(prefix: int):
+    torch.manual_seed(1)
+    shape = {"query": (4, prefix + 200, 8), "key": (2, prefix + 200, 8), "value": (2, prefix + 200, 8)}
+    tensors = {name: torch.randn(size, requires_grad=True) for name, size in shape.items()}
+    lengths = (150, 50)
+    results = []
+    for how in (attention._blocks, attention._sdpa):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(attention, "_blocks", how)
+            output = attention.packed_attention(**tensors, lengths=lengths, prefix=prefix)
+        results.append([output, *torch.autograd.grad(output.square().sum(), tuple(tensors.values()))])
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+def test_bf16_gradients_stay_as_near_to_fp32_as_autocast_ones():
+    """The written-out pass may round otherwise than autocast does, not worse."""
+    model, examples = tuned("llama", target_modules="all-linear"), sessions()
+    exact = reference(model, examples)[1]
+    model.zero_grad()
+    with torch.autocast("cpu", torch.bfloat16):
+        autocast = reference(model, examples)[1]
+    for name, parameter in model.named_parameters():
+        if "lora_" not in name:
+            parameter.data = parameter.data.bfloat16()
+    own = ours(model, examples, share=True)[1]
+
+    def off(found: dict[str, Any]) -> float:
+        errors = [float((found[name].float() - exact[name]).norm() / exact[name].norm()) for name in exact]
+        return sum(errors) / len(errors)
+
+    assert off(own) < 1.5 * off(autocast)

@@ -1,0 +1,331 @@
+"""Whole runs on the tiny model: what comes out, and what a run leaves behind however it ends."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs torch (extra gpu)")
+pytest.importorskip("peft", reason="needs peft (extra gpu)")
+
+from safetensors.torch import load_file  # noqa: E402 - torch first, or the whole module is skipped
+
+from tiararodney.sekft.errors import RunFailed, UsageError  # noqa: E402
+from tiararodney.sekft.model import attach_adapter, generate_batch, load_base, use_adapter  # noqa: E402
+from tiararodney.sekft.render import check_contract, render_prompt  # noqa: E402
+from tiararodney.sekft.sft import adapter as adapter_module  # noqa: E402
+from tiararodney.sekft.sft import loop  # noqa: E402
+from tiararodney.sekft.sft.checkpoint import checkpoint_folder  # noqa: E402
+from tiararodney.sekft.sft.config import TrainConfig  # noqa: E402
+from tiararodney.sekft.sft.train import train  # noqa: E402
+
+pytestmark = pytest.mark.torch
+
+Configure = Callable[..., TrainConfig]
+PROMPT = [{"role": "system", "content": "You are in a terminal."}, {"role": "user", "content": "total 4\n$ "}]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def weights(folder: Path) -> dict[str, Any]:
+    return load_file(folder / "adapter_model.safetensors")
+
+
+def same_bits(one: Path, other: Path) -> bool:
+    left, right = weights(one), weights(other)
+    return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
+
+
+def curve(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "curve.jsonl").read_text().splitlines()]
+
+
+def beside(config: TrainConfig) -> set[str]:
+    """What lies where `--out` is written, besides the data."""
+    return {path.name for path in config.out.parent.iterdir()} - {"trajectories"}
+
+
+def test_the_loss_falls_and_the_folder_tells_all_of_the_run(configure: Configure):
+    config = configure(epochs=4)
+    out = train(config)
+    losses = [entry["loss"] for entry in curve(out)]
+    assert losses[-1] < 0.5 * losses[0]
+    record = json.loads((out / "training.json").read_text())
+    assert record["schema_version"] == 1
+    assert record["config"]["learning_rate"] == 1e-2
+    assert record["seed"] == 0
+    assert record["data"]["training_examples"] == 12
+    assert record["result"]["step"] == len(losses)
+    assert set(record["versions"]) >= {"torch", "transformers", "peft", "python"}
+    assert record["base"]["fingerprint"].startswith("sha256:")
+    assert beside(config) == {"adapter"}, "nothing else is left behind"
+    assert check_contract(out, load_base(config.base, device="cpu").tokenizer)
+
+
+def test_plain_peft_and_transformers_load_it_and_reply_the_same(configure: Configure):
+    config = configure(epochs=2)
+    out = train(config)
+    base = load_base(config.base, device="cpu", dtype="float32")
+    attach_adapter(base, out, "tuned")
+    ids = render_prompt(base.tokenizer, PROMPT)
+    stop = base.tokenizer.eos_id
+    plain = generate_batch(base, [ids], {stop}, max_new_tokens=16)[0]
+    with use_adapter(base, "tuned"):
+        ours = generate_batch(base, [ids], {stop}, max_new_tokens=16)[0]
+
+    from peft import AutoPeftModelForCausalLM
+    from transformers import AutoTokenizer
+
+    model = AutoPeftModelForCausalLM.from_pretrained(out, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(out)
+    prompt = tokenizer.apply_chat_template(PROMPT, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+    assert prompt["input_ids"][0].tolist() == ids, "the template in the folder normalises by itself"
+    reply = model.generate(**prompt, max_new_tokens=16, do_sample=False)[0, len(ids) :].tolist()
+    assert ours == [token for token in reply if token != stop]
+    assert ours != plain
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_seed_another_adapter(configure: Configure, tmp_path: Path):
+    config = configure(max_steps=4)
+    one = train(config)
+    two = train(replace(config, out=tmp_path / "two"))
+    three = train(replace(config, out=tmp_path / "three", seed=1))
+    assert same_bits(one, two)
+    assert not same_bits(one, three)
+
+
+def test_rows_are_a_matter_of_memory_and_not_of_the_result(configure: Configure, tmp_path: Path):
+    """The mean over all trained tokens of a step, in however many rows it is computed."""
+    config = configure(max_steps=3, max_grad_norm=1e9)
+    whole = curve(train(replace(config, tokens_per_row=10_000)))
+    parts = curve(train(replace(config, out=tmp_path / "two", tokens_per_row=1)))
+    for one, other in zip(whole, parts, strict=True):
+        assert one["trained_tokens"] == other["trained_tokens"]
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-4)
+        assert one["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-3)
+
+
+@pytest.mark.parametrize("four_bit", [False, True])
+def test_a_hot_base_is_bit_for_bit_as_before(configure: Configure, tiny_base: Path, four_bit: bool, tmp_path: Path):
+    if four_bit:
+        pytest.importorskip("bitsandbytes", reason="needs bitsandbytes (extra gpu)")
+    base = load_base(
+        tiny_base, four_bit=four_bit, device="cpu", dtype="bfloat16", dequantise=False if four_bit else None
+    )
+    ids = torch.tensor([list(range(5, 60))])
+    with torch.no_grad():
+        before = base.model(input_ids=ids).logits
+    config = configure(max_steps=4, checkpoint_every=1)
+    out = train(config, base)
+    with torch.no_grad():
+        assert torch.equal(base.model(input_ids=ids).logits, before)
+    assert base.adapters.handle is None
+    # an adapter in use before is in use after, and the second run gives what the first gave
+    attach_adapter(base, out, "kept")
+    with use_adapter(base, "kept"):
+        again = train(replace(config, out=tmp_path / "again"), base)
+        assert base.adapters.active == "kept"
+    assert same_bits(out, again)
+    with torch.no_grad():
+        assert torch.equal(base.model(input_ids=ids).logits, before)
+
+
+def test_a_packed_four_bit_base_trains_as_its_dequantised_twin(configure: Configure, tiny_base: Path, tmp_path: Path):
+    pytest.importorskip("bitsandbytes", reason="needs bitsandbytes (extra gpu)")
+    outs = []
+    for keep in (False, True):
+        base = load_base(tiny_base, four_bit=True, device="cpu", dequantise=keep)
+        outs.append(train(configure(max_steps=3, out=tmp_path / f"keep-{keep}"), base))
+    assert same_bits(*outs)
+
+
+# ---- however a run ends
+
+
+def test_a_run_that_is_stopped_leaves_a_checkpoint_and_resumes_to_the_same_bits(configure: Configure, tmp_path: Path):
+    config = configure(epochs=3, validation_fraction=0.2, validate_every=2)
+    unbroken = train(replace(config, out=tmp_path / "unbroken"))
+    asked = iter([False] * 9 + [True] * 100)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, should_stop=lambda: next(asked))
+    assert beside(config) == {"unbroken", "adapter.checkpoint"}
+    with pytest.raises(UsageError, match="--resume"):
+        train(config)
+    resumed = train(replace(config, resume=True))
+    assert same_bits(unbroken, resumed)
+    keys = ("step", "loss", "validation_loss")
+    left, right = ([{key: entry.get(key) for key in keys} for entry in curve(out)] for out in (unbroken, resumed))
+    assert left == right
+    assert beside(config) == {"unbroken", "adapter"}
+
+
+def test_a_checkpoint_of_another_run_is_refused(configure: Configure):
+    config = configure()
+    asked = iter([False] * 4 + [True] * 100)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, should_stop=lambda: next(asked))
+    with pytest.raises(UsageError, match="learning_rate was 0.01, here it is 0.02"):
+        train(replace(config, resume=True, learning_rate=2e-2))
+    assert train(replace(config, overwrite=True, max_steps=1)).is_dir()
+    assert beside(config) == {"adapter"}
+
+
+COMMAND = "import sys; from tiararodney.sekft.sft.cli import main; sys.exit(main())"
+
+
+def _run(config: TrainConfig, *more: str) -> list[str]:
+    return [
+        sys.executable, "-c", COMMAND, "--data", str(config.data[0]), "--base", str(config.base), "--out", str(config.out),
+        "--dtype", "float32", "--device", "cpu", "--lora-r", "4", "--lora-alpha", "8", "--learning-rate", "0.01",
+        "--tokens-per-batch", "300", "--epochs", "40", "--checkpoint-every", "1", "-v", *more,
+    ]  # fmt: skip
+
+
+def _start(config: TrainConfig, *more: str) -> "subprocess.Popen[str]":
+    """Start a run in a process of its own and wait for its first checkpoint."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    process = subprocess.Popen(
+        _run(config, *more), env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 120
+    while not (checkpoint_folder(config.out) / "state.safetensors").exists():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_ends_with_130_and_no_half_written_folder(configure: Configure, number: signal.Signals):
+    config = configure()
+    process = _start(config)
+    process.send_signal(number)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in stderr
+    assert stdout == ""
+    assert beside(config) == {"adapter.checkpoint"}
+
+
+def test_a_killed_run_resumes_to_the_bits_of_the_unbroken_one(configure: Configure, tmp_path: Path):
+    config = configure(
+        out=tmp_path / "unbroken", tokens_per_batch=300, epochs=40.0, max_steps=40, checkpoint_every=1000
+    )
+    unbroken = train(config)
+    killed = replace(config, out=tmp_path / "killed")
+    for times in range(3):
+        process = _start(killed, "--max-steps", "40", *(["--resume"] if times else []))
+        time.sleep(0.05 * times)
+        process.kill()
+        process.communicate()
+        assert not killed.out.exists()
+    resumed = train(replace(killed, resume=True))
+    assert same_bits(unbroken, resumed)
+
+
+def test_a_run_that_diverges_says_so_and_keeps_the_checkpoint(configure: Configure, monkeypatch: pytest.MonkeyPatch):
+    real = loop.row_loss
+    calls = iter(range(1000))
+
+    def poisoned(*args: Any, **how: Any) -> Any:
+        loss = real(*args, **how)
+        return replace(loss, total=loss.total * float("nan")) if next(calls) == 4 else loss
+
+    monkeypatch.setattr(loop, "row_loss", poisoned)
+    config = configure(checkpoint_every=2)
+    with pytest.raises(RunFailed, match="diverged"):
+        train(config)
+    assert beside(config) == {"adapter.checkpoint"}
+
+
+def test_rows_are_halved_when_memory_runs_out(configure: Configure, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    config = configure(max_steps=3)
+    expected = train(config)
+    real = loop.row_loss
+
+    def cramped(model: Any, row: Any, *args: Any, **how: Any) -> Any:
+        if len(row.lengths) > 1:
+            raise torch.OutOfMemoryError("no room for two")
+        return real(model, row, *args, **how)
+
+    monkeypatch.setattr(loop, "row_loss", cramped)
+    out = train(replace(config, out=tmp_path / "cramped"))
+    assert json.loads((out / "training.json").read_text())["result"]["row_tokens"] < 500
+    for one, other in zip(curve(expected), curve(out), strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-3)
+
+
+def test_a_full_disk_is_told_and_leaves_nothing(configure: Configure, monkeypatch: pytest.MonkeyPatch):
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(adapter_module, "save_file", full)
+    config = configure(max_steps=1)
+    with pytest.raises(RunFailed, match="No space left on device"):
+        train(config)
+    assert beside(config) == set()
+
+
+def test_early_stopping_keeps_the_weights_that_validated_best(configure: Configure):
+    config = configure(epochs=30, validation_fraction=0.3, validate_every=1, patience=2, learning_rate=0.2)
+    out = train(config)
+    record = json.loads((out / "training.json").read_text())
+    values = {entry["step"]: entry["validation_loss"] for entry in curve(out) if "validation_loss" in entry}
+    best = min(values, key=lambda step: (values[step], step))
+    assert record["result"]["best_step"] == best
+    assert record["result"]["best"] == values[best]
+    assert record["result"]["step"] == best + 2, "two validations without a better loss"
+    assert record["data"]["validation_examples"] > 0
+
+
+# ---- what is left out
+
+
+def test_examples_over_max_length_are_left_out_whole_counted_and_named(
+    configure: Configure, data: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    import logging
+
+    monkeypatch.setattr(logging.getLogger("tiararodney"), "propagate", True)
+    long = json.loads((data / "01.json").read_text()) | {"id": "the-long-one"}
+    long["turns"][1]["content"] = "word " * 400 + "\n$ "
+    (data / "99.json").write_text(json.dumps(long))
+    out = train(configure(max_length=300, max_steps=1))
+    counts = json.loads((out / "training.json").read_text())["data"]
+    assert (counts["over_max_length"], counts["training_examples"]) == (1, 12)
+    assert any("the-long-one" in message and "--max-length" in message for message in caplog.messages)
+
+
+def test_nothing_left_to_train_on_is_a_usage_error(configure: Configure):
+    with pytest.raises(UsageError, match="over --max-length 5"):
+        train(configure(max_length=5))
+
+
+def test_an_out_that_exists_is_refused_before_anything_is_loaded(configure: Configure):
+    config = configure(base=Path("nowhere"))
+    config.out.mkdir()
+    (config.out / "precious.txt").write_text("mine")
+    with pytest.raises(UsageError, match="exists"):
+        train(config)
+    with pytest.raises(UsageError, match="replaces adapters only"):
+        train(replace(config, overwrite=True))
+    assert (config.out / "precious.txt").read_text() == "mine"
+
+
+def test_target_modules_that_the_base_lacks_are_a_usage_error(configure: Configure):
+    with pytest.raises(UsageError, match="nonsense"):
+        train(configure(target_modules="nonsense"))
