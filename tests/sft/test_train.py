@@ -178,7 +178,7 @@ def test_a_checkpoint_of_another_run_is_refused(configure: Configure):
     asked = iter([False] * 4 + [True] * 100)
     with pytest.raises(KeyboardInterrupt):
         train(config, should_stop=lambda: next(asked))
-    with pytest.raises(UsageError, match="learning_rate was 0.01, here it is 0.02"):
+    with pytest.raises(UsageError, match=r"learning_rate was 0\.01, here it is 0\.02"):
         train(replace(config, resume=True, learning_rate=2e-2))
     assert train(replace(config, overwrite=True, max_steps=1)).is_dir()
     assert beside(config) == {"adapter"}
@@ -188,11 +188,18 @@ COMMAND = "import sys; from tiararodney.sekft.sft.cli import main; sys.exit(main
 
 
 def _run(config: TrainConfig, *more: str) -> list[str]:
-    return [
-        sys.executable, "-c", COMMAND, "--data", str(config.data[0]), "--base", str(config.base), "--out", str(config.out),
-        "--dtype", "float32", "--device", "cpu", "--lora-r", "4", "--lora-alpha", "8", "--learning-rate", "0.01",
-        "--tokens-per-batch", "300", "--epochs", "40", "--checkpoint-every", "1", "-v", *more,
-    ]  # fmt: skip
+    paths = ["--data", str(config.data[0]), "--base", str(config.base), "--out", str(config.out)]
+    flags = {
+        "--dtype": "float32",
+        "--device": "cpu",
+        "--lora-r": "4",
+        "--lora-alpha": "8",
+        "--learning-rate": "0.01",
+        "--tokens-per-batch": "300",
+        "--epochs": "40",
+        "--checkpoint-every": "1",
+    }
+    return [sys.executable, "-c", COMMAND, *paths, *(word for flag in flags.items() for word in flag), "-v", *more]
 
 
 def _start(config: TrainConfig, *more: str) -> "subprocess.Popen[str]":
