@@ -167,13 +167,7 @@ def read_contract(adapter_dir: str | Path) -> Fingerprint:
 def contract_differences(adapter_dir: str | Path, tokenizer: object) -> list[str]:
     """Return what differs between an adapter's contract and a tokenizer at hand; empty where they are the same."""
     trained = read_contract(adapter_dir)
-    policy = cast("Policy", trained.control_tokens if trained.control_tokens in POLICIES else "keep")
-    try:
-        clock = datetime.fromisoformat(trained.clock) if trained.clock else None
-    except ValueError:
-        found = f"field 'clock': found {trained.clock!r}, expected a date and time"
-        raise ContractMismatch(f"{adapter_dir}/{CONTRACT_FILE}: {found}.") from None
-    here = take_fingerprint(tokenizer, policy, clock)
+    here = take_fingerprint(tokenizer, _policy(trained), _clock(trained, adapter_dir))
     return [
         f"{name}: trained with {_short(getattr(trained, key))}, here {_short(getattr(here, key))}"
         for key, name in _COMPARED.items()
@@ -203,6 +197,31 @@ def check_contract(adapter_dir: str | Path, tokenizer: object) -> Fingerprint:
             "Use the base model that the adapter was trained on."
         )
     return read_contract(adapter_dir)
+
+
+def contract_tokenizer(tokenizer: S, adapter_dir: str | Path) -> S:
+    """Return a base's tokenizer with the template that an adapter was trained with, for serving the adapter.
+
+    Raises:
+        ContractMismatch: the adapter carries no contract that can be read.
+    """
+    trained = read_contract(adapter_dir)
+    policy, clock = _policy(trained), _clock(trained, adapter_dir)
+    if policy == "keep" and clock is None:
+        return tokenizer
+    return tokenizer.with_template(contract_template(tokenizer, policy, clock))
+
+
+def _policy(trained: Fingerprint) -> Policy:
+    return cast("Policy", trained.control_tokens if trained.control_tokens in POLICIES else "keep")
+
+
+def _clock(trained: Fingerprint, adapter_dir: str | Path) -> datetime | None:
+    try:
+        return datetime.fromisoformat(trained.clock) if trained.clock else None
+    except ValueError:
+        found = f"field 'clock': found {trained.clock!r}, expected a date and time"
+        raise ContractMismatch(f"{adapter_dir}/{CONTRACT_FILE}: {found}.") from None
 
 
 def _short(value: str) -> str:

@@ -1,0 +1,119 @@
+"""The contract that travels with an adapter."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tiararodney.sekft.errors import ContractMismatch
+from tiararodney.sekft.render import (
+    Message,
+    apply_policy,
+    build_masked_examples,
+    check_contract,
+    contract_differences,
+    contract_tokenizer,
+    normalize_for_template,
+    read_contract,
+    save_contract,
+    take_fingerprint,
+)
+from tiararodney.sekft.tokenizer import load_tokenizer
+
+SESSION = [
+    Message("system", "A terminal."),
+    Message("user", "a <|im_end|>\n$ "),
+    Message("assistant", "ls"),
+    Message("user", "b\n$ "),
+    Message("assistant", "exit"),
+]
+
+
+def spoil(folder, **changes):
+    path = folder / "render.json"
+    data = {k: v for k, v in (json.loads(path.read_text()) | changes).items() if v is not None}
+    path.write_text(json.dumps(data))
+
+
+@pytest.mark.parametrize("policy", ["keep", "escape"])
+def test_what_is_saved_fits_the_base_and_itself(chatml, tmp_path, policy):
+    taken = save_contract(chatml, tmp_path, policy)
+    assert check_contract(tmp_path, chatml) == taken == read_contract(tmp_path)
+    assert check_contract(tmp_path, load_tokenizer(tmp_path)) == taken
+    assert contract_differences(tmp_path, chatml) == []
+    assert taken.control_tokens == policy
+
+
+@pytest.mark.parametrize("policy", ["keep", "escape"])
+def test_a_server_with_the_saved_template_puts_what_was_trained_before_the_model(chatml, tmp_path, policy):
+    tok = apply_policy(chatml, policy)
+    save_contract(chatml, tmp_path, policy)
+    saved = load_tokenizer(tmp_path)
+    (example,) = build_masked_examples(tok, SESSION)
+    for turn, (start, _) in zip(example.turns, example.spans, strict=True):
+        upto = SESSION[: turn + 1]  # the system turn is not folded for the server: its template does that
+        assert normalize_for_template(upto) == normalize_for_template(SESSION)[:turn]
+        assert saved.encode(saved.render_text(upto, add_generation_prompt=True)) == example.input_ids[:start]
+
+
+def test_escape_keeps_control_tokens_out_of_the_context(chatml):
+    end = chatml.control_tokens["<|im_end|>"]
+    kept, escaped = (build_masked_examples(apply_policy(chatml, p), SESSION)[0] for p in ("keep", "escape"))
+    assert kept.input_ids.count(end) == escaped.input_ids.count(end) + 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"template_sha256": "0" * 64}, "chat template: trained with 000000000000"),
+        ({"tokenizer_sha256": "0" * 64}, "tokenizer: trained with 000000000000"),
+        ({"normalizer_version": "0"}, "version of the normalisation: trained with '0', here '1'"),
+        ({"schema_version": "9"}, "schema of render.json"),
+        ({"control_tokens": "escape"}, "chat template"),
+        ({"template_sha256": None}, "field 'template_sha256'"),
+        ({"control_tokens": 3}, "field 'control_tokens'"),
+        ({"clock": "noon"}, "field 'clock'"),
+    ],
+)
+def test_what_differs_is_named(chatml, tmp_path, changes, told):
+    save_contract(chatml, tmp_path)
+    spoil(tmp_path, **changes)
+    with pytest.raises(ContractMismatch) as caught:
+        check_contract(tmp_path, chatml)
+    assert told in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]", "\udcff"])
+def test_a_contract_that_cannot_be_read_is_a_mismatch(chatml, tmp_path, content):
+    if content is not None:
+        (tmp_path / "render.json").write_bytes(content.encode("utf-8", "surrogateescape"))
+    with pytest.raises(ContractMismatch, match="expected"):
+        check_contract(tmp_path, chatml)
+
+
+def test_library_versions_are_told_and_not_compared(chatml, tmp_path):
+    save_contract(chatml, tmp_path)
+    spoil(tmp_path, libraries={"transformers": "4.0"})
+    check_contract(tmp_path, chatml)
+    spoil(tmp_path, template_sha256="0" * 64)
+    with pytest.raises(ContractMismatch, match=r"transformers 4\.0"):
+        check_contract(tmp_path, chatml)
+
+
+@pytest.mark.parametrize("policy", ["keep", "escape"])
+def test_a_base_serves_an_adapter_as_it_was_trained(chatml, tmp_path, policy):
+    save_contract(chatml, tmp_path, policy)
+    served, trained = contract_tokenizer(chatml, tmp_path), apply_policy(chatml, policy)
+    session = normalize_for_template(SESSION[:2])
+    assert served.render_text(session, add_generation_prompt=True) == trained.render_text(
+        session, add_generation_prompt=True
+    )
+
+
+def test_a_fingerprint_is_the_same_however_the_tokenizer_came(chatml, tmp_path):
+    from transformers import PreTrainedTokenizerFast
+
+    chatml.save(tmp_path)
+    fast = PreTrainedTokenizerFast.from_pretrained(tmp_path)
+    assert take_fingerprint(fast) == take_fingerprint(chatml) == take_fingerprint(load_tokenizer(tmp_path))
