@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from tiararodney.sekft.console import configure_logs, run_cli
+from tiararodney.sekft.errors import RunFailed
 from tiararodney.sekft.eval.config import parse
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from tiararodney.sekft.eval.config import EvalConfig
     from tiararodney.sekft.model import Base
@@ -66,9 +68,23 @@ def evaluate_and_print(config: EvalConfig, base: Base | None = None) -> None:
     from tiararodney.sekft.eval.report import table
     from tiararodney.sekft.eval.run import evaluate
 
-    report = evaluate(config, base)
+    with the_extra_named():
+        report = evaluate(config, base)
     print(table(report))
     print(f"\nreport: {config.out / 'report.html'}")
+
+
+@contextmanager
+def the_extra_named() -> Iterator[None]:
+    """Say how to install what a local base needs, where it is missing."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name not in ("torch", "peft", "safetensors", "accelerate"):
+            raise
+        raise RunFailed(
+            f"a local base needs the package {error.name}. Install it: pip install 'tiararodney.sekft[gpu]'."
+        ) from None
 
 
 if __name__ == "__main__":

@@ -65,9 +65,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def serve(args: argparse.Namespace) -> int:
     """Load what the flags say, then read commands from stdin."""
+    from tiararodney.sekft.eval.cli import the_extra_named
     from tiararodney.sekft.resident.loop import serve_lines
 
-    resident = start(args.base, args.load_4bit, args.device, args.dtype)
+    with the_extra_named():
+        resident = start(args.base, args.load_4bit, args.device, args.dtype)
     log.info("ready; `help` lists the commands")
     return serve_lines(resident, sys.stdin)
 

@@ -9,7 +9,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, TextIO
 
-from tiararodney.sekft.errors import SekftError, UsageError
+from tiararodney.sekft.errors import RunFailed, SekftError, UsageError
 from tiararodney.sekft.resident.commands import COMMANDS, JOBS, Quit, unchanged
 from tiararodney.sekft.resident.state import Job
 
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 PROMPT = "sekft> "
 
 
-class BaseChanged(SekftError):
+class BaseChanged(RunFailed):
     """A job left the base other than it found it: nothing after it would mean anything."""
 
 

@@ -1,0 +1,174 @@
+"""A resident goes on whatever its jobs do, and its base stays what it was."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tiararodney.sekft.errors import RunFailed, UsageError
+from tiararodney.sekft.resident import commands
+from tiararodney.sekft.resident.cli import main
+from tiararodney.sekft.resident.loop import BaseChanged, run_line, serve_lines
+from tiararodney.sekft.resident.state import Resident
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@pytest.fixture
+def hollow(monkeypatch: pytest.MonkeyPatch) -> Resident:
+    """Return a resident without a model, whose base never changes."""
+    monkeypatch.setattr(commands, "probe", lambda _: "same")
+    base: Any = SimpleNamespace(
+        path=Path("base"), four_bit=False, device="cpu", dtype="torch.float32", adapters=SimpleNamespace(folders={})
+    )
+    return Resident(base, "same")
+
+
+def failing(error: BaseException) -> Callable[..., None]:
+    def job(_resident: Resident, _args: list[str]) -> None:
+        raise error
+
+    return job
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (UsageError("--data: nothing there"), "train: --data: nothing there"),
+        (RunFailed("disk full"), "train: disk full"),
+        (ValueError("a defect of ours"), "train: ValueError: a defect of ours"),
+        (KeyboardInterrupt(), "train: interrupted; the base stays loaded"),
+    ],
+)
+def test_a_job_that_fails_prints_its_message_and_the_next_one_runs(
+    hollow: Resident,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: BaseException,
+    message: str,
+) -> None:
+    monkeypatch.setitem(commands.COMMANDS, "train", failing(error))  # type: ignore[arg-type]
+    assert serve_lines(hollow, io.StringIO("train --data x\nadapters\n")) == 1
+    out, err = capsys.readouterr()
+    assert err.strip().splitlines()[-1] == message
+    assert "no adapters" in out
+    assert [(job.line, job.failed) for job in hollow.jobs] == [("train --data x", True), ("adapters", False)]
+
+
+@pytest.mark.parametrize(
+    ("lines", "code"),
+    [
+        ("", 0),
+        ("\n# nothing\n", 0),
+        ("help\nquit\nnope\n", 0),
+        ("nope\n", 1),
+        ("adapters too many\n", 1),
+        ('load "x\n', 1),
+        ("eval --nonsense\nhelp\n", 1),
+        ("eval --help\n", 0),
+        ("load nowhere\n", 1),
+        ("unload x\n", 1),
+    ],
+)
+def test_a_piped_run_fails_if_a_line_failed(hollow: Resident, lines: str, code: int) -> None:
+    assert serve_lines(hollow, io.StringIO(lines)) == code
+
+
+def test_a_base_that_changed_ends_the_resident(hollow: Resident, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(commands.COMMANDS, "train", lambda _resident, _args: None)  # type: ignore[arg-type]
+    monkeypatch.setattr(commands, "probe", lambda _: "other")
+    with pytest.raises(BaseChanged, match="the base is no longer what it was"):
+        run_line(hollow, "train")
+    assert BaseChanged.exit_code == 1
+
+
+def test_a_known_name_stands_for_its_folder(hollow: Resident, tmp_path: Path) -> None:
+    hollow.trained["tuned"] = tmp_path / "tuned"
+    args = ["--adapter", "tuned", "--adapter=tuned", "--n", "tuned", "--adapter", "other"]
+    known = [commands._known(hollow, args, i) for i in range(len(args))]
+    folder = str(tmp_path / "tuned")
+    assert known == ["--adapter", folder, f"--adapter={folder}", "--n", "tuned", "--adapter", "other"]
+
+
+def test_names_are_the_folders_and_free(hollow: Resident, tmp_path: Path) -> None:
+    hollow.trained["tuned"] = tmp_path / "a" / "tuned"
+    assert hollow.name_for(tmp_path / "a" / "tuned") == "tuned"
+    assert hollow.name_for(tmp_path / "b" / "tuned") == "tuned-2"
+    assert hollow.name_for(tmp_path / "v1.5") == "v1-5"
+    assert hollow.name_for(tmp_path / "base") == "base-2"
+
+
+@pytest.mark.torch
+def test_the_probe_sees_one_changed_bit(resident: Resident) -> None:
+    import torch
+
+    assert "bit for bit" in commands.unchanged(resident)
+    weight = next(p for name, p in resident.base.model.named_parameters() if "down_proj" in name)
+    with torch.no_grad():
+        weight[0, 0] = torch.nextafter(weight[0, 0], torch.tensor(10.0))
+    with pytest.raises(RunFailed, match="no longer what it was"):
+        commands.unchanged(resident)
+
+
+@pytest.mark.torch
+@pytest.mark.bwrap
+def test_train_evaluate_load_and_unload_on_one_hot_base(
+    resident: Resident, data: Path, scenarios: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tiararodney.posix_sdc.errors import NoRuntime
+    from tiararodney.posix_sdc.world import resolve_runtime
+
+    try:
+        resolve_runtime("bwrap")
+    except NoRuntime as error:
+        pytest.skip(f"bwrap cannot be used here: {error}")
+    adapter, out = tmp_path / "tuned", tmp_path / "eval"
+    lines = f"""\
+    train --data {data} --out {adapter} --epochs 1 --lora-r 2
+    train --data {data} --out {adapter}
+    eval --adapter tuned --scenarios {scenarios} --out {out} --max-turns 2 --max-new-tokens 4 --runtime bwrap
+    load tuned hot
+    load {data}
+    adapters
+    unload hot
+    status
+    """
+    assert serve_lines(resident, io.StringIO(lines)) == 1
+    failed = [job.line.strip().split()[0] for job in resident.jobs if job.failed]
+    assert failed == ["train", "load"]  # the folder is there already; a file is no adapter
+    printed = capsys.readouterr().out
+    assert f"hot    loaded        {adapter}" in printed
+    assert "bit for bit as at the start" in printed
+    report = json.loads((out / "report.json").read_text())
+    assert [(m["name"], m["n"], m["contract"]) for m in report["models"]] == [
+        ("base", 1, "none"),
+        ("tuned", 1, "match"),
+    ]
+    assert resident.base.adapters.folders == {}
+
+
+@pytest.mark.torch
+def test_a_base_that_is_no_model_is_a_usage_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--base", str(tmp_path)]) == 2
+    err = capsys.readouterr().err
+    assert "not a model folder" in err
+    assert "Traceback" not in err
+
+
+def test_without_torch_the_message_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in [n for n in sys.modules if n.split(".")[:3] == ["tiararodney", "sekft", "model"]]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert main(["--base", str(tmp_path)]) == 1
+    err = capsys.readouterr().err
+    assert "needs the package torch" in err
+    assert "Traceback" not in err
