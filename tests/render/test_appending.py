@@ -18,11 +18,9 @@ def loop(body=BODY, over="messages"):
 
 APPENDS = {
     "plain": loop() + PROMPT,
-    "first message": "{{ messages[0]['role'] }}"
-    + loop("{% if loop.first %}{{ messages[0].role }}{% endif %}" + BODY)
-    + PROMPT,
+    "first message": "{{ messages[0]['role'] }}" + loop("{{ loop.first }}{{ messages[0].role }}" + BODY) + PROMPT,
     "another name": "{% set ms = messages %}" + loop(over="ms") + PROMPT,
-    "the rest": "{% if messages[0]['role'] == 'system' %}{% set ms = messages[1:] %}{% else %}{% set ms = messages %}{% endif %}"
+    "the rest": "{% set ms = messages %}{% if messages[0].role == 'user' %}{% set ms = messages[0:] %}{% endif %}"
     + loop(over="ms")
     + PROMPT,
     "counts what was": "{% set ns = namespace(n=0) %}" + loop("{% set ns.n = ns.n + 1 %}{{ ns.n }}" + BODY) + PROMPT,
