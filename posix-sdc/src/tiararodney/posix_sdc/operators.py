@@ -138,29 +138,21 @@ class ReferenceOperator:
             return str(guide["reason"])
         solution: list[str] = list(guide["solution"])
         if guide["inputs"] and self._looks_first(guide):
-            seen = yield self._look(guide["inputs"][0])
+            seen = yield f"ls {guide['inputs'][0]}"
             if _trouble(seen):
                 return (yield from self._give_up(guide))
         for command in solution:
             seen = yield command
             if guide["block"] and (_trouble(seen) or (guide["reason"] and guide["reason"] in seen)):
                 return (yield from self._give_up(guide))
-        if guide["verify"] and self._maybe(0.3):
+        if guide["verify"] and self._maybe(0.2):
             yield self._rng.choice(guide["verify"])
         return ""
 
     def _looks_first(self, guide: Mapping[str, Any]) -> bool:
         # Where the work has several steps or several inputs, going ahead without a look would leave half of it behind.
         forced = guide["block"] in ("missing", "denied") and (len(guide["solution"]) > 1 or len(guide["inputs"]) > 1)
-        return forced or any(blind in command for command in guide["solution"] for blind in _BLIND) or self._maybe(0.5)
-
-    def _look(self, path: str) -> str:
-        blocked = "denied" in str(self.scenario.extra.get("block", ""))
-        if blocked:
-            return f"cat {path}"
-        return (
-            self._rng.choice([f"ls {path}", f"ls {path}", f"ls {path}", f"cat {path}"]) if "." in path else f"ls {path}"
-        )
+        return forced or any(blind in command for command in guide["solution"] for blind in _BLIND) or self._maybe(0.25)
 
     def _give_up(self, guide: Mapping[str, Any]) -> Generator[str, str, str]:
         if guide["block"] == "missing" and self._maybe(0.25):

@@ -71,6 +71,7 @@ ARCHETYPES: tuple[Archetype, ...] = (
     Archetype("text_matching", "train", 1, _INPUT, weight=3),
     Archetype("text_tally", "train", 1, _INPUT),
     Archetype("text_first", "train", 1, _INPUT, weight=3),
+    Archetype("text_headless", "train", 1, _INPUT, weight=3),
     Archetype("text_sort", "train", 1, _INPUT),
     Archetype("text_replace", "train", 1, ("missing", "denied"), weight=3),
     Archetype("text_upper", "train", 1, _INPUT),
@@ -92,6 +93,7 @@ ARCHETYPES: tuple[Archetype, ...] = (
     Archetype("config_set", "train", 1, ("missing", "denied"), weight=3),
     Archetype("config_add", "train", 1, ("missing", "denied")),
     Archetype("config_read", "train", 1, _INPUT),
+    Archetype("config_backup", "train", 2, ("missing", "denied"), weight=3),
     Archetype("config_drop", "holdout", 1, ("missing", "denied")),
     # The family logs is about levelled lines.
     Archetype("logs_level", "train", 1, _INPUT),

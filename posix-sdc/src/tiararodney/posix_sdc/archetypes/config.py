@@ -27,7 +27,7 @@ def change(brief: Brief) -> Work:
     value = d.pick((str(d.number(2, 9000)), d.noun()))
     if value == settings[key]:
         value += "0"
-    text = d.pick(
+    text = d.wording(
         [
             f"Set {key} to {value} in {path}",
             f"In {path}, {key} has to be {value}.",
@@ -52,7 +52,7 @@ def add(brief: Brief) -> Work:
     d = brief.draw
     path, settings = d.file("conf", "ini", "cfg"), _settings(d)
     key, value = d.noun(), d.pick((str(d.number(2, 9000)), d.noun()))
-    text = d.pick(
+    text = d.wording(
         [
             f"Add the line {key}={value} to the end of {path}",
             f"Append {key}={value} to {path}.",
@@ -76,7 +76,7 @@ def read(brief: Brief) -> Work:
     d = brief.draw
     path, settings, out = d.file("conf", "ini", "cfg"), _settings(d), d.file("txt", "val")
     key = d.pick(list(settings))
-    text = d.pick(
+    text = d.wording(
         [
             f"Write the line of {key} from {path} to {out}",
             f"{out} is to hold the line that sets {key} in {path}.",
@@ -101,7 +101,7 @@ def drop(brief: Brief) -> Work:
     d = brief.draw
     path, settings = d.file("conf", "ini", "cfg"), _settings(d)
     key = d.pick(list(settings))
-    text = d.pick(
+    text = d.wording(
         [
             f"Delete the line of {key} from {path}",
             f"Remove the setting {key} from {path}.",
@@ -120,4 +120,40 @@ def drop(brief: Brief) -> Work:
     )
 
 
-AUTHORS: dict[str, Author] = {"config_set": change, "config_add": add, "config_read": read, "config_drop": drop}
+def backup(brief: Brief) -> Work:
+    """Keep a copy of a file, then add a key to it."""
+    d = brief.draw
+    path, settings = d.file("conf", "ini", "cfg"), _settings(d)
+    kept = f"{path}.{d.pick(('bak', 'orig', 'old'))}"
+    key, value = d.noun(), d.pick((str(d.number(2, 9000)), d.noun()))
+    text = d.wording(
+        [
+            f"Copy {path} to {kept}, then add the line {key}={value} to {path}",
+            f"Keep a copy of {path} as {kept}. After that append {key}={value} to {path}.",
+            f"{path} lacks a last line {key}={value}: add it, but save {path} as {kept} before.",
+        ]
+    )
+    given = text_file(path, _lines(settings))
+    return Work(
+        text,
+        (f"cp {path} {kept}", f"echo {key}={value} >> {path}"),
+        (holds(kept, given.content), holds(path, _lines(settings | {key: value}))),
+        (given,),
+        (path,),
+        (kept,),
+        (
+            (f"echo {key}={value} >> {path}", f"cp {path} {kept}"),
+            (f"mv {path} {kept}", f"echo {key}={value} >> {path}"),
+            (f"cp {path} {kept}",),
+        ),
+        (f"cat {path}", "ls"),
+    )
+
+
+AUTHORS: dict[str, Author] = {
+    "config_set": change,
+    "config_add": add,
+    "config_read": read,
+    "config_drop": drop,
+    "config_backup": backup,
+}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING
 
 from tiararodney.posix_sdc.archetypes.base import (
@@ -34,7 +35,7 @@ def count(brief: Brief) -> Work:
     d = brief.draw
     source, out = d.file("txt", "list", "csv"), d.file("txt", "out")
     lines = word_lines(d)
-    text = d.pick(
+    text = d.wording(
         [
             f"Count the lines of {source} and write the number to {out}",
             f"How many lines has {source}? Put the number into {out}.",
@@ -61,7 +62,7 @@ def matching(brief: Brief) -> Work:
     d = brief.draw
     source, out = d.file("txt", "list"), d.file("txt", "out")
     word, lines, wanted = _tagged(d)
-    text = d.pick(
+    text = d.wording(
         [
             f"Write the lines of {source} that contain {word} to {out}",
             f"Find every line with {word} in {source} and save them in {out}.",
@@ -88,7 +89,7 @@ def tally(brief: Brief) -> Work:
     d = brief.draw
     source, out = d.file("txt", "list"), d.file("txt", "num")
     word, lines, wanted = _tagged(d)
-    text = d.pick(
+    text = d.wording(
         [
             f"Count the lines of {source} that contain {word} and write the number to {out}",
             f"In how many lines of {source} does {word} occur? Put the number into {out}.",
@@ -119,7 +120,7 @@ def first(brief: Brief) -> Work:
     source, out = d.file("txt", "list", "log"), d.file("txt", "out")
     lines = word_lines(d, 6, 9)
     n = d.number(2, 4)
-    text = d.pick(
+    text = d.wording(
         [
             f"Write the first {n} lines of {source} to {out}",
             f"{out} is to hold the first {n} lines of {source}.",
@@ -140,13 +141,39 @@ def first(brief: Brief) -> Work:
     )
 
 
+def headless(brief: Brief) -> Work:
+    """Leave out the first line of a file, its header."""
+    d = brief.draw
+    source, out = d.file("csv", "txt", "tab"), d.file("csv", "txt", "out")
+    lines = ["name count", *word_lines(d, 4, 7)]
+    text = d.wording(
+        [
+            f"Write {source} without its header line to {out}",
+            f"{out} is to hold all of {source} but the first line.",
+            f"Drop the first line of {source} and save the rest in {out}.",
+            f"Save everything after the first line of {source} as {out}.",
+        ]
+    )
+    given = text_file(source, lines)
+    return Work(
+        text,
+        (f"tail -n +2 {source} > {out}",),
+        (holds(out, lines[1:]), untouched(given)),
+        (given,),
+        (source,),
+        (out,),
+        ((f"head -n 1 {source} > {out}",), (f"tail -n 2 {source} > {out}",), (f"cat {source} > {out}",)),
+        (f"cat {out}",),
+    )
+
+
 def last(brief: Brief) -> Work:
     """Keep the last lines of a file."""
     d = brief.draw
     source, out = d.file("txt", "list", "log"), d.file("txt", "out")
     lines = word_lines(d, 6, 9)
     n = d.number(2, 4)
-    text = d.pick(
+    text = d.wording(
         [
             f"Write the last {n} lines of {source} to {out}",
             f"{out} is to hold the last {n} lines of {source}.",
@@ -172,7 +199,7 @@ def without(brief: Brief) -> Work:
     d = brief.draw
     source, out = d.file("txt", "list"), d.file("txt", "out")
     word, lines, dropped = _tagged(d)
-    text = d.pick(
+    text = d.wording(
         [
             f"Write the lines of {source} that do not contain {word} to {out}",
             f"{out} is to hold {source} without the lines that mention {word}.",
@@ -209,7 +236,7 @@ def sort(brief: Brief) -> Work:
         lines = lines[1:] + lines[:1]
     flags = " -" + ("n" if numeric else "") + ("r" if reverse else "") if numeric or reverse else ""
     how = ("numerically" if numeric else "alphabetically") + (", in reverse" if reverse else "")
-    text = d.pick(
+    text = d.wording(
         [
             f"Sort {source} {how} into {out}",
             f"{out} is to hold the lines of {source}, sorted {how}.",
@@ -241,7 +268,7 @@ def replace(brief: Brief) -> Work:
     old, new, other = d.nouns(3)
     lines = [f"{noun} {d.pick((old, other))}" for noun in d.nouns(d.number(3, 5))]
     lines[d.number(0, len(lines) - 1)] = f"{d.noun()} {old}"
-    text = d.pick(
+    text = d.wording(
         [
             f"Replace {old} with {new} in {source}",
             f"In {source} the word {old} has to become {new}.",
@@ -271,7 +298,7 @@ def upper(brief: Brief) -> Work:
     lines = words if up else [w.upper() for w in words]
     wanted = [w.upper() for w in words] if up else words
     case, sets = ("upper", "a-z A-Z") if up else ("lower", "A-Z a-z")
-    text = d.pick(
+    text = d.wording(
         [
             f"Write {source} in {case} case to {out}",
             f"{out} is to hold the text of {source} in {case} case.",
@@ -295,11 +322,122 @@ def upper(brief: Brief) -> Work:
     )
 
 
+def unique(brief: Brief) -> Work:
+    """Sort lines and drop those that come twice."""
+    d = brief.draw
+    source, out = d.file("txt", "list"), d.file("txt", "out")
+    words = d.nouns(d.number(3, 4))
+    lines = [*words, *d.rng.sample(words, 2)]
+    d.rng.shuffle(lines)
+    text = d.wording(
+        [
+            f"Write the unique lines of {source}, sorted, to {out}",
+            f"Sort {source} into {out}, each line only once.",
+            f"{out} is to hold {source} sorted and without duplicates.",
+        ]
+    )
+    given = text_file(source, lines)
+    return Work(
+        text,
+        (f"sort -u {source} > {out}",),
+        (holds(out, sorted(words)), untouched(given)),
+        (given,),
+        (source,),
+        (out,),
+        ((f"sort {source} > {out}",), (f"sort -ru {source} > {out}",), (f"cat {source} > {out}",)),
+        (f"cat {out}",),
+    )
+
+
+def reverse(brief: Brief) -> Work:
+    """Turn the order of lines round."""
+    d = brief.draw
+    source, out = d.file("txt", "list"), d.file("txt", "out")
+    lines = word_lines(d, 3, 5)
+    text = d.wording(
+        [
+            f"Write the lines of {source} in reverse order to {out}",
+            f"Reverse the order of the lines of {source} into {out}.",
+            f"{out} is to hold {source} upside down: the bottom line comes on top.",
+        ]
+    )
+    given = text_file(source, lines)
+    return Work(
+        text,
+        (f"tac {source} > {out}",),
+        (holds(out, lines[::-1]), untouched(given)),
+        (given,),
+        (source,),
+        (out,),
+        ((f"cat {source} > {out}",), (f"tac {source} | sed 1d > {out}",), (f"rev {source} > {out}",)),
+        (f"cat {out}",),
+    )
+
+
+def checksum(brief: Brief) -> Work:
+    """Write a file's checksum down."""
+    d = brief.draw
+    source, out = d.file("txt", "csv", "dat"), d.file("sum", "txt")
+    given = text_file(source, word_lines(d, 2, 4))
+    program = d.pick(("sha256sum", "md5sum"))
+    digest = hashlib.new(program[:-3], given.content.encode(), usedforsecurity=False).hexdigest()
+    text = d.wording(
+        [
+            f"Write the {program[:-3]} sum of {source} to {out}",
+            f"Save the {program[:-3]} checksum of {source} in {out}.",
+            f"{out} is to hold what {program} says of {source}.",
+        ]
+    )
+    other = "md5sum" if program == "sha256sum" else "sha256sum"
+    return Work(
+        text,
+        (f"{program} {source} > {out}",),
+        (f"[ -f {out} ] && [ \"$(cut -d' ' -f1 {out})\" = {digest} ]", untouched(given)),
+        (given,),
+        (source,),
+        (out,),
+        ((f"{other} {source} > {out}",), (f"{program} {out} > {out}",), (f"cat {source} > {out}",)),
+        (f"ls {out}",),
+    )
+
+
+def paste(brief: Brief) -> Work:
+    """Put two files side by side."""
+    d = brief.draw
+    left, right = d.file("txt", "col"), d.file("txt", "col")
+    out = d.file("tab", "txt")
+    n = d.number(2, 4)
+    names, counts = d.nouns(n), [str(d.number(1, 99)) for _ in range(n)]
+    text = d.wording(
+        [
+            f"Paste {left} and {right} side by side into {out}",
+            f"{out} is to hold {left} and {right} as two columns.",
+            f"Write {left} and {right} next to each other to {out}, as paste does.",
+        ]
+    )
+    a, b = text_file(left, names), text_file(right, counts)
+    return Work(
+        text,
+        (f"paste {left} {right} > {out}",),
+        (holds(out, [f"{x}\t{y}" for x, y in zip(names, counts, strict=True)]), untouched(a), untouched(b)),
+        (a, b),
+        (left, right),
+        (out,),
+        ((f"cat {left} {right} > {out}",), (f"paste {right} {left} > {out}",), (f"paste {left} > {out}",)),
+        (f"cat {out}",),
+    )
+
+
 AUTHORS: dict[str, Author] = {
+    "text_unique": unique,
+    "text_reverse": reverse,
+    "text_checksum": checksum,
+    "text_paste": paste,
     "text_count": count,
     "text_matching": matching,
     "text_tally": tally,
     "text_first": first,
+    "text_headless": headless,
     "text_last": last,
     "text_without": without,
     "text_sort": sort,
