@@ -1,5 +1,6 @@
 """What holds in every world, whatever runs it: one suite over both runtimes."""
 
+# ruff: noqa: E501 - a shell command reads best on one line
 from __future__ import annotations
 
 import threading
@@ -69,7 +70,7 @@ def test_an_error_is_the_shells_and_the_session_goes_on(shared_world, command, s
 
 
 def test_a_command_that_reads_gets_the_end_of_file(shared_world):
-    assert shared_world.run("cat; read x; echo $? \"[$x]\"").output == "1 []\n"
+    assert shared_world.run('cat; read x; echo $? "[$x]"').output == "1 []\n"
     assert shared_world.run("sh").status == 0
 
 
@@ -98,12 +99,18 @@ def test_output_without_a_last_newline_stays_without(shared_world):
 
 
 def test_programs_can_open_their_standard_streams_by_name(shared_world):
-    assert shared_world.run("echo a > /dev/stdout; echo b > /dev/stderr; echo c | tee /dev/stderr").output == "a\nb\nc\nc\n"
+    assert (
+        shared_world.run("echo a > /dev/stdout; echo b > /dev/stderr; echo c | tee /dev/stderr").output
+        == "a\nb\nc\nc\n"
+    )
 
 
 def test_open_redirections_to_numbered_descriptors_work(shared_world):
     shared_world.run("printf '1\\n2\\n' > /tmp/in")
-    assert shared_world.run("exec 3< /tmp/in 4> /tmp/out; read a <&3; read b <&3; echo $a$b >&4; cat /tmp/out").output == "12\n"
+    assert (
+        shared_world.run("exec 3< /tmp/in 4> /tmp/out; read a <&3; read b <&3; echo $a$b >&4; cat /tmp/out").output
+        == "12\n"
+    )
     assert shared_world.run("cat <&3; echo end >&4; cat /tmp/out; exec 3<&- 4>&-").output == "12\nend\n"
 
 
@@ -120,7 +127,9 @@ def test_fixtures_have_their_content_mode_and_owner(stand_up):
             {"path": "/etc/app.conf", "content": "x=1\n", "owner": "root"},
         ]
     )
-    said = world.run("cat a/b.txt link; ./run.sh; touch a/new /srv/box/new && echo yes; cat /etc/app.conf; readlink link").output
+    said = world.run(
+        "cat a/b.txt link; ./run.sh; touch a/new /srv/box/new && echo yes; cat /etc/app.conf; readlink link"
+    ).output
     assert said == "hé\nhé\nran\nyes\nx=1\na/b.txt\n"
     assert world.run("stat -c %a run.sh /srv/box").output == "755\n700\n"
 
@@ -132,7 +141,10 @@ def test_roots_fixtures_are_out_of_the_users_hands(stand_up):
             {"path": "/work/secret", "content": "s3cret\n", "owner": "root", "mode": "600"},
             {"path": "/work/own", "content": "mine\n"},
         ],
-        provider={"name": "board", "files": [{"path": "/usr/local/bin/board", "content": "#!/bin/sh\n", "mode": "755", "owner": "root"}]},
+        provider={
+            "name": "board",
+            "files": [{"path": "/usr/local/bin/board", "content": "#!/bin/sh\n", "mode": "755", "owner": "root"}],
+        },
     )
     for command in (
         "echo >> /etc/app.conf",
@@ -260,7 +272,13 @@ def test_a_command_without_end_is_stopped_and_the_session_goes_on(stand_up):
     world = stand_up(Limits(command_seconds=0.5))
     world.run("X=kept")
     start = time.monotonic()
-    for command in ("sleep 1000", "while :; do :; done", "while :; do sleep 1; done", "sleep 1000 | cat", "sh -c 'trap \"\" INT TERM; sleep 99'"):
+    for command in (
+        "sleep 1000",
+        "while :; do :; done",
+        "while :; do sleep 1; done",
+        "sleep 1000 | cat",
+        "sh -c 'trap \"\" INT TERM; sleep 99'",
+    ):
         result = world.run(f"echo begun; {command}")
         assert result.output.replace("Killed\n", "").split() == ["begun", "[stopped", "after", "0.5", "s]"], command
         assert result.ended is None, command
@@ -311,7 +329,9 @@ def test_background_output_comes_with_a_later_command(stand_up):
 def test_disk_is_limited(stand_up):
     world = stand_up(Limits(disk_bytes=4 * 1024**2))
     for place in ("/work", "/tmp", "/home/agent", "/dev/shm"):
-        said = world.run(f"head -c 20000000 /dev/zero > {place}/big; s=$?; stat -c %s {place}/big; rm {place}/big; exit_=$s; (exit $s)")
+        said = world.run(
+            f"head -c 20000000 /dev/zero > {place}/big; s=$?; stat -c %s {place}/big; rm {place}/big; exit_=$s; (exit $s)"
+        )
         assert said.status != 0, place
         assert int(said.output.splitlines()[-1]) <= 4 * 1024**2, place
 
@@ -320,7 +340,10 @@ def test_disk_is_limited(stand_up):
 
 
 def test_the_checker_judges_the_state_as_root_in_the_work_folder(stand_up):
-    world = stand_up(checker='id -u; pwd; cat "$PWD/deep"; echo "[$NOTICE]"', announcement={"kind": "env", "variable": "NOTICE", "text": "x"})
+    world = stand_up(
+        checker='id -u; pwd; cat "$PWD/deep"; echo "[$NOTICE]"',
+        announcement={"kind": "env", "variable": "NOTICE", "text": "x"},
+    )
     world.run("echo hidden > deep; chmod 000 deep; exit")
     verdict = world.check()
     assert (verdict.passed, verdict.detail) == (True, "0\n/work\nhidden\n[]")
@@ -336,14 +359,18 @@ def test_the_checkers_exit_status_decides(stand_up):
 
 def test_nothing_of_the_checker_is_there_before(stand_up):
     world = stand_up(checker="# unmistakable-text\ntrue")
-    said = world.run("grep -rs '[u]nmistakable' / --exclude-dir=proc --exclude-dir=sys --exclude-dir=usr; cat /proc/*/cmdline /proc/*/environ 2>/dev/null | grep -a '[u]nmistakable'")
+    said = world.run(
+        "grep -rs '[u]nmistakable' / --exclude-dir=proc --exclude-dir=sys --exclude-dir=usr; cat /proc/*/cmdline /proc/*/environ 2>/dev/null | grep -a '[u]nmistakable'"
+    )
     assert said.output == ""
     assert world.check().passed is True
 
 
 def test_background_processes_are_dead_before_the_checker_comes(stand_up):
     world = stand_up(checker="sleep 0.3; test ! -e late && ! grep -sl sleep-well /proc/[0-9]*/cmdline")
-    world.run("(while :; do sleep 0.05; touch late; rm -f late; done) & (setsid sh -c 'sleep 0.2; touch late; : sleep-well' &)")
+    world.run(
+        "(while :; do sleep 0.05; touch late; rm -f late; done) & (setsid sh -c 'sleep 0.2; touch late; : sleep-well' &)"
+    )
     world.run("exit")
     verdict = world.check()
     assert verdict.passed is True, verdict.detail

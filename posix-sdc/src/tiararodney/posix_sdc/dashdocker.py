@@ -1,7 +1,7 @@
 """Worlds in containers of a Docker engine or a podman socket: one dash in each, driven over the attached streams.
 
-The container's own process is a supervisor, root without most of root's capabilities. It unpacks the scenario that comes
-on its standard input, starts the session's shell as the user (no capabilities, no way to gain any), passes the
+The container's own process is a supervisor, root without most of root's capabilities. It unpacks the scenario that
+comes on its standard input, starts the session's shell as the user (no capabilities, no way to gain any), passes the
 rest of its input on to it, and when the shell is gone ends everything else and runs the checker. One attached
 stream carries it all: no call to the engine is made for a command.
 """
@@ -14,27 +14,30 @@ import os
 import re
 import secrets
 import select
-import socket
 import struct
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tiararodney.posix_sdc import owner, standup
 from tiararodney.posix_sdc.errors import InfrastructureError
 from tiararodney.posix_sdc.image import IMAGE
-from tiararodney.posix_sdc.shell import CommandResult, Shell, ShellLimits, quoted
+from tiararodney.posix_sdc.shell import quoted
+from tiararodney.posix_sdc.supervised import CHECKER_ENVIRONMENT, START_SECONDS, Ear, Supervised
 
 if TYPE_CHECKING:
+    import socket
+    from collections.abc import Iterator, Mapping
+
     import docker
 
     from tiararodney.posix_sdc.schema import Scenario
-    from tiararodney.posix_sdc.world import Limits, Verdict
+    from tiararodney.posix_sdc.shell import CommandResult
+    from tiararodney.posix_sdc.supervised import Limits, Verdict
 
 LABEL = "tiararodney.posix-sdc"
-_START_SECONDS = 60.0
-_DETAIL_BYTES = 4096
+_HEADER = 8
+_CONFLICT = 409
 _OUT, _REPORT = 1, 2
 _RUN = "/run/session"
 
@@ -49,14 +52,15 @@ _LOADER = 'IFS= read -r n; eval "$(head -c "$n")"'
 _SUPERVISOR = """\
 IFS=' ' read -r word size
 chmod 622 /proc/self/fd/1
-head -c "$size" | tar -xp --numeric-owner -C / -f - || { echo "supervisor: no room to stand the world up" >&2; exit 70; }
+head -c "$size" | tar -xp --numeric-owner -C / -f - || { echo "no room to stand the world up" >&2; exit 70; }
 mkdir -p RUN && cd RUN && cp /bin/dash dash && chmod 711 dash && mkfifo -m 444 sh || exit 70
 setpriv --reuid=UID --regid=UID --clear-groups --inh-caps=-all --bounding-set=-all --no-new-privs \\
-    env -i --default-signal=INT,QUIT ENVIRONMENT /bin/dash -c 'echo 500 >/proc/self/oom_score_adj; exec 8>&1 9>&2; exec RUN/dash -i +m sh 2>/dev/null' \\
+    env -i --default-signal=INT,QUIT ENVIRONMENT /bin/dash -c \\
+    'echo 500 >/proc/self/oom_score_adj; exec 8>&1 9>&2; exec RUN/dash -i +m sh 2>/dev/null' \\
     </dev/null &
 shell=$!
 exec 6<&0 7>sh
-rm sh
+chmod 0 sh && rm sh || exit 70
 cat <&6 >&7 2>/dev/null 6<&- &
 pump=$!
 exec 7>&-
@@ -113,7 +117,10 @@ def _address() -> str | None:
     """Return the engine's address where the default one is not it: a podman socket."""
     if os.environ.get("DOCKER_HOST") or Path("/var/run/docker.sock").exists():
         return None
-    for path in (Path(os.environ.get("XDG_RUNTIME_DIR", "/nonexistent"), "podman/podman.sock"), Path("/run/podman/podman.sock")):
+    for path in (
+        Path(os.environ.get("XDG_RUNTIME_DIR", "/nonexistent"), "podman/podman.sock"),
+        Path("/run/podman/podman.sock"),
+    ):
         if path.exists():
             return f"unix://{path}"
     return None
@@ -126,7 +133,7 @@ def _version() -> str:
 
     with _guarded("no container engine answers"):
         client = docker.from_env(timeout=10, environment=_environment())
-        return str(client.api._version)
+        return str(client.api.api_version)
 
 
 def _environment() -> dict[str, str]:
@@ -162,7 +169,7 @@ def unusable() -> str | None:
     return None
 
 
-def _own(scenario: Scenario, entries: list[standup.Entry], size: int) -> dict[str, str]:
+def _own(entries: list[standup.Entry], size: int) -> dict[str, str]:
     """Return tmpfs mounts of limited size over every directory that the session may write to."""
     mounts: dict[str, str] = {}
     ours = [e.path for e in entries if e.kind == "dir" and not e.root]
@@ -176,12 +183,9 @@ class _Wire:
     """The attached streams of a container (see `shell.Wire`)."""
 
     def __init__(self, container: Any, stream: socket.socket, word: str) -> None:
-        self._container, self._socket, self._word = container, stream, word
-        self._socket.setblocking(False)
+        self._container, self._socket, self.ear = container, stream, Ear(word)
+        self._socket.settimeout(0)
         self._buffer = bytearray()
-        self._report = b""
-        self._code: int | None = None
-        self.verdict: int | None = None
 
     def send(self, data: bytes, deadline: float) -> None:
         view = memoryview(data)
@@ -203,32 +207,23 @@ class _Wire:
                 return b"", b""
             except OSError as error:
                 raise InfrastructureError(f"the container's stream broke: {error}") from None
-            if not data and self._code is None:
-                raise InfrastructureError(f"the container is gone: {self._report[-500:].decode('utf-8', 'replace').strip()}")
+            if not data:
+                raise InfrastructureError(f"the container is gone: {self.ear.last_words() or 'no message'}")
             self._buffer += data
         streams = {_OUT: bytearray(), _REPORT: bytearray()}
         while self._whole():
             kind, length = struct.unpack_from(">BxxxI", self._buffer)
-            streams.setdefault(kind, bytearray()).extend(self._buffer[8 : 8 + length])
-            del self._buffer[: 8 + length]
-        self._hear(bytes(streams[_REPORT]))
+            streams.setdefault(kind, bytearray()).extend(self._buffer[_HEADER : _HEADER + length])
+            del self._buffer[: _HEADER + length]
+        self.ear.hear(bytes(streams[_REPORT]))
         return bytes(streams[_OUT]), bytes(streams[_REPORT])
 
     def _whole(self) -> bool:
-        return len(self._buffer) >= 8 and len(self._buffer) >= 8 + struct.unpack_from(">I", self._buffer, 4)[0]
-
-    def _hear(self, report: bytes) -> None:
-        if not report:
-            return
-        self._report = (self._report + report)[-65536:]
-        for kind, code in re.findall(rf"\n{self._word} (ended|verdict) (\d+)\n".encode(), self._report):
-            if kind == b"ended":
-                self._code = int(code)
-            else:
-                self.verdict = int(code)
+        held = len(self._buffer)
+        return held >= _HEADER and held >= _HEADER + struct.unpack_from(">I", self._buffer, 4)[0]
 
     def ended(self) -> int | None:
-        return self._code
+        return self.ear.ended
 
     def interrupt(self) -> None:
         self._signal("USR1")
@@ -237,7 +232,7 @@ class _Wire:
         self._signal("HUP")
 
     def kill(self) -> None:
-        if self._code is None:
+        if self.ear.ended is None:
             self._signal("USR2")
 
     def _signal(self, name: str) -> None:
@@ -252,58 +247,34 @@ class DockerWorld:
     runtime = "docker"
 
     def __init__(self, scenario: Scenario, limits: Limits) -> None:
-        self._scenario, self._limits = scenario, limits
+        self._checker = scenario.checker.script.encode("utf-8", "surrogateescape")
         entries = standup.entries(scenario, base=False)
-        bundle = standup.archive(entries, prefix=".")
-        script = _script(scenario)
-        self._word = secrets.token_hex(16)
+        bundle, script = standup.archive(entries, prefix="."), _script(scenario)
+        word = secrets.token_hex(16)
         self._client = connect()
         self._container: Any = None
+        self._stream: Any = None
         try:
             with _guarded("no container can be started"):
-                self._container = self._client.containers.create(IMAGE, **_options(scenario, entries, limits))
-                attached = self._container.attach_socket(params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1})
-                self._stream = attached
+                self._container = self._client.containers.create(IMAGE, **_options(entries, limits))
+                streams = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
+                self._stream = self._container.attach_socket(params=streams)
                 self._container.start()
-            self._wire = _Wire(self._container, getattr(attached, "_sock", attached), self._word)
-            head = f"{len(script)}\n".encode() + script + f"{self._word} {len(bundle)}\n".encode()
-            self._wire.send(head + bundle, time.monotonic() + _START_SECONDS)
-            self._shell = Shell(
-                self._wire, ShellLimits(limits.command_seconds, limits.session_seconds, limits.output_bytes), scenario.workdir, end=self._word
-            )
-            if not self._shell.ready(_START_SECONDS):
-                raise InfrastructureError(f"the session's shell did not start: {self._wire._report!r}")
+            wire = _Wire(self._container, getattr(self._stream, "_sock", self._stream), word)
+            head = f"{len(script)}\n".encode() + script + f"{word} {len(bundle)}\n".encode()
+            wire.send(head + bundle, time.monotonic() + START_SECONDS)
+            self._session = Supervised(wire, scenario, limits)
         except BaseException:
             self.close()
             raise
 
     def run(self, command: str) -> CommandResult:
         """Run one command in the session's shell."""
-        return self._shell.run(command)
+        return self._session.run(command)
 
     def check(self) -> Verdict:
         """End the session, then let the checker judge the world."""
-        from tiararodney.posix_sdc.world import Verdict
-
-        self._wire.kill()
-        deadline = time.monotonic() + 30.0
-        while self._wire.ended() is None:
-            if time.monotonic() > deadline:
-                raise InfrastructureError("the session did not end")
-            self._wire.receive(0.5)
-        while self._wire.receive(0.0)[0]:
-            pass
-        deadline = time.monotonic() + self._limits.check_seconds
-        checker = self._scenario.checker.script.encode("utf-8", "surrogateescape")
-        self._wire.send(f"\n{self._word} check {len(checker)}\n".encode() + checker, deadline)
-        tail = b""
-        while self._wire.verdict is None or self._word.encode() not in tail:
-            if time.monotonic() > deadline:
-                text = tail.decode("utf-8", "replace")
-                return Verdict(False, f"{text}\n[the checker did not end within {self._limits.check_seconds:g} s]")
-            tail = (tail + self._wire.receive(0.5)[0])[-_DETAIL_BYTES:]
-        text = tail.decode("utf-8", "replace").replace(self._word, "")
-        return Verdict(self._wire.verdict == 0, text.strip())
+        return self._session.check(f" {len(self._checker)}\n".encode() + self._checker)
 
     def close(self) -> None:
         """Remove the container."""
@@ -311,26 +282,26 @@ class DockerWorld:
             from docker.errors import APIError, NotFound
 
             container, self._container = self._container, None
-            with contextlib.suppress(AttributeError, OSError):
-                self._stream.close()
+            if self._stream is not None:
+                with contextlib.suppress(OSError):
+                    self._stream.close()
             with _guarded("the container cannot be removed"), contextlib.suppress(NotFound):
                 try:
                     container.remove(force=True, v=True)
                 except APIError as error:
                     # The engine is at it already.
-                    if error.status_code != 409:
+                    if error.status_code != _CONFLICT:
                         raise
         self._client.close()
 
 
 def _script(scenario: Scenario) -> bytes:
-    def words(variables: dict[str, str]) -> str:
+    def words(variables: Mapping[str, str]) -> str:
         return " ".join(quoted(f"{name}={value}") for name, value in variables.items())
 
-    path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     parts = {
         "ENVIRONMENT": words(standup.environment(scenario)),
-        "CLEAN": words({"PATH": path, "HOME": "/root", "LANG": "C.UTF-8"}),
+        "CLEAN": words(CHECKER_ENVIRONMENT),
         "WORKDIR": quoted(scenario.workdir),
         "INTERPRETER": scenario.checker.interpreter,
         "RUN": _RUN,
@@ -340,7 +311,7 @@ def _script(scenario: Scenario) -> bytes:
     return pattern.sub(lambda found: parts[found[0]], _SUPERVISOR).encode("utf-8", "surrogateescape")
 
 
-def _options(scenario: Scenario, entries: list[standup.Entry], limits: Limits) -> dict[str, Any]:
+def _options(entries: list[standup.Entry], limits: Limits) -> dict[str, Any]:
     from docker.types import LogConfig, Ulimit
 
     return {
@@ -361,8 +332,11 @@ def _options(scenario: Scenario, entries: list[standup.Entry], limits: Limits) -
         "shm_size": limits.disk_bytes,
         "pids_limit": limits.pids,
         "nano_cpus": int(limits.cpus * 1e9),
-        "tmpfs": _own(scenario, entries, limits.disk_bytes),
-        "ulimits": [Ulimit(name="core", soft=0, hard=0), Ulimit(name="fsize", soft=limits.disk_bytes, hard=limits.disk_bytes)],
+        "tmpfs": _own(entries, limits.disk_bytes),
+        "ulimits": [
+            Ulimit(name="core", soft=0, hard=0),
+            Ulimit(name="fsize", soft=limits.disk_bytes, hard=limits.disk_bytes),
+        ],
         # What a session prints is read from the stream; a log of it would fill the engine's disk.
         "log_config": LogConfig(type=LogConfig.types.NONE if hasattr(LogConfig.types, "NONE") else "none"),
     }

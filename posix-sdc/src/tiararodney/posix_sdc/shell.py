@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 import secrets
+import shlex
 import time
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
@@ -29,6 +30,7 @@ _HINT = b"\n.\n"
 _PROBE_AFTER = 1.0
 _GRACE = 0.5
 _INTERRUPTS = 5
+_BY_SIGNAL = 128
 _FLUSH_SECONDS = 5.0
 _REPORT_BYTES = 65536
 
@@ -37,7 +39,7 @@ class Wire(Protocol):
     """A running dash, as a runtime hands it over. All calls come from one thread at a time."""
 
     def send(self, data: bytes, deadline: float) -> None:
-        """Write to the shell's command descriptor, until `time.monotonic()` passes `deadline`; quiet when it is gone."""
+        """Write to the shell's command descriptor until `deadline` (`time.monotonic()`); quiet when it is gone."""
 
     def receive(self, timeout: float) -> tuple[bytes, bytes]:
         """Return what has come as ``(output, report)``, waiting at most `timeout` seconds for the first byte."""
@@ -91,7 +93,8 @@ def prelude(secret: str, workdir: str) -> str:
     """
     return (
         "\\exec </dev/null 2>/dev/null\n"
-        f'__end() {{ \\set -- "$?" "$1" "x$-"; \\unset -f printf; \\printf \'\\n{secret} %s %s %s\\n\' "$@" >&{_REPORT}; }}\n'
+        '__end() { \\set -- "$?" "$1" "x$-"; \\unset -f printf; '
+        f"\\printf '\\n{secret} %s %s %s\\n' \"$@\" >&{_REPORT}; }}\n"
         "panic() { \\trap '__end panic' EXIT; \\exit 0; }\n"
         "\\trap '__end exit' EXIT\n"
         f"\\cd {quoted(workdir)}; \\unset OLDPWD\n"
@@ -131,6 +134,7 @@ class Shell:
     def ready(self, seconds: float) -> bool:
         """Wait until the shell answers for the first time; False when it does not within the time."""
         result = self._exchange(":", replace(self._limits, command_seconds=seconds))
+        self._deadline = time.monotonic() + self._limits.session_seconds
         return result.ended is None and result.status == 0
 
     def run(self, command: str) -> CommandResult:
@@ -194,7 +198,7 @@ class Shell:
         nonces.append(secrets.token_hex(16))
         unit = (
             f"( \\set -- \"$?\"; \\unset -f printf; \\printf '\\n{mark}\\n' >&{_OUT}; "
-            f"\\printf '\\n{nonces[-1]} %s\\n' \"$1\" >&{_REPORT}; \\exit \"$1\" ) 2>/dev/null && \\:\n"
+            f'\\printf \'\\n{nonces[-1]} %s\\n\' "$1" >&{_REPORT}; \\exit "$1" ) 2>/dev/null && \\:\n'
         )
         self._wire.send(unit.encode(), time.monotonic() + _GRACE)
 
@@ -226,13 +230,10 @@ class Shell:
 
     def _how(self, command: str, code: int) -> Ended:
         """Name the ending of a shell that is gone, from its own last word and its exit status."""
-        pattern = rf"\n{self._secret} (\d+) (exit|panic) x(\w*)\n".encode()
-        if code >= 128 and not (words := re.search(pattern, self._report)):
-            return "died"
-        words = re.search(pattern, self._report)
+        words = re.search(rf"\n{self._secret} (\d+) (exit|panic) x(\w*)\n".encode(), self._report)
         if words is None:
-            # The user set an EXIT trap of their own, or the shell was replaced.
-            return "exit" if asks_to_exit(command) else "died"
+            # A signal, another program in its place, or a user who set an EXIT trap of their own.
+            return "exit" if code < _BY_SIGNAL and asks_to_exit(command) else "died"
         if words[2] == b"panic":
             return "panic"
         if (b"e" in words[3] or re.search(r"\b(return|exec)\b", command)) and not asks_to_exit(command):
@@ -255,8 +256,6 @@ def asks_to_exit(command: str) -> bool:
     Args:
         command: one command line as typed.
     """
-    import shlex
-
     lexer = shlex.shlex(command.replace("\n", " ; "), posix=True, punctuation_chars=True)
     lexer.whitespace_split = True
     try:

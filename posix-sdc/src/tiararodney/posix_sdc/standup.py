@@ -6,13 +6,14 @@ import io
 import posixpath
 import tarfile
 import time
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tiararodney.posix_sdc.errors import SchemaError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from tiararodney.posix_sdc.schema import Fixture, Scenario
 
 USER, UID = "agent", 1000
@@ -40,9 +41,10 @@ done
 """
 
 _ETC = {
+    # The host's programs belong to ids that have no name inside; 65534 stands for all of these: they are root's.
     "passwd": f"root:x:0:0:root:/root:/bin/sh\n{USER}:x:{UID}:{UID}:{USER}:{HOME}:/bin/sh\n"
-    "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
-    "group": f"root:x:0:\n{USER}:x:{UID}:\nnogroup:x:65534:\n",
+    "root:x:65534:65534:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
+    "group": f"root:x:0:\n{USER}:x:{UID}:\nroot:x:65534:\nnogroup:x:65534:\n",
     "hostname": f"{HOSTNAME}\n",
     "hosts": f"127.0.0.1\tlocalhost\n127.0.1.1\t{HOSTNAME}\n",
     "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files\n",
@@ -98,38 +100,46 @@ def entries(scenario: Scenario, *, base: bool) -> list[Entry]:
     Raises:
         SchemaError: a fixture lies where none can be put, or two of them cannot both exist.
     """
-    found: dict[str, Entry] = {}
-    if base:
-        for path in ("/etc", "/opt", "/root", "/srv", "/mnt", "/var", "/var/log", "/var/spool", "/var/lib", "/var/cache"):
-            found[path] = Entry(path, mode=0o700 if path == "/root" else 0o755)
-        for path in ("/tmp", "/var/tmp"):  # noqa: S108 - the world's, not ours
-            found[path] = Entry(path, mode=0o1777)
-        for name, text in _ETC.items():
-            found[f"/etc/{name}"] = Entry(f"/etc/{name}", "file", 0o644, data=text.encode())
+    found = _base() if base else {}
     for path in ("/home", "/usr", "/usr/local", "/usr/local/bin", "/usr/local/share", MAN_PAGES):
         found[path] = Entry(path)
     found["/usr/local/bin/man"] = Entry("/usr/local/bin/man", "file", 0o755, data=_MAN.encode())
     found[HOME] = Entry(HOME, root=False)
-    _parents(found, scenario.workdir, root=True)
     workdir = posixpath.normpath(scenario.workdir)
-    if workdir not in found:
-        found[workdir] = Entry(workdir, root=False)
+    _parents(found, workdir, root=True)
+    found.setdefault(workdir, Entry(workdir, root=False))
     fixtures = [(f"provider.files[{i}]", f) for i, f in enumerate(scenario.provider.files)]
     fixtures += [(f"fixtures[{i}]", f) for i, f in enumerate(scenario.fixtures)]
     for field, fixture in sorted(fixtures, key=lambda pair: posixpath.normpath(pair[1].path).count("/")):
         _add(found, scenario, field, fixture)
-    if scenario.announcement.kind == "file":
-        path = posixpath.normpath(scenario.announcement.path)
-        if path not in found:
-            _refuse_reserved(scenario, "announcement.path", path)
-            _parents(found, path, root=True)
-            found[path] = Entry(path, "file", 0o644, data=_text(scenario.announcement.text, newline=True))
-    for path, entry in found.items():
+    _announce(found, scenario)
+    for path in found:
         parent = found.get(posixpath.dirname(path))
         if parent is not None and parent.kind != "dir":
-            raise _refused(scenario, "fixtures", f"{parent.path!r} as a {parent.kind}", f"a directory, as {path!r} is in it")
-        assert entry.path == path
+            here = f"{parent.path!r} as a {parent.kind}"
+            raise _refused(scenario, "fixtures", here, f"a directory, as {path!r} is in it")
     return sorted(found.values(), key=lambda e: e.path.split("/"))
+
+
+def _base() -> dict[str, Entry]:
+    """Return what an image would have beside programs."""
+    found = {f"/{name}": Entry(f"/{name}") for name in ("etc", "mnt", "opt", "srv", "var")}
+    found |= {f"/var/{name}": Entry(f"/var/{name}") for name in ("cache", "lib", "log", "spool")}
+    found["/root"] = Entry("/root", mode=0o700)
+    found |= {path: Entry(path, mode=0o1777) for path in ("/tmp", "/var/tmp")}  # noqa: S108 - the world's, not ours
+    found |= {f"/etc/{n}": Entry(f"/etc/{n}", "file", 0o644, data=text.encode()) for n, text in _ETC.items()}
+    return found
+
+
+def _announce(found: dict[str, Entry], scenario: Scenario) -> None:
+    """Add the announcement's file, unless a fixture is that file already."""
+    if scenario.announcement.kind != "file":
+        return
+    path = "/" + posixpath.normpath(scenario.announcement.path).lstrip("/")
+    if path not in found:
+        _refuse_reserved(scenario, "announcement.path", path)
+        _parents(found, path, root=True)
+        found[path] = Entry(path, "file", 0o644, data=_text(scenario.announcement.text, newline=True))
 
 
 def archive(items: Iterable[Entry], prefix: str = "", extra: Mapping[str, bytes] | None = None) -> bytes:
@@ -199,13 +209,8 @@ def _refused(scenario: Scenario, field: str, found: str, expected: str) -> Schem
 
 
 def _text(text: str, *, newline: bool = False) -> bytes:
-    data = text.encode("utf-8", "surrogateescape") if not _lone(text) else text.encode("utf-8", "replace")
-    return data + b"\n" if newline and not data.endswith(b"\n") else data
-
-
-def _lone(text: str) -> bool:
     try:
-        text.encode("utf-8", "surrogateescape")
+        data = text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
-        return True
-    return False
+        data = text.encode("utf-8", "replace")
+    return data + b"\n" if newline and not data.endswith(b"\n") else data

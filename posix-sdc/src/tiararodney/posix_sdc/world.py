@@ -6,54 +6,22 @@ Two runtimes stand behind one protocol: ``docker`` (any engine or podman socket)
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from tiararodney.posix_sdc.errors import InfrastructureError, NoRuntime, UsageError
 from tiararodney.posix_sdc.shell import CommandResult
+from tiararodney.posix_sdc.supervised import Limits, Verdict
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tiararodney.posix_sdc.schema import Scenario
 
 __all__ = ["RUNTIMES", "CommandResult", "Limits", "Verdict", "World", "open_world", "resolve_runtime", "sweep"]
 
 RUNTIMES = ("auto", "docker", "bwrap")
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one world may use.
-
-    Args:
-        command_seconds: wall time of one command.
-        session_seconds: wall time of the whole session; a command that would go beyond it is cut short.
-        check_seconds: wall time of the checker.
-        output_bytes: how much of one command's output is kept.
-        memory_bytes: memory of all processes, where the runtime can hold it; else of each process.
-        disk_bytes: what can be written into the world.
-        pids: processes at a time.
-        cpus: processors at a time, where the runtime can hold it.
-    """
-
-    command_seconds: float = 30.0
-    session_seconds: float = 900.0
-    check_seconds: float = 60.0
-    output_bytes: int = 16_384
-    memory_bytes: int = 512 * 1024**2
-    disk_bytes: int = 64 * 1024**2
-    pids: int = 128
-    cpus: float = 1.0
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What the checker says of a world's state; `detail` is the end of its output."""
-
-    passed: bool
-    detail: str
 
 
 class World(Protocol):
@@ -125,7 +93,7 @@ def resolve_runtime(name: str = "auto") -> str:
     """
     if name not in RUNTIMES:
         raise UsageError(f"found runtime {name!r}, expected one of {', '.join(RUNTIMES)}.")
-    reasons = []
+    reasons: list[str] = []
     for runtime in RUNTIMES[1:] if name == "auto" else (name,):
         reason = _unusable(runtime)
         if reason is None:
