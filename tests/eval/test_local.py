@@ -146,6 +146,19 @@ def test_an_adapter_whose_contract_differs_is_refused_before_anything_is_played(
     assert "Render contract of" in (tmp_path / "out" / "report.html").read_text()
 
 
+def test_an_adapter_without_a_contract_is_refused_or_rendered_as_its_base(
+    argv: list[str], make_adapter: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    adapter = make_adapter(seed=3)
+    (adapter / "render.json").unlink()
+    argv += ["--adapter", str(adapter), "--n", "1"]
+    assert main(argv) == 2
+    assert "found no render.json" in capsys.readouterr().err
+    assert main([*argv, "--ignore-contract"]) == 0
+    base, tuned = episodes(tmp_path)
+    assert base["generations"][0]["prompt_sha256"] == tuned["generations"][0]["prompt_sha256"]
+
+
 def test_an_adapter_of_another_base_is_refused_before_anything_is_played(
     argv: list[str],
     make_adapter: Callable[..., Path],
@@ -215,3 +228,25 @@ def test_a_model_plays_in_real_worlds(
         (2, 0, 0)
     ] * 2
     assert all(e["messages"][1]["content"].startswith("Today: s") for e in episodes(tmp_path))
+
+
+def test_the_documented_ten_lines_run_as_they_stand(
+    argv: list[str],
+    make_adapter: Callable[..., Path],
+    tiny_base: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    adapter = make_adapter()
+    (tmp_path / "base").symlink_to(tiny_base)
+    (tmp_path / "adapter").symlink_to(adapter)
+    (tmp_path / "eval").symlink_to(tmp_path / "out")
+    monkeypatch.chdir(tmp_path)
+    assert main([*argv, "--adapter", "adapter", "--n", "1", "--batch-size", "1"]) == 0
+    page = (Path(__file__).parents[2] / "docs" / "evaluate.md").read_text()
+    section = page.split("## A recorded reply")[1].split("\n## ")[0]
+    code = "\n".join(line[4:] for line in section.splitlines() if line.startswith("    "))
+    assert "assert reply" in code
+    names: dict[str, Any] = {}
+    exec(code, names)  # the documentation's own lines
+    assert len(names["turn"]["reply_ids"]) > 0

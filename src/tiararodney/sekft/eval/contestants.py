@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tiararodney.sekft.errors import ContractMismatch, UsageError
 from tiararodney.sekft.eval.report import Contestant
-from tiararodney.sekft.render.fingerprint import check_contract
+from tiararodney.sekft.render import check_contract
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,18 +41,19 @@ def contestants(
     out = [] if config.no_base else [Contestant("base", "base", str(base), fingerprint)]
     for folder, name in zip(config.adapters, unique_names(config.adapters), strict=True):
         fingerprint = adapter_fingerprint(folder)
-        out.append(Contestant(name, "adapter", str(folder), fingerprint, *_contract(folder, tokenizer, config)))
+        out.append(Contestant(name, "adapter", str(folder), fingerprint, _contract(folder, tokenizer, config)))
     return out
 
 
-def _contract(folder: Path, tokenizer: Tokenizer, config: EvalConfig) -> tuple[str, str]:
-    """Return what the report says of an adapter's render contract, and its control-token policy."""
+def _contract(folder: Path, tokenizer: Tokenizer, config: EvalConfig) -> str:
+    """Return what the report says of an adapter's render contract."""
     try:
-        return "match", check_contract(folder, tokenizer).control_tokens
+        check_contract(folder, tokenizer)
     except ContractMismatch as error:
         if not config.ignore_contract:
             raise ContractMismatch(f"{error} With --ignore-contract it is evaluated all the same.") from None
-        return str(error), "keep"
+        return str(error)
+    return "match"
 
 
 def unique_names(folders: Sequence[Path]) -> list[str]:

@@ -40,7 +40,6 @@ class Contestant:
         path: folder of the model or adapter, or the endpoint's URL.
         fingerprint: what tells this model from another under the same path; empty for an endpoint.
         contract: ``match``, ``none`` (nothing to check) or the mismatch that the user chose to ignore.
-        control_tokens: what is done with control tokens in a session's text, ``keep`` or ``escape``.
     """
 
     name: str
@@ -48,7 +47,6 @@ class Contestant:
     path: str
     fingerprint: str = ""
     contract: str = "none"
-    control_tokens: str = "keep"
 
 
 def build_report(

@@ -9,14 +9,14 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from tiararodney.sekft.errors import UsageError
+from tiararodney.sekft.errors import ContractMismatch, UsageError
 from tiararodney.sekft.eval import provenance, worlds
 from tiararodney.sekft.eval.contestants import contestants
 from tiararodney.sekft.eval.episodes import EpisodeLog
 from tiararodney.sekft.eval.operators import EndpointOperator, ModelOperator, stop_ids
 from tiararodney.sekft.eval.page import page
 from tiararodney.sekft.eval.report import Contestant, build_report
-from tiararodney.sekft.render.fingerprint import apply_policy
+from tiararodney.sekft.render import contract_tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -166,7 +166,7 @@ def _play_local(run: _Run, contestant: Contestant, left: Sequence[str], base: Ba
     from tiararodney.sekft.model import Generator, use_adapter
 
     config = run.config
-    tokenizer = apply_policy(base.tokenizer, "escape" if contestant.control_tokens == "escape" else "keep")
+    tokenizer = _tokenizer(base, contestant)
     operator = ModelOperator(
         name=contestant.name,
         generator=Generator(base),
@@ -179,6 +179,18 @@ def _play_local(run: _Run, contestant: Contestant, left: Sequence[str], base: Ba
     )
     with use_adapter(base, _attached_name(contestant) if contestant.kind == "adapter" else None):
         _play(run, contestant, left, operator)
+
+
+def _tokenizer(base: Base, contestant: Contestant) -> Any:
+    """Return what renders for a contestant: for an adapter, the base's with the template it was trained with."""
+    if contestant.kind != "adapter":
+        return base.tokenizer
+    try:
+        return contract_tokenizer(base.tokenizer, contestant.path)
+    except ContractMismatch:
+        if contestant.contract == "match":
+            raise
+        return base.tokenizer  # it has no contract that can be read, and the user chose to go on
 
 
 def _endpoint(config: EvalConfig, contestant: Contestant) -> EndpointOperator:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 import logging
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tiararodney.sekft.console import configure_logs, run_cli
+from tiararodney.sekft.console import INTERRUPTED, configure_logs, run_cli
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from types import FrameType
 
     from tiararodney.sekft.resident.state import Resident
 
@@ -71,7 +73,21 @@ def serve(args: argparse.Namespace) -> int:
     with the_extra_named():
         resident = start(args.base, args.load_4bit, args.device, args.dtype)
     log.info("ready; `help` lists the commands")
-    return serve_lines(resident, sys.stdin)
+    try:
+        # Ctrl-C ends a job, so a TERM signal must not look like it: it ends the resident, job and all.
+        signal.signal(signal.SIGTERM, _terminate)
+        return serve_lines(resident, sys.stdin)
+    except _Terminated:
+        log.warning("terminated")
+        return INTERRUPTED
+
+
+class _Terminated(BaseException):
+    """A TERM signal came."""
+
+
+def _terminate(_number: int, _frame: FrameType | None) -> None:
+    raise _Terminated
 
 
 def start(path: Path, four_bit: bool, device: str, dtype: str) -> Resident:
