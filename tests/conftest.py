@@ -1,10 +1,15 @@
 """A tiny random base model, made in the test run itself: no hub, no file of anybody's."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+# Before torch is imported: one thread is plenty for these models, and waiting threads that spin starve everything else.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 # ChatML as SmolLM2 has it, with the default system prompt that such templates inject when there is none.
 CHATML = (
