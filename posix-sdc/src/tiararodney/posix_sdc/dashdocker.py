@@ -74,7 +74,7 @@ trap 'SPARED=; others CONT INT' USR1
 trap 'SPARED=$shell; others KILL; others KILL; others KILL' HUP
 trap 'kill -9 $shell' USR2
 while :; do wait $shell; code=$?; kill -0 $shell 2>/dev/null || break; done
-trap : USR1 USR2 HUP
+trap '' USR1 USR2 HUP
 kill -9 -1 2>/dev/null
 printf '\\n%s\\n' "$word"
 printf '\\n%s ended %s\\n' "$word" "$code" >&2
@@ -83,7 +83,7 @@ while IFS=' ' read -r one two size; do
     umask 077
     head -c "$size" > RUN/checker
     umask 022
-    ( cd WORKDIR && exec env -i CLEAN INTERPRETER RUN/checker </dev/null 2>&1 )
+    ( cd WORKDIR && exec env -i --default-signal=HUP,USR1,USR2 CLEAN INTERPRETER RUN/checker </dev/null 2>&1 )
     code=$?
     kill -9 -1 2>/dev/null
     printf '\\n%s\\n' "$word"
