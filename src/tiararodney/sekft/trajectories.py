@@ -73,6 +73,11 @@ class Filters:
         return ""
 
 
+def chosen(version: tuple[str, ...], split: tuple[str, ...], verified: str, *, quarantine: bool) -> Filters:
+    """Return the filters that the command line's flags ask for; `verified` is ``any``, ``passed`` or ``failed``."""
+    return Filters(version, split, {"passed": True, "failed": False}.get(verified), quarantine)
+
+
 @dataclass
 class Sessions:
     """The sessions under some paths; iterating reads them in flat memory and counts.

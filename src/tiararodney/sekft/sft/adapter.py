@@ -14,10 +14,9 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from tiararodney.sekft.errors import RunFailed, UsageError
-from tiararodney.sekft.render import save_contract
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from tiararodney.sekft.model import Base
 
@@ -42,7 +41,9 @@ def adapter_tensors(base: Base, name: str) -> dict[str, Any]:
     }
 
 
-def write_adapter(out: Path, base: Base, name: str, record: Mapping[str, Any], *, replace: bool) -> None:
+def write_adapter(
+    out: Path, base: Base, name: str, record: Mapping[str, Any], contract: Callable[[Path], object], *, replace: bool
+) -> None:
     """Write the adapter's folder in one move.
 
     Args:
@@ -50,6 +51,7 @@ def write_adapter(out: Path, base: Base, name: str, record: Mapping[str, Any], *
         base: The base that the adapter hangs on.
         name: The adapter's name.
         record: What was done, for `training.json`; its `curve` goes to `curve.jsonl`, a line each.
+        contract: Writes tokenizer, chat template and `render.json` into a folder.
         replace: Put it in place of a folder that is there.
 
     Raises:
@@ -62,7 +64,7 @@ def write_adapter(out: Path, base: Base, name: str, record: Mapping[str, Any], *
         config.inference_mode = True
         config.save_pretrained(folder)
         config.inference_mode = inference
-        save_contract(base.tokenizer, folder)
+        contract(folder)
         told = {key: value for key, value in record.items() if key != "curve"}
         (folder / RECORD).write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         lines = "".join(json.dumps(entry) + "\n" for entry in record["curve"])

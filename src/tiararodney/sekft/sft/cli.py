@@ -72,6 +72,7 @@ def run(argv: Sequence[str], base: Base, prog: str) -> TrainConfig | None:
 def _inspect(args: argparse.Namespace) -> int:
     from tiararodney.sekft.sft.inspect import InspectConfig
     from tiararodney.sekft.sft.inspect import run as inspect
+    from tiararodney.sekft.trajectories import chosen
 
     return inspect(
         InspectConfig(
@@ -82,6 +83,8 @@ def _inspect(args: argparse.Namespace) -> int:
             show=args.show,
             json=args.json,
             html=args.html,
+            filters=chosen(args.data_version, args.data_split, args.verified, quarantine=args.quarantined),
+            control_tokens=args.control_tokens,
         )
     )
 

@@ -12,6 +12,8 @@ from tiararodney.sekft.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+VERIFIED = ("any", "passed", "failed")
+POLICIES = ("keep", "escape")  # those of `render.fingerprint`, which --help has no time to load
 SCHEDULES = ("cosine", "linear", "constant")
 
 
@@ -28,6 +30,24 @@ class TrainConfig:
         default=(), metadata={"help": "trajectories: folder, .json, .jsonl or .parquet; may be given again"}
     )
     hub: tuple[str, ...] = field(default=(), metadata={"help": "name of a data set on the hub; may be given again"})
+    data_version: tuple[str, ...] = field(
+        default=(), metadata={"help": "take trajectories of this version only; may be given again", "metavar": "V"}
+    )
+    data_split: tuple[str, ...] = field(
+        default=(), metadata={"help": "take trajectories of this split only; may be given again", "metavar": "SPLIT"}
+    )
+    verified: str = field(
+        default="any", metadata={"help": "take trajectories whose check passed, failed, or any", "choices": VERIFIED}
+    )
+    quarantined: bool = field(default=False, metadata={"help": "take trajectories under quarantine too"})
+    control_tokens: str = field(
+        default="keep",
+        metadata={
+            "plan": True,
+            "help": "text of control tokens in messages: keep it as endpoints do, or escape it, in serving too",
+            "choices": POLICIES,
+        },
+    )
     load_4bit: bool = field(default=False, metadata={"help": "hold the base in 4 bits (NF4), compute in bf16"})
     device: str = field(default="auto", metadata={"help": "auto, cpu, cuda, cuda:0 ..."})
     dtype: str = field(default="auto", metadata={"help": "compute type: auto (bfloat16), bfloat16 or float32"})
@@ -91,6 +111,9 @@ def _plain(value: Any) -> Any:
 
 GROUPS = {
     "what is trained, on what, and where to": ("data", "hub", "base", "out", "load_4bit", "device", "dtype"),
+    "which trajectories, and how they are rendered": (
+        "data_version", "data_split", "verified", "quarantined", "control_tokens",
+    ),
     "LoRA": ("lora_r", "lora_alpha", "lora_dropout", "target_modules", "use_rslora"),
     "optimisation": (
         "learning_rate", "weight_decay", "max_grad_norm", "lr_schedule", "warmup_ratio", "epochs", "max_steps",
@@ -143,7 +166,7 @@ def _add_flag(group: Any, name: str, kind: str, default: Any, metadata: Mapping[
     options: dict[str, Any] = {"type": TYPES[kind], "help": metadata["help"]}
     options |= {key: metadata[key] for key in ("choices", "metavar") if key in metadata}
     if kind.startswith("tuple"):
-        options |= {"action": "append", "metavar": "NAME" if name == "hub" else "DIR|FILE"}
+        options = {"metavar": "NAME" if name == "hub" else "DIR|FILE"} | options | {"action": "append"}
     elif isinstance(default, str | int | float):
         options |= {"default": default}
         options["help"] += " (default: %(default)s)"
@@ -177,7 +200,8 @@ def parse(
         if given not in (None, False, "auto", value):
             raise UsageError(f"--{name.replace('_', '-')}: found {given}, but here it is {value}. Leave the flag out.")
         setattr(args, name, value)
-    args.data, args.hub = tuple(args.data or ()), tuple(args.hub or ())
+    for name in ("data", "hub", "data_version", "data_split"):
+        setattr(args, name, tuple(getattr(args, name) or ()))
     if not args.data and not args.hub:
         raise UsageError(f"--data is missing: give a folder or file of trajectories, or --hub. See {prog} --help.")
     if args.base is None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tiararodney.sekft.errors import UsageError
 from tiararodney.sekft.render import Example, SessionRefused, build_masked_examples
-from tiararodney.sekft.trajectories import read_sessions
+from tiararodney.sekft.trajectories import chosen, read_sessions
 
 if TYPE_CHECKING:
     from tiararodney.sekft.render import Tokenizer
@@ -51,7 +51,8 @@ def read_examples(config: TrainConfig, tokenizer: Tokenizer) -> Examples:
     Raises:
         UsageError: The data cannot be read, or nothing is left to train on.
     """
-    sessions = read_sessions(list(config.data), hub=config.hub)
+    filters = chosen(config.data_version, config.data_split, config.verified, quarantine=config.quarantined)
+    sessions = read_sessions(list(config.data), filters, hub=config.hub)
     training: list[Example] = []
     validation: list[Example] = []
     refused: Counter[str] = Counter()

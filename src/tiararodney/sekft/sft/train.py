@@ -8,7 +8,8 @@ import threading
 import time
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from peft import LoraConfig
@@ -18,6 +19,7 @@ from tiararodney.sekft.model import Base, detach_adapter, load_base, use_adapter
 from tiararodney.sekft.model.adapters import add_adapter
 from tiararodney.sekft.model.base import find_folder
 from tiararodney.sekft.model.fourbit import require_bitsandbytes
+from tiararodney.sekft.render import apply_policy, save_contract
 from tiararodney.sekft.sft import record
 from tiararodney.sekft.sft.adapter import check_out, write_adapter
 from tiararodney.sekft.sft.checkpoint import checkpoint_folder, drop_checkpoint, load_checkpoint, save_checkpoint
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import FrameType
 
+    from tiararodney.sekft.render import Policy
     from tiararodney.sekft.sft.config import TrainConfig
 
 log = logging.getLogger(__name__)
@@ -58,14 +61,17 @@ def train(config: TrainConfig, base: Base | None = None, should_stop: Callable[[
     checkpoint = checkpoint_folder(config.out)
     _check_checkpoint(checkpoint, config)
     started = datetime.now(UTC).isoformat(timespec="seconds")
+    policy = cast("Policy", config.control_tokens)
     if base is None:
         if config.load_4bit:
             require_bitsandbytes()
         # What is wrong with the data shows before a base of many gigabytes is read.
-        examples = read_examples(config, load_tokenizer(find_folder(config.base)))
+        tokenizer = apply_policy(load_tokenizer(find_folder(config.base)), policy)
+        examples = read_examples(config, tokenizer)
         base = load_base(config.base, four_bit=config.load_4bit, device=config.device, dtype=config.dtype)
     else:
-        examples = read_examples(config, base.tokenizer)
+        tokenizer = apply_policy(base.tokenizer, policy)
+        examples = read_examples(config, tokenizer)
     with _fresh_adapter(base, config) as parameters, _stopping(should_stop) as stop:
         task = _task(config, base, examples, parameters)
         progress = Progress()
@@ -84,7 +90,8 @@ def train(config: TrainConfig, base: Base | None = None, should_stop: Callable[[
         run_steps(task, progress, save, stop)
         _take_best(parameters, progress)
         told = _record(config, base, examples, progress, started) | {"wall_seconds": round(time.monotonic() - clock, 3)}
-        write_adapter(config.out, base, NAME, told, replace=config.overwrite)
+        contract = partial(save_contract, tokenizer, policy=policy)
+        write_adapter(config.out, base, NAME, told, contract, replace=config.overwrite)
     drop_checkpoint(checkpoint)
     log.info(
         "adapter in %s: %d steps, %.0f s, %.0f tokens/s",
