@@ -26,7 +26,18 @@ def test_the_log_holds_what_was_appended_before_it_is_closed(tmp_path: Path, epi
     odd = episode("s1", checker="line\u2028separator \ud800 \x85")
     log.append(episode("s0"))
     log.append(odd)
+    lines = (tmp_path / "episodes.jsonl").read_bytes().split(b"\n")
+    assert [Episode.from_json(json.loads(line)) for line in lines[:-1]] == [episode("s0"), odd]
+    log.close()
     assert EpisodeLog(tmp_path / "episodes.jsonl").episodes == [episode("s0"), odd]
+
+
+def test_two_runs_do_not_write_one_log(tmp_path: Path) -> None:
+    first = EpisodeLog(tmp_path / "episodes.jsonl")
+    with pytest.raises(UsageError, match="another run is writing it"):
+        EpisodeLog(tmp_path / "episodes.jsonl")
+    first.close()
+    EpisodeLog(tmp_path / "episodes.jsonl").close()
 
 
 @pytest.mark.parametrize("torn", [b'{"model": "ba', b'{"model": "base"}', b"\xff\xfe"])
@@ -48,7 +59,9 @@ def test_a_torn_last_line_is_cut_off_and_the_log_goes_on(
 
 def test_a_broken_line_inside_is_named(tmp_path: Path, episode: Callable[..., Episode]) -> None:
     path = tmp_path / "episodes.jsonl"
-    EpisodeLog(path).append(episode("s0"))
+    log = EpisodeLog(path)
+    log.append(episode("s0"))
+    log.close()
     path.write_bytes(path.read_bytes() + b"{broken\n" + path.read_bytes())
     with pytest.raises(UsageError, match=r"episodes\.jsonl:2: no episode"):
         EpisodeLog(path)

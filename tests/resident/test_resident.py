@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import signal
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -156,6 +159,7 @@ def test_train_evaluate_load_and_unload_on_one_hot_base(
 
 @pytest.mark.torch
 def test_a_base_that_is_no_model_is_a_usage_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("torch", reason="needs torch (extra gpu)")
     assert main(["--base", str(tmp_path)]) == 2
     err = capsys.readouterr().err
     assert "not a model folder" in err
@@ -172,3 +176,34 @@ def test_without_torch_the_message_says_what_to_install(
     err = capsys.readouterr().err
     assert "needs the package torch" in err
     assert "Traceback" not in err
+
+
+@pytest.mark.torch
+def test_ctrl_c_ends_the_job_and_term_the_resident(tiny_base: Path, tmp_path: Path) -> None:
+    """A job that reads from a pipe nobody writes to stands for one that takes long."""
+    endless = tmp_path / "pipe.jsonl"
+    os.mkfifo(endless)
+    command = [sys.executable, "-m", "tiararodney.sekft.resident.cli", "--base", str(tiny_base), "--device", "cpu"]
+    with subprocess.Popen(command, stdin=-1, stdout=-1, stderr=-1, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+
+        def tell(line: str) -> None:
+            process.stdin.write(line + "\n")  # type: ignore[union-attr]
+            process.stdin.flush()  # type: ignore[union-attr]
+
+        tell("status")
+        assert process.stdout.readline().startswith("base")
+        tell(f"eval --scenarios {endless} --out {tmp_path / 'out'}")
+        hold = os.open(endless, os.O_WRONLY)  # returns when the job reads
+        process.send_signal(signal.SIGINT)
+        assert any("interrupted; the base stays loaded" in line for line in process.stderr)
+        os.close(hold)
+        tell("adapters")
+        assert any(line.startswith("no adapters") for line in process.stdout)
+        tell(f"eval --scenarios {endless} --out {tmp_path / 'out'}")
+        hold = os.open(endless, os.O_WRONLY)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 130
+        os.close(hold)

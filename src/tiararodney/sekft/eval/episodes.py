@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from dataclasses import asdict, dataclass, fields
@@ -115,15 +116,23 @@ class EpisodeLog:
         path: the file; a torn last line, which a killed run may leave, is cut off when the log is opened.
 
     Raises:
-        UsageError: a line other than the last is no episode.
+        UsageError: a line other than the last is no episode, or another run has the file open.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.episodes: list[Episode] = []
-        whole = self._read() if path.exists() else 0
         self._file = path.open("ab")
-        self._file.truncate(whole)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._file.close()
+            raise UsageError(f"{path}: another run is writing it. Wait for it, or give another --out.") from None
+        try:
+            self._file.truncate(self._read())
+        except UsageError:
+            self._file.close()
+            raise
 
     def _read(self) -> int:
         """Take the whole lines, return how many bytes they are."""
