@@ -79,7 +79,7 @@ def announce(draw: Draw, kind: str, provider: Provider, workdir: str) -> Announc
     """
     name = provider.name
     way = how_to_read(provider)
-    explicit = draw.chance(0.75)
+    explicit = draw.chance(0.85)
     if kind == "env":
         text = (
             draw.pick((f"see {way}", f"directives: {way}", f"{name}; documentation: {way}"))
@@ -141,7 +141,7 @@ def _design(draw: Draw, kind: ProviderKind, documentation: str, depth: str) -> _
     dash = "--" if kind.flags else ""
     listing = "" if kind.listing == "next" else dash + draw.verb(LIST_VERBS)
     show = "" if kind.listing == "paths" else dash + draw.verb(SHOW_VERBS)
-    done = dash + draw.verb(DONE_VERBS) if draw.chance(0.25) else ""
+    done = dash + draw.verb(DONE_VERBS) if draw.chance(0.15) else ""
     entry, many = kind.entry, kind.many
     argument = "" if kind.listing == "next" else draw.pick((" ID", " ID", f" {entry.upper()}", " N"))
     rows = []
@@ -158,7 +158,8 @@ def _design(draw: Draw, kind: ProviderKind, documentation: str, depth: str) -> _
         rows.append((show + argument, what))
     if done:
         rows.append((done + argument, draw.pick((f"mark one {entry} as done", f"close the finished {entry}"))))
-    draw.rng.shuffle(rows)
+    if draw.chance(0.3):
+        draw.rng.shuffle(rows)
     return _Design(name, kind, documentation, depth, listing, show, done, tuple(rows), draw.pick(kind.blurb))
 
 

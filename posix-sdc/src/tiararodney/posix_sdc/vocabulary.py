@@ -70,6 +70,10 @@ class Draw:
         """Return one of a sequence."""
         return self.rng.choice(among)
 
+    def wording(self, texts: Sequence[str]) -> str:
+        """Return one of several wordings, the first, which is the plainest, more often than each of the others."""
+        return self.rng.choices(texts, weights=[4] + [1] * (len(texts) - 1))[0]
+
     def weighted(self, shares: Mapping[str, int]) -> str:
         """Return a key, drawn by its weight."""
         return self.rng.choices(list(shares), weights=list(shares.values()))[0]
@@ -116,13 +120,13 @@ class Draw:
 
     def verb(self, known: Sequence[str]) -> str:
         """Return a subcommand: an ordinary one, a noun or an invented word."""
-        if self.chance(0.45):
+        if self.chance(0.65):
             return self._fresh(lambda: self.rng.choice(known))
-        return self.noun() if self.chance(0.55) else self.invented()
+        return self.noun() if self.chance(0.6) else self.invented()
 
     def file(self, *extensions: str) -> str:
         """Return a fresh file name with one of the extensions (``txt`` where none is given)."""
-        kind = self.weighted({"noun": 60, "pair": 15, "number": 15, "invented": 10})
+        kind = self.weighted({"noun": 72, "pair": 8, "number": 14, "invented": 6})
         stem = self.invented() if kind == "invented" else self.noun()
         if kind == "pair":
             stem += f"-{self.rng.choice(NOUNS)}"

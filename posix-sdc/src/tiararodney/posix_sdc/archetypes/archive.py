@@ -13,7 +13,7 @@ def pack(brief: Brief) -> Work:
         text_file(f"{folder}/{d.file()}", word_lines(d, 1, 2)),
         text_file(f"{folder}/{d.file()}", word_lines(d, 1, 2)),
     )
-    text = d.pick(
+    text = d.wording(
         [
             f"Pack the folder {folder} into {out}",
             f"Make a compressed archive {out} of the folder {folder}.",
@@ -38,7 +38,7 @@ def unpack(brief: Brief) -> Work:
     d = brief.draw
     path, out = d.file("shar"), d.file("txt")
     lines = word_lines(d, 2, 3)
-    text = d.pick(
+    text = d.wording(
         [
             f"{path} is a shell archive: unpack it with sh",
             f"Unpack the shell archive {path} by running sh on it.",

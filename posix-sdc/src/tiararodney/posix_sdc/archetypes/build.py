@@ -12,7 +12,7 @@ def run(brief: Brief) -> Work:
     d = brief.draw
     script, out = d.file("sh"), d.file("txt", "out", "bin")
     result = " ".join(d.nouns(2))
-    text = d.pick(
+    text = d.wording(
         [
             f"Run {script}; it makes {out}",
             f"{out} has to be built by running {script}.",
@@ -44,7 +44,7 @@ def chain(brief: Brief) -> Work:
     d = brief.draw
     script, out, folder = d.file("sh"), d.file("txt", "out"), d.noun()
     lines = word_lines(d, 1, 2)
-    text = d.pick(
+    text = d.wording(
         [
             f"Run {script}, then move {out}, which it makes, into the folder {folder}",
             f"{script} makes {out}. Run it and move {out} to the folder {folder}.",

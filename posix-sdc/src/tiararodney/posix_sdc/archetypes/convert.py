@@ -21,7 +21,7 @@ def column(brief: Brief) -> Work:
     d = brief.draw
     path, out, n = d.file("csv"), d.file("txt", "col"), d.number(1, 3)
     rows = _rows(d)
-    text = d.pick(
+    text = d.wording(
         [
             f"Write column {n} of {path} to {out}",
             f"{out} is to hold column {n} of {path}.",
@@ -47,7 +47,7 @@ def delimiter(brief: Brief) -> Work:
     path, out = d.file("csv", "tab", "dat"), d.file("csv", "dat", "out")
     old, new = d.rng.sample(sorted(SEPARATORS), 2)
     rows = _rows(d)
-    text = d.pick(
+    text = d.wording(
         [
             f"Write {path} to {out} with every {old} turned into a {new}",
             f"{out} is to hold {path} with a {new} in place of each {old}.",

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from tiararodney.posix_sdc.archetypes.base import Author, Brief, Work, absent, holds, text_file, untouched, word_lines
+from tiararodney.posix_sdc.archetypes.base import (
+    Author,
+    Brief,
+    Work,
+    absent,
+    holds,
+    q,
+    text_file,
+    untouched,
+    word_lines,
+)
 
 
 def note(brief: Brief) -> Work:
@@ -10,7 +20,7 @@ def note(brief: Brief) -> Work:
     d = brief.draw
     out = d.file("txt", "md", "note")
     line = " ".join(d.nouns(d.number(1, 4)))
-    text = d.pick(
+    text = d.wording(
         [
             f"Write '{line}' to {out}",
             f"Create a file {out} that says '{line}'.",
@@ -35,7 +45,7 @@ def rename(brief: Brief) -> Work:
     """Rename a file."""
     d = brief.draw
     old, new = d.file("txt", "csv", "dat"), d.file("txt", "csv", "dat")
-    text = d.pick(
+    text = d.wording(
         [
             f"Rename {old} to {new}",
             f"{old} is to be called {new} from now on.",
@@ -60,7 +70,7 @@ def remove(brief: Brief) -> Work:
     """Delete one file and no other."""
     d = brief.draw
     gone, kept = d.file("txt", "tmp", "bak", "csv"), d.file("txt", "csv")
-    text = d.pick(
+    text = d.wording(
         [
             f"Delete {gone}",
             f"Remove the file {gone}.",
@@ -87,7 +97,7 @@ def folder(brief: Brief) -> Work:
     outer, inner = d.nouns(2)
     deep = d.chance(0.5)
     path = f"{outer}/{inner}" if deep else outer
-    text = d.pick(
+    text = d.wording(
         [
             f"Create a folder {path}",
             f"Make the directory {path}.",
@@ -115,7 +125,7 @@ def shelve(brief: Brief) -> Work:
     """Make a folder and move a file into it."""
     d = brief.draw
     moved, shelf = d.file("txt", "csv", "log", "md"), d.noun()
-    text = d.pick(
+    text = d.wording(
         [
             f"Create a folder {shelf} and move {moved} into it",
             f"{moved} belongs in a new folder {shelf}.",
@@ -141,7 +151,7 @@ def join(brief: Brief) -> Work:
     d = brief.draw
     one, two = d.file("txt", "csv"), d.file("txt", "csv")
     out = d.file("txt", "all")
-    text = d.pick(
+    text = d.wording(
         [
             f"Join {one} and {two}, in this order, into {out}",
             f"{out} is to hold {one} followed by {two}.",
@@ -165,7 +175,7 @@ def copy(brief: Brief) -> Work:
     """Copy a file under a new name."""
     d = brief.draw
     old, new = d.file("txt", "csv", "dat"), d.file("txt", "csv", "bak")
-    text = d.pick(
+    text = d.wording(
         [
             f"Copy {old} to {new}",
             f"Make a copy of {old} named {new}.",
@@ -190,7 +200,7 @@ def link(brief: Brief) -> Work:
     """Make a symbolic link."""
     d = brief.draw
     target, name = d.file("txt", "conf", "dat"), d.noun()
-    text = d.pick(
+    text = d.wording(
         [
             f"Make a symbolic link {name} that points to {target}",
             f"{name} is to be a symbolic link to {target}.",
@@ -210,7 +220,110 @@ def link(brief: Brief) -> Work:
     )
 
 
+def empty(brief: Brief) -> Work:
+    """Make an empty file."""
+    d = brief.draw
+    out = d.file("txt", "log", "lock", "flag")
+    text = d.wording(
+        [
+            f"Create an empty file {out}",
+            f"Make an empty file named {out}.",
+            f"An empty file {out} is needed.",
+            f"There should be a file {out} with nothing in it",
+        ]
+    )
+    return Work(
+        text,
+        (f"touch {out}",),
+        (f"[ -f {out} ] && [ ! -s {out} ]",),
+        (),
+        (),
+        (out,),
+        ((f"mkdir {out}",), (f"echo empty > {out}",), (f"touch {out}x",)),
+        ("ls", f"ls {out}"),
+    )
+
+
+def move(brief: Brief) -> Work:
+    """Move a file into a folder that is there."""
+    d = brief.draw
+    moved, shelf = d.file("txt", "csv", "log", "md"), d.noun()
+    text = d.wording(
+        [
+            f"Move {moved} into the folder {shelf}",
+            f"Move {moved} to the directory {shelf}.",
+            f"{moved} belongs in the folder {shelf}.",
+            f"Put {moved} into {shelf}, the folder beside it.",
+        ]
+    )
+    given, other = text_file(moved, word_lines(d, 2, 4)), text_file(f"{shelf}/{d.file()}", word_lines(d, 1, 2))
+    return Work(
+        text,
+        (f"mv {moved} {shelf}/",),
+        (holds(f"{shelf}/{moved}", given.content), absent(moved), untouched(other)),
+        (given, other),
+        (moved,),
+        (f"{shelf}/{moved}",),
+        ((f"rm {moved}",), (f"cat {moved} > {shelf}/{moved}",), (f"mv {moved} {shelf}-{moved}",)),
+        (f"ls {shelf}",),
+    )
+
+
+def names(brief: Brief) -> Work:
+    """Write down what is in a folder."""
+    d = brief.draw
+    folder, out = d.noun(), d.file("txt", "list")
+    inside = sorted(d.file("txt", "csv") for _ in range(d.number(2, 4)))
+    text = d.wording(
+        [
+            f"List the files of the folder {folder} in {out}",
+            f"Write the names of the files in {folder} to {out}.",
+            f"{out} is to hold a listing of the directory {folder}.",
+        ]
+    )
+    files = tuple(text_file(f"{folder}/{name}", word_lines(d, 1, 1)) for name in inside)
+    return Work(
+        text,
+        (f"ls {folder} > {out}",),
+        (f'[ -f {out} ] && [ "$(sort {out})" = "$(printf \'%s\\n\' {" ".join(inside)} | sort)" ]',),
+        files,
+        (folder,),
+        (out,),
+        ((f"ls > {out}",), (f"touch {out}",), (f"echo {inside[0]} > {out}",)),
+        (f"cat {out}",),
+    )
+
+
+def compress(brief: Brief) -> Work:
+    """Compress a file with gzip."""
+    d = brief.draw
+    path = d.file("txt", "log", "csv")
+    text = d.wording(
+        [
+            f"Compress {path} with gzip",
+            f"Gzip {path}.",
+            f"{path} is to become {path}.gz",
+            f"Turn {path} into {path}.gz, compressed.",
+        ]
+    )
+    given = text_file(path, word_lines(d, 3, 5))
+    return Work(
+        text,
+        (f"gzip {path}",),
+        (f'[ -f {path}.gz ] && [ "$(gzip -dc {path}.gz)" = {q(given.content.rstrip())} ]', absent(path)),
+        (given,),
+        (path,),
+        (f"{path}.gz",),
+        ((f"mv {path} {path}.gz",), (f"gzip -c {path} > {path}.gz",), (f"rm {path}",)),
+        ("ls",),
+    )
+
+
 AUTHORS: dict[str, Author] = {
+    "files_empty": empty,
+    "files_move": move,
+    "files_names": names,
+    "files_compress": compress,
     "files_note": note,
     "files_rename": rename,
     "files_remove": remove,

@@ -24,7 +24,7 @@ def level(brief: Brief) -> Work:
     d = brief.draw
     path, out, wanted = d.file("log"), d.file("txt", "log"), d.pick(LEVELS)
     lines = _log(d, wanted)
-    text = d.pick(
+    text = d.wording(
         [
             f"Copy the {wanted} lines of {path} to {out}",
             f"All {wanted} messages in {path} should be saved in {out}.",
@@ -49,7 +49,7 @@ def count(brief: Brief) -> Work:
     d = brief.draw
     path, out, wanted = d.file("log"), d.file("txt", "num"), d.pick(LEVELS)
     lines = _log(d, wanted)
-    text = d.pick(
+    text = d.wording(
         [
             f"Write the number of {wanted} lines in {path} to {out}",
             f"How many {wanted} messages are in {path}? The number goes to {out}.",
@@ -74,7 +74,7 @@ def rotate(brief: Brief) -> Work:
     d = brief.draw
     path = d.file("log")
     old = f"{path}.{d.pick(('1', 'old', 'prev'))}"
-    text = d.pick(
+    text = d.wording(
         [
             f"Rotate {path}: move it to {old} and leave an empty {path}",
             f"Move {path} to {old}, then make a new empty {path}.",

@@ -11,7 +11,7 @@ def answer(brief: Brief) -> Work:
     person, word = d.person(), d.noun()
     letter, reply = f"{person}.msg", f"re-{person}.msg"
     folder = d.noun()
-    text = d.pick(
+    text = d.wording(
         [
             f"Answer {letter}: write '{word}' to {reply}, then move {letter} into {folder}",
             f"Write '{word}' to {reply} as the answer, and move {letter} to the folder {folder}.",

@@ -10,7 +10,7 @@ def mode(brief: Brief) -> Work:
     d = brief.draw
     path = d.file("txt", "key", "csv", "conf")
     wanted, before, wrong = d.rng.sample(["600", "640", "644", "660", "664", "400", "440", "444", "700", "755"], 3)
-    text = d.pick(
+    text = d.wording(
         [
             f"Set the mode of {path} to {wanted}",
             f"{path} needs the permissions {wanted}.",
@@ -39,7 +39,7 @@ def script(brief: Brief) -> Work:
     """Write a script of one line and make it executable."""
     d = brief.draw
     path, word = d.file("sh"), d.noun()
-    text = d.pick(
+    text = d.wording(
         [
             f"Write a script {path} that runs echo {word}, and make it executable",
             f"{path} is to be an executable script with the line: echo {word}",

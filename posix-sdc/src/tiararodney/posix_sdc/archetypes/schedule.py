@@ -12,7 +12,7 @@ def add(brief: Brief) -> Work:
     jobs = d.nouns(3)
     before = [f"{d.number(0, 59)} {d.number(0, 23)} * * * {job}" for job in jobs[:-1]]
     line = f"{d.number(0, 59)} {d.number(0, 23)} * * {d.pick(('*', '1', '5'))} {jobs[-1]}"
-    text = d.pick(
+    text = d.wording(
         [
             f"Add the line '{line}' to {path}",
             f"Append '{line}' to {path}.",

@@ -15,7 +15,7 @@ def switch(brief: Brief) -> Work:
     state = f"{name}.state"
     before = "running" if wish == "stop" else "stopped"
     why = d.pick(("the socket is in use", "its data is corrupt", "it is pinned by an administrator"))
-    text = d.pick(
+    text = d.wording(
         [
             f"{wish.capitalize()} {name} with sh {script} {wish}",
             f"The service {name} has to {wish}: run sh {script} {wish}",

@@ -9,7 +9,7 @@ def variable(brief: Brief) -> Work:
     """Write down where the session's shell finds things."""
     d = brief.draw
     out, name = d.file("txt", "env"), d.pick(("HOME", "PATH", "PWD"))
-    text = d.pick(
+    text = d.wording(
         [
             f"Write the value of the variable {name} to {out}",
             f"{out} is to hold what the variable {name} is set to.",
@@ -40,7 +40,7 @@ def profile(brief: Brief) -> Work:
     d = brief.draw
     path, name, value = d.file("profile", "env", "rc"), d.noun().upper(), d.pick((d.noun(), str(d.number(2, 900))))
     before = [f"export {d.noun().upper()}={d.noun()}" for _ in range(d.number(1, 3))]
-    text = d.pick(
+    text = d.wording(
         [
             f"Add the line export {name}={value} to {path}",
             f"{path} is to end with the line export {name}={value}",
