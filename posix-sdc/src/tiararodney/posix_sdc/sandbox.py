@@ -11,6 +11,7 @@ mounts, and what others may not read has no mode bits at all.
 
 from __future__ import annotations
 
+import functools
 import posixpath
 from dataclasses import replace
 from pathlib import Path
@@ -37,11 +38,9 @@ _LINKED = ("/etc/alternatives", "/etc/ld.so.cache")
 RUN = "/run/session"
 
 SUPERVISOR = f"""\
-cd {STORE} && mkdir -m 755 root && mkdir -m 1777 shm || exit 70
-tar -xp OWNERS -f {BUNDLE} || {{ echo "no room to stand the world up" >&2; exit 70; }}
+cd {STORE} && tar -xp OWNERS -f {BUNDLE} || {{ echo "no room to stand the world up" >&2; exit 70; }}
 : > {BUNDLE}
 IFS= read -r word < word
-cp /bin/dash {ROOT}{RUN}/dash && chmod MODE {ROOT}{RUN}/dash || exit 70
 CLOSE
 ulimit -c 0; ulimit -p PIDS; ulimit -v KIB; ulimit -f BLOCKS
 {INIT} --args 3 3< session.args -- SESSION
@@ -62,7 +61,7 @@ done
 
 def outer(limits: Limits, interpreter: str, *, ranged: bool) -> list[str]:
     """Return the outer sandbox's arguments up to and with its command, without what depends on descriptors."""
-    script = SUPERVISOR.replace("MODE", "711" if ranged else "111").replace("PIDS", str(limits.pids))
+    script = SUPERVISOR.replace("PIDS", str(limits.pids))
     # The session may make no user namespace: one would give it capabilities in it. A session that needs one itself
     # (an ordinary user's) has bwrap close the door behind it.
     script = script.replace("CLOSE", "echo 0 > /proc/sys/user/max_user_namespaces || exit 70" if ranged else ":")
@@ -109,8 +108,16 @@ def skeleton() -> list[Entry]:
         elif path.is_dir():
             found.append(Entry(str(path)))
     found.append(Entry("/etc/ld.so.cache", "file", 0o644))
+    found.append(Entry("/dev/shm", mode=0o1777))  # noqa: S108 - the world's
+    # A program that its user may run but not read cannot be traced, nor its memory be looked into, by that user.
+    found.append(Entry(f"{RUN}/dash", "file", 0o711, data=_dash()))
     found.append(Entry(f"{RUN}/sh", "symlink", data=b"/proc/self/fd/0"))
     return found
+
+
+@functools.cache
+def _dash() -> bytes:
+    return Path("/bin/dash").read_bytes()
 
 
 def single(items: Iterable[Entry]) -> list[Entry]:
@@ -176,7 +183,7 @@ def _common(variables: Mapping[str, str], *, read_only: bool) -> list[str]:
 
 
 def _devices() -> list[str]:
-    args = ["--proc", "/proc", "--dev", "/dev", "--bind", f"{STORE}/shm", "/dev/shm"]  # noqa: S108 - the world's
+    args = ["--proc", "/proc", "--dev", "/dev", "--bind", f"{ROOT}/dev/shm", "/dev/shm"]  # noqa: S108 - the world's
     return [*args, "--remount-ro", "/dev"]
 
 

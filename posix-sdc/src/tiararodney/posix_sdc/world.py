@@ -5,6 +5,7 @@ Two runtimes stand behind one protocol: ``docker`` (any engine or podman socket)
 
 from __future__ import annotations
 
+import functools
 import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
@@ -97,6 +98,8 @@ def resolve_runtime(name: str = "auto") -> str:
     for runtime in RUNTIMES[1:] if name == "auto" else (name,):
         reason = _unusable(runtime)
         if reason is None:
+            if runtime == "docker":
+                _sweep_once()
             if name == "auto":
                 _log.info("runtime: %s%s", runtime, f" ({reasons[0]})" if reasons else "")
             return runtime
@@ -113,6 +116,12 @@ def _unusable(runtime: str) -> str | None:
     from tiararodney.posix_sdc import bwrap
 
     return bwrap.unusable()
+
+
+@functools.cache
+def _sweep_once() -> None:
+    """Remove leftovers before this process makes its first world."""
+    sweep()
 
 
 def sweep() -> int:
