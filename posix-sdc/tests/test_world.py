@@ -134,6 +134,17 @@ def test_fixtures_have_their_content_mode_and_owner(stand_up):
     assert world.run("stat -c %a run.sh /srv/box").output == "755\n700\n"
 
 
+def test_what_every_machine_has_stays_roots(stand_up):
+    paths = ["/var/lib/app/state", "/etc/app/conf", "/usr/share/app/data", "/srv/app/x"]
+    world = stand_up(fixtures=[{"path": path, "content": "x"} for path in paths])
+    assert world.run(
+        "stat -c %U /var/lib /etc /usr/share /srv; echo >> /var/lib/app/state; touch /srv/app/y && echo ok"
+    ).output.split() == [
+        *["root"] * 4,
+        "ok",
+    ]
+
+
 def test_roots_fixtures_are_out_of_the_users_hands(stand_up):
     world = stand_up(
         fixtures=[
@@ -172,6 +183,18 @@ def test_an_announcement_stands_where_its_kind_says(stand_up):
 def test_environment_variables_are_set_whatever_is_in_them(stand_up):
     world = stand_up(environment={"A": "x y'z\"$(id)\\", "B": "", "LINES_": "1\n2"})
     assert world.run('echo "$A|$B|$LINES_"').output == "x y'z\"$(id)\\||1\n2\n"
+
+
+def test_programs_may_stand_among_the_systems_own(stand_up):
+    tool = {"path": "/usr/bin/board", "content": "#!/bin/sh\necho board\n", "mode": "755", "owner": "root"}
+    other = {"path": "/bin/notes", "content": "#!/bin/sh\necho notes\n", "mode": "755", "owner": "root"}
+    page = {"path": "/usr/share/notes/1.txt", "content": "one\n", "owner": "root"}
+    world = stand_up(provider={"name": "board", "files": [tool, other, page]})
+    said = world.run(
+        "board; notes; cat /usr/share/notes/1.txt; command -v board; echo >> /usr/bin/board || ls /usr/bin/env"
+    )
+    assert said.output.splitlines()[:4] == ["board", "notes", "one", "/usr/bin/board"]
+    assert said.output.endswith("/usr/bin/env\n")
 
 
 def test_man_prints_the_pages_that_the_scenario_brings(stand_up):

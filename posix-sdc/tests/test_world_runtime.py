@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -148,3 +151,85 @@ def test_fifty_worlds_leave_no_descriptor(scenario):
     for _ in range(50):
         bwrap.start(scenario(), world.Limits()).close()
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+# ------------------------------------------------------------------------------------------- an ordinary user
+
+_AS_USER = """
+import json, os
+from tiararodney.posix_sdc.schema import Scenario
+from tiararodney.posix_sdc.world import Limits, open_world
+scenario = Scenario.from_json({"id": "x", "archetype": "x", "terminal": "exit",
+    "provider": {"name": "board", "files": [
+        {"path": "/usr/bin/board", "content": "#!/bin/sh\\necho b\\n", "mode": "755"}]},
+    "announcement": {"kind": "motd", "text": "x"}, "checker": "test -e done && cat secret",
+    "fixtures": [{"path": "/work/secret", "content": "top", "owner": "root", "mode": "600"},
+        {"path": "/etc/app.conf", "content": "x=1", "owner": "root"}, {"path": "/srv/d/own", "content": "y"}]})
+said = []
+with open_world(scenario, "bwrap", Limits(command_seconds=1)) as world:
+    for command in COMMANDS:
+        said.append([(r := world.run(command)).output, r.status, r.ended])
+    verdict = world.check()
+print(json.dumps([os.geteuid(), said, verdict.passed, verdict.detail]))
+"""
+
+
+@pytest.mark.bwrap
+def test_an_ordinary_user_has_worlds_too():
+    """Where one id is all there is, root's files are kept by mounts and modes."""
+    if (reason := bwrap.unusable()) is not None:
+        pytest.skip(reason)
+    if os.geteuid() != 0:
+        pytest.skip("the whole suite runs as an ordinary user here")
+    python = Path("/usr/bin/python3")
+    if (
+        not python.exists()
+        or subprocess.run([python, "-c", "import sys; sys.exit(sys.version_info < (3, 11))"]).returncode
+    ):
+        pytest.skip("no Python 3.11 that other users can run")
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        shutil.copytree(Path(world.__file__).parents[1], f"{folder}/tiararodney")
+        for place in {bwrap.program().path.parents[1], *(p.parent for p in bwrap.program().libraries)}:
+            shutil.copytree(place, f"{folder}/{place.name}")
+        script = Path(folder, "play.py")
+        script.write_text(_AS_USER.replace("COMMANDS", repr(_COMMANDS)))
+        line = [
+            "setpriv",
+            "--reuid=12345",
+            "--regid=12345",
+            "--clear-groups",
+            "env",
+            "-i",
+            f"PYTHONPATH={folder}",
+            python,
+        ]
+        done = subprocess.run([*line, script], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    uid, said, passed, detail = json.loads(done.stdout)
+    assert uid == 12345
+    assert said[0] == ["1000\nb\n", 0, None]
+    for command, (output, status, ended) in zip(_COMMANDS[1:-3], said[1:-3], strict=True):
+        assert (bool(status), ended) == (True, None), (command, output)
+    assert said[-3] == ["[stopped after 1 s]\n", 130, None]
+    assert said[-2:] == [["ok\n", 0, None], ["", None, "exit"]]
+    assert (passed, detail) == (True, "top")
+
+
+_COMMANDS = [
+    "id -u; board",
+    "cat secret",
+    "chmod 644 secret",
+    "echo >> /etc/app.conf",
+    "rm -f /etc/app.conf",
+    "touch /etc/x",
+    "touch /usr/bin/x",
+    "mkdir /x",
+    "cat /proc/$$/mem",
+    "ls /proc/$$/fd/",
+    "unshare -Ur true",
+    "chmod 755 /run/session/dash",
+    "sleep 100",
+    "touch done && echo z >> /srv/d/own && echo ok",
+    "exit",
+]

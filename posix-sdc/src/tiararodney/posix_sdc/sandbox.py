@@ -143,13 +143,15 @@ def bundle(scenario: Scenario, word: str, *, ranged: bool) -> bytes:
     items = {e.path: e for e in [*skeleton(), *standup.entries(scenario, base=True)]}
     world = sorted(items.values(), key=lambda e: e.path.split("/"))
     world = world if ranged else single(world)
-    session = _common(standup.environment(scenario), read_only=not ranged) + ([] if ranged else _mounts(world))
+    programs = _programs(world)
+    session = _common(standup.environment(scenario), programs, read_only=not ranged)
+    session += [] if ranged else _mounts(world)
     session += [*_devices(), "--chdir", RUN]
     if ranged:
         session += _capabilities("SETUID", "SETGID", "SETPCAP")
     else:
         session += ["--unshare-user", "--disable-userns", "--uid", str(UID), "--gid", str(UID)]
-    checker = _common(CHECKER_ENVIRONMENT, read_only=False) + _devices()
+    checker = _common(CHECKER_ENVIRONMENT, programs, read_only=False) + _devices()
     # The checker stands on a tmpfs of its own: whatever the session made of /run is not in its way.
     checker += ["--tmpfs", "/run", "--ro-bind", f"{STORE}/checker", "/run/checker", "--remount-ro", "/run"]
     checker += [
@@ -166,13 +168,23 @@ def bundle(scenario: Scenario, word: str, *, ranged: bool) -> bytes:
     return standup.archive(world, "root", extra)
 
 
-def _common(variables: Mapping[str, str], *, read_only: bool) -> list[str]:
+def _programs(items: Iterable[Entry]) -> list[str]:
+    """Return how the host's ``/usr`` comes in: bound, or below what the scenario itself puts there."""
+    if all(
+        e.path in ("/usr", "/usr/local") or not e.path.startswith("/usr/") or e.path.startswith("/usr/local/")
+        for e in items
+    ):
+        return ["--ro-bind", "/usr", "/usr"]
+    return ["--overlay-src", "/usr", "--overlay-src", f"{ROOT}/usr", "--ro-overlay", "/usr"]
+
+
+def _common(variables: Mapping[str, str], programs: list[str], *, read_only: bool) -> list[str]:
     """Return what both inner sandboxes have: namespaces, environment, the world and the host's programs."""
     args = ["--unshare-pid", "--unshare-ipc", "--die-with-parent", "--new-session", "--clearenv"]
     for name, value in variables.items():
         args += ["--setenv", name, value]
     bind = "--ro-bind" if read_only else "--bind"
-    args += [bind, ROOT, "/", "--ro-bind", "/usr", "/usr", bind, f"{ROOT}/usr/local", "/usr/local"]
+    args += [bind, ROOT, "/", *programs, bind, f"{ROOT}/usr/local", "/usr/local"]
     for name in _TOPS:
         if Path("/", name).is_dir() and not Path("/", name).is_symlink():
             args += ["--ro-bind", f"/{name}", f"/{name}"]

@@ -25,6 +25,9 @@ MAN_PAGES = "/usr/local/share/man"
 # What belongs to the kernel or to the session's own plumbing: no fixture may lie there.
 RESERVED = ("/proc", "/sys", "/dev", "/run")
 
+# Directories that every machine has.
+_SYSTEM = ("/etc", "/mnt", "/opt", "/srv", "/var", "/var/cache", "/var/lib", "/var/log", "/var/spool")
+
 _MAN = f"""\
 #!/bin/sh
 # Prints manual pages that are kept as plain text.
@@ -105,7 +108,7 @@ def entries(scenario: Scenario, *, base: bool) -> list[Entry]:
         found[path] = Entry(path)
     found["/usr/local/bin/man"] = Entry("/usr/local/bin/man", "file", 0o755, data=_MAN.encode())
     found[HOME] = Entry(HOME, root=False)
-    workdir = posixpath.normpath(scenario.workdir)
+    workdir = _place(scenario.workdir)
     _parents(found, workdir, root=True)
     found.setdefault(workdir, Entry(workdir, root=False))
     fixtures = [(f"provider.files[{i}]", f) for i, f in enumerate(scenario.provider.files)]
@@ -123,8 +126,7 @@ def entries(scenario: Scenario, *, base: bool) -> list[Entry]:
 
 def _base() -> dict[str, Entry]:
     """Return what an image would have beside programs."""
-    found = {f"/{name}": Entry(f"/{name}") for name in ("etc", "mnt", "opt", "srv", "var")}
-    found |= {f"/var/{name}": Entry(f"/var/{name}") for name in ("cache", "lib", "log", "spool")}
+    found = {path: Entry(path) for path in _SYSTEM}
     found["/root"] = Entry("/root", mode=0o700)
     found |= {path: Entry(path, mode=0o1777) for path in ("/tmp", "/var/tmp")}  # noqa: S108 - the world's, not ours
     found |= {f"/etc/{n}": Entry(f"/etc/{n}", "file", 0o644, data=text.encode()) for n, text in _ETC.items()}
@@ -135,7 +137,7 @@ def _announce(found: dict[str, Entry], scenario: Scenario) -> None:
     """Add the announcement's file, unless a fixture is that file already."""
     if scenario.announcement.kind != "file":
         return
-    path = "/" + posixpath.normpath(scenario.announcement.path).lstrip("/")
+    path = _place(scenario.announcement.path)
     if path not in found:
         _refuse_reserved(scenario, "announcement.path", path)
         _parents(found, path, root=True)
@@ -171,9 +173,14 @@ def archive(items: Iterable[Entry], prefix: str = "", extra: Mapping[str, bytes]
     return out.getvalue()
 
 
+def _place(path: str) -> str:
+    """Return where a path really lies: normal, and with the links that lead into ``/usr`` followed."""
+    path = "/" + posixpath.normpath(path).lstrip("/")
+    return f"/usr{path}" if path.split("/")[1] in ("bin", "sbin", "lib", "lib64") else path
+
+
 def _add(found: dict[str, Entry], scenario: Scenario, field: str, fixture: Fixture) -> None:
-    path = posixpath.normpath(fixture.path)
-    path = "/" + path.lstrip("/")
+    path = _place(fixture.path)
     _refuse_reserved(scenario, f"{field}.path", path)
     if path == "/":
         raise _refused(scenario, f"{field}.path", "'/'", "a path below the root")
@@ -194,8 +201,8 @@ def _parents(found: dict[str, Entry], path: str, *, root: bool) -> None:
     for n in range(1, len(names) + 1):
         parent = "/" + "/".join(names[:n])
         if parent not in found:
-            # A directory right under the root is root's, as on any machine.
-            found[parent] = Entry(parent, root=root or n == 1)
+            # What every machine has is root's, whoever put something into it.
+            found[parent] = Entry(parent, root=root or n == 1 or parent in _SYSTEM or parent.startswith("/usr/"))
 
 
 def _refuse_reserved(scenario: Scenario, field: str, path: str) -> None:
