@@ -122,7 +122,7 @@ def _session(turns):
 
 
 @pytest.mark.parametrize("hazard", HAZARDS)
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(turns=_turns)
 def test_every_turn_is_trained_as_it_is_served(hazard, backend, pair, assert_serve_exact, turns):
     tok = pair(backend, HAZARDS[hazard], "<s>", "</s>")

@@ -30,7 +30,7 @@ def _session(turns):
     return out[:-1]
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(turns=sessions)
 def test_every_turn_is_trained_as_it_is_served(real, assert_serve_exact, turns):
     session = _session(turns)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
 import subprocess
@@ -12,10 +13,15 @@ from typing import Any
 
 import pytest
 
+from tiararodney.posix_sdc.errors import SchemaError
 from tiararodney.sekft.console import run_cli
 from tiararodney.sekft.errors import UsageError
+from tiararodney.sekft.render import SessionRefused, build_masked_examples, normalize_for_template, render_prompt
 from tiararodney.sekft.sft.inspect import InspectConfig, run
+from tiararodney.sekft.tokenizer import load_tokenizer
+from tiararodney.sekft.trajectories import read_sessions
 
+FUZZED = int(os.environ.get("SEKFT_FUZZED", "1000"))  # 10000 takes a minute
 TEMPLATE = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\\n' + m['content'] + '<|im_end|>\\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
@@ -97,9 +103,6 @@ def test_colours_are_shown_where_they_are_asked_for(look, monkeypatch):
 
 
 def test_tokens_are_counted(look, base):
-    from tiararodney.sekft.render import build_masked_examples
-    from tiararodney.sekft.tokenizer import load_tokenizer
-
     rows = [row(0), row(1, ("exit",)), row(2, ("cat x", "ls", "panic no way"))]
     found = report(look, *rows)
     examples = [e for r in rows for e in build_masked_examples(load_tokenizer(base), r["turns"])]
@@ -217,6 +220,26 @@ def test_a_spoilt_file_gives_a_message_or_a_right_mask(kind, base, tmp_path, cap
             assert "Traceback" not in err
         else:
             assert json.loads(out)["sessions"] >= 1
+
+
+def test_many_spoilt_files_give_no_other_error_and_no_wrong_mask(base, tmp_path):
+    tok, rng, path = load_tokenizer(base), random.Random(0), tmp_path / "d.jsonl"
+    kinds = ("truncated", "types", "huge", "deep", "binary", "surrogate", "nan")
+    read = refused = 0
+    for n in range(FUZZED):
+        path.write_bytes(spoilt(kinds[n % len(kinds)], rng))
+        try:
+            for session in read_sessions(path):
+                for example in build_masked_examples(tok, session.messages):
+                    for turn, (start, _) in zip(example.turns, example.spans, strict=True):
+                        upto = normalize_for_template(session.messages)[:turn]
+                        assert example.input_ids[:start] == render_prompt(tok, upto)
+                read += 1
+        except (SchemaError, UsageError, SessionRefused):
+            refused += 1
+    assert read + refused == FUZZED
+    assert read > FUZZED / 10
+    assert refused > FUZZED / 10
 
 
 def spoilt(kind: str, rng: random.Random) -> bytes:
