@@ -29,6 +29,7 @@ _OUT, _REPORT = 8, 9
 _HINT = b"\n.\n"
 _PROBE_AFTER = 1.0
 _GRACE = 0.5
+_SETTLE_SECONDS = 3.0
 _INTERRUPTS = 5
 _BY_SIGNAL = 128
 _FLUSH_SECONDS = 5.0
@@ -215,7 +216,7 @@ class Shell:
 
     def _settle(self, out: Collector) -> None:
         """Take what is still on its way, up to the mark. A command that ate the mark only loses the time."""
-        deadline = time.monotonic() + _GRACE
+        deadline = time.monotonic() + _SETTLE_SECONDS
         while not out.complete and (left := deadline - time.monotonic()) > 0:
             self._receive(out, left)
 
