@@ -41,7 +41,7 @@ def test_the_guard_against_heavy_imports_can_fail() -> None:
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_a_missing_argument_is_bad_usage(script: str) -> None:
+def test_wrong_flags_are_bad_usage_without_a_traceback(script: str) -> None:
     (entry,) = entry_points(group="console_scripts", name=script)
     code = f"import sys; from {entry.module} import {entry.attr} as m; sys.exit(m(['--no-such-flag']))"
     done = subprocess.run(
@@ -49,7 +49,7 @@ def test_a_missing_argument_is_bad_usage(script: str) -> None:
     )
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
-    assert "--no-such-flag" in done.stderr
+    assert done.stderr.startswith(f"usage: {script}")
 
 
 @pytest.mark.parametrize("name", ["tiararodney.sekft", "tiararodney.posix_sdc"])

@@ -57,7 +57,7 @@ def test_an_archetype_of_the_other_split_is_refused():
 
 
 def test_training_never_uses_the_commands_that_held_out_archetypes_need():
-    forms = (r"^tail -n \d", r"grep -v", r"grep -c [A-Z]+ ", r"^ln ", r"/d'")
+    forms = (r"^tail -n [2-9]", r"grep -v", r"grep -c [A-Z]+ ", r"^ln ", r"/d'")
     directives = [d.extra for s in generate(1500, 0) for d in s.directives]
     trained = [c for d in directives for c in (*d["solution"], *d["verify"])]
     for form in forms:

@@ -64,10 +64,13 @@ def add_adapter(base: Base, config: Any, name: str) -> None:  # peft ships no ty
 
     state = base.adapters
     try:
-        if state.handle is None:
-            state.handle = PeftModel(base.model, config, adapter_name=name)
-        else:
-            state.handle.add_adapter(name, config)
+        with warnings.catch_warnings():
+            # peft asks for a property by the name it had before transformers 5.2x
+            warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
+            if state.handle is None:
+                state.handle = PeftModel(base.model, config, adapter_name=name)
+            else:
+                state.handle.add_adapter(name, config)
     except ValueError as error:
         raise UsageError(f"adapter {name}: peft cannot put it on {base.path}: {error}") from error
     state.handle.requires_grad_(requires_grad=False)

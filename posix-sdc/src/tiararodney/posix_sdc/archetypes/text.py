@@ -157,12 +157,12 @@ def headless(brief: Brief) -> Work:
     given = text_file(source, lines)
     return Work(
         text,
-        (f"tail -n +2 {source} > {out}",),
+        (f"sed 1d {source} > {out}",),
         (holds(out, lines[1:]), untouched(given)),
         (given,),
         (source,),
         (out,),
-        ((f"head -n 1 {source} > {out}",), (f"tail -n 2 {source} > {out}",), (f"cat {source} > {out}",)),
+        ((f"head -n 1 {source} > {out}",), (f"sed 2d {source} > {out}",), (f"cat {source} > {out}",)),
         (f"cat {out}",),
     )
 
@@ -190,6 +190,32 @@ def last(brief: Brief) -> Work:
         (source,),
         (out,),
         ((f"head -n {n} {source} > {out}",), (f"tail -n {n + 1} {source} > {out}",), (f"cat {source} > {out}",)),
+        (f"cat {out}",),
+    )
+
+
+def bottom(brief: Brief) -> Work:
+    """Keep the last line of a file."""
+    d = brief.draw
+    source, out = d.file("txt", "list", "log"), d.file("txt", "out")
+    lines = word_lines(d, 4, 7)
+    text = d.wording(
+        [
+            f"Write the last line of {source} to {out}",
+            f"{out} is to hold the last line of {source}.",
+            f"Take the last line of {source} and save it as {out}.",
+            f"Save the line at the end of {source} in {out}.",
+        ]
+    )
+    given = text_file(source, lines)
+    return Work(
+        text,
+        (f"tail -n 1 {source} > {out}",),
+        (holds(out, lines[-1]), untouched(given)),
+        (given,),
+        (source,),
+        (out,),
+        ((f"head -n 1 {source} > {out}",), (f"tail -n 2 {source} > {out}",), (f"cat {source} > {out}",)),
         (f"cat {out}",),
     )
 
@@ -438,6 +464,7 @@ AUTHORS: dict[str, Author] = {
     "text_tally": tally,
     "text_first": first,
     "text_headless": headless,
+    "text_bottom": bottom,
     "text_last": last,
     "text_without": without,
     "text_sort": sort,
