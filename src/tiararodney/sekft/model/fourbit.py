@@ -19,7 +19,7 @@ def require_bitsandbytes() -> ModuleType:
     Raises:
         UsageError: It is not installed, or its native part does not load.
     """
-    # On the CPU it warns, at import, that a hub package with another kernel is not there; nothing here uses that kernel.
+    # On the CPU it warns, at import, that a hub package with another kernel is missing; nothing here uses that kernel.
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     try:
         import bitsandbytes
