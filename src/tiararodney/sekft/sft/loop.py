@@ -12,6 +12,7 @@ import torch
 
 from tiararodney.sekft.errors import RunFailed
 from tiararodney.sekft.sft.forward import is_written_out, row_loss
+from tiararodney.sekft.sft.gradients import Workers, gradients, workers
 from tiararodney.sekft.sft.pack import Row, pack_row, plan_steps, split_step
 
 if TYPE_CHECKING:
@@ -143,6 +144,13 @@ def run_steps(
         KeyboardInterrupt: `should_stop` said so.
         RunFailed: The loss is not finite, or one example alone does not fit into memory.
     """
+    with workers(task.model) as by:
+        _run_steps(task, progress, save, should_stop, by)
+
+
+def _run_steps(
+    task: Task, progress: Progress, save: Callable[[Progress], None], should_stop: Callable[[], bool], by: Workers
+) -> None:
     config, total = task.config, len(task.steps)
     share = is_written_out(task.model)
     progress.row_tokens = progress.row_tokens or config.tokens_per_row or ROW_TOKENS.get(task.model.device.type, 8192)
@@ -153,7 +161,7 @@ def run_steps(
         started = time.perf_counter()
         indices = task.steps[progress.step]
         try:
-            entry = _step(task, progress, indices, lengths, share=share, should_stop=should_stop)
+            entry = _step(task, progress, indices, lengths, by, share=share, should_stop=should_stop)
         except KeyboardInterrupt:
             save(progress)
             raise
@@ -180,6 +188,7 @@ def _step(
     progress: Progress,
     indices: Sequence[int],
     lengths: Sequence[int],
+    by: Workers,
     *,
     share: bool,
     should_stop: Callable[[], bool],
@@ -187,9 +196,17 @@ def _step(
     """One optimizer step: the gradient of the mean over all trained tokens of all its rows."""
     config = task.config
     while True:
-        rows = _rows(task.examples, indices, lengths, progress.row_tokens, share=share)
+        rows = _rows(task.examples, indices, lengths, progress.row_tokens, by.at_once, share=share)
         try:
-            total, hits = _gradients(task, rows, should_stop)
+            total, hits = gradients(
+                task.model,
+                task.adapter,
+                task.parameters,
+                rows,
+                should_stop,
+                by,
+                checkpointing=config.gradient_checkpointing,
+            )
             break
         except torch.OutOfMemoryError as error:
             if len(rows) == len(indices):
@@ -224,27 +241,18 @@ def _step(
 
 
 def _rows(
-    examples: Sequence[Example], indices: Sequence[int], lengths: Sequence[int], budget: int, *, share: bool
+    examples: Sequence[Example],
+    indices: Sequence[int],
+    lengths: Sequence[int],
+    budget: int,
+    at_once: int,
+    *,
+    share: bool,
 ) -> list[Row]:
     return [
         pack_row([examples[index] for index in members], share_prefix=share)
-        for members in split_step(indices, lengths, budget)
+        for members in split_step(indices, lengths, budget, at_once)
     ]
-
-
-def _gradients(task: Task, rows: Sequence[Row], should_stop: Callable[[], bool]) -> tuple[float, int]:
-    """Set the gradients of a step; returns the summed loss and the hits."""
-    task.optimizer.zero_grad(set_to_none=True)
-    trained = sum(len(row.targets) for row in rows)
-    total, hits = 0.0, 0
-    for row in rows:
-        if should_stop():
-            raise KeyboardInterrupt
-        loss = row_loss(task.model, row, task.adapter, checkpointing=task.config.gradient_checkpointing)
-        (loss.total / trained).backward()
-        total += float(loss.total.detach())
-        hits += loss.hits
-    return total, hits
 
 
 def _is_due(task: Task, step: int) -> bool:
@@ -261,7 +269,7 @@ def _validate(task: Task, progress: Progress, *, share: bool) -> bool:
     lengths = [len(example.input_ids) for example in task.validation]
     total, hits, trained = 0.0, 0, 0
     with torch.no_grad():
-        for row in _rows(task.validation, range(len(lengths)), lengths, progress.row_tokens, share=share):
+        for row in _rows(task.validation, range(len(lengths)), lengths, progress.row_tokens, 1, share=share):
             loss = row_loss(task.model, row, task.adapter)
             total += float(loss.total)
             hits += loss.hits

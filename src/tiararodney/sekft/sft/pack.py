@@ -66,26 +66,28 @@ def plan_steps(lengths: Sequence[int], budget: int, seed: int, epoch: int) -> li
     return steps
 
 
-def split_step(step: Sequence[int], lengths: Sequence[int], budget: int) -> list[list[int]]:
-    """Split a step's examples into rows of at most `budget` tokens, the longest first into the first row with room.
+def split_step(step: Sequence[int], lengths: Sequence[int], budget: int, at_once: int = 1) -> list[list[int]]:
+    """Split a step's examples into rows of at most `budget` tokens, the longest first.
 
     Args:
         step: Indices of examples.
         lengths: Tokens of each example.
         budget: Tokens a row takes at most; an example that is longer has a row of its own.
+        at_once: Rows that are worked on side by side. One: each example goes into the first row with room. More: into
+            the emptiest of that many, so that all are done at about the same time.
 
     Returns:
         The indices of each row's examples.
     """
-    rows: list[tuple[list[int], int]] = []
+    rows: list[tuple[list[int], int]] = [([], 0)] * at_once if at_once > 1 else []
     for index in sorted(step, key=lambda index: (-lengths[index], index)):
-        for at, (members, used) in enumerate(rows):
-            if used + lengths[index] <= budget:
-                rows[at] = ([*members, index], used + lengths[index])
-                break
+        with_room = [at for at, (_, used) in enumerate(rows) if not used or used + lengths[index] <= budget]
+        if with_room:
+            at = min(with_room, key=lambda at: rows[at][1]) if at_once > 1 else with_room[0]
+            rows[at] = ([*rows[at][0], index], rows[at][1] + lengths[index])
         else:
             rows.append(([index], lengths[index]))
-    return [members for members, _ in rows]
+    return [members for members, _ in rows if members]
 
 
 def pack_row(examples: Sequence[Example], *, share_prefix: bool) -> Row:

@@ -1,0 +1,107 @@
+"""The gradient of a step over its rows: one after the other, or on the CPU one row a core.
+
+Two cores that share every matrix product of a small model wait for each other at each of some thousand products a row.
+A row for each core has them meet once a step. The rows' gradients are added in the rows' order whichever is done
+first, so that the same rows give the same bits.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from tiararodney.sekft.sft.forward import is_written_out, row_loss
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from tiararodney.sekft.sft.pack import Row
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Who computes rows.
+
+    Attributes:
+        at_once: Rows that are worked on side by side.
+        pool: Threads that have one core each; None where `at_once` is 1.
+    """
+
+    at_once: int = 1
+    pool: ThreadPoolExecutor | None = None
+
+
+@contextmanager
+def workers(model: Any) -> Iterator[Workers]:
+    """Give a thread to each core that torch may use, for the length of a `with` block.
+
+    Args:
+        model: The causal language model with the LoRA layers active. An accelerator takes one row after the other,
+            and so does transformers' own forward: the switch to our attention is the model's, not a thread's.
+
+    Yields:
+        The workers.
+    """
+    cores = torch.get_num_threads() if model.device.type == "cpu" and is_written_out(model) else 1
+    if cores == 1:
+        yield Workers()
+        return
+    try:
+        with ThreadPoolExecutor(cores, "row", initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            yield Workers(cores, pool)
+    finally:
+        torch.set_num_threads(cores)  # a thread's own number is the default of every thread that comes after it
+
+
+def gradients(
+    model: Any,
+    adapter: str,
+    parameters: Mapping[str, torch.nn.Parameter],
+    rows: Sequence[Row],
+    should_stop: Callable[[], bool],
+    by: Workers,
+    *,
+    checkpointing: bool = False,
+) -> tuple[float, int]:
+    """Set the gradient of the mean loss over all trained tokens of some rows.
+
+    Args:
+        model: The causal language model with the LoRA layers active.
+        adapter: Name of the adapter that is trained.
+        parameters: Its weights by name; their ``grad`` is replaced.
+        rows: A step's rows.
+        should_stop: Asked before each row.
+        by: Who computes.
+        checkpointing: Recompute layers in the backward pass.
+
+    Returns:
+        The summed loss (nats) and the number of trained tokens that were predicted.
+
+    Raises:
+        KeyboardInterrupt: `should_stop` said so.
+    """
+    trained = sum(len(row.targets) for row in rows)
+    weights = list(parameters.values())
+
+    def work(row: Row) -> tuple[float, int, tuple[torch.Tensor | None, ...]]:
+        if should_stop():
+            raise KeyboardInterrupt
+        loss = row_loss(model, row, adapter, checkpointing=checkpointing)
+        grads = torch.autograd.grad(loss.total / trained, weights, allow_unused=True)
+        return float(loss.total.detach()), loss.hits, grads
+
+    for weight in weights:
+        weight.grad = None
+    total, hits = 0.0, 0
+    for loss, right, grads in by.pool.map(work, rows) if by.pool else map(work, rows):
+        total += loss
+        hits += right
+        for weight, grad in zip(weights, grads, strict=True):
+            if grad is not None:
+                # contiguous: the fused optimizer reads memory as it lies
+                weight.grad = grad.contiguous() if weight.grad is None else weight.grad.add_(grad)
+    return total, hits
