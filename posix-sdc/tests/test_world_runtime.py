@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -151,6 +153,20 @@ def test_fifty_worlds_leave_no_descriptor(scenario):
     for _ in range(50):
         bwrap.start(scenario(), world.Limits()).close()
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+@pytest.mark.bwrap
+def test_bwrap_may_lie_below_a_folder_that_is_roots_alone(scenario, monkeypatch):
+    """As it does in an environment below root's home: the worlds' ids cannot look there."""
+    if (reason := bwrap.unusable()) is not None:
+        pytest.skip(reason)
+    found = bwrap.program()
+    with tempfile.TemporaryDirectory() as folder:
+        assert Path(folder).stat().st_mode & 0o077 == 0
+        copies = [Path(shutil.copy(file, folder)) for file in (found.path, *found.libraries)]
+        monkeypatch.setattr(bwrap, "program", lambda: replace(found, path=copies[0], libraries=tuple(copies[1:])))
+        with contextlib.closing(bwrap.start(scenario(), world.Limits())) as started:
+            assert started.run("echo in").output == "in\n"
 
 
 # ------------------------------------------------------------------------------------------- an ordinary user

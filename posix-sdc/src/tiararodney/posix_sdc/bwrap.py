@@ -192,7 +192,8 @@ def _launcher(
 ) -> tuple[list[str], dict[str, str], list[int]]:
     """Return how bwrap is executed: the command line, its environment and the descriptors they name.
 
-    bwrap is executed and bound by descriptor: it may lie where the ids of root's worlds cannot look.
+    bwrap is executed and copied by descriptor: it may lie where the ids of root's worlds cannot look (below a home
+    that is root's alone), and binding, by descriptor too, looks the path up.
     """
     binary = program()
     assert binary is not None
@@ -200,15 +201,19 @@ def _launcher(
     opened = [os.open(file, os.O_RDONLY | os.O_CLOEXEC) for file in files]
     for fd in opened:
         guests.callback(os.close, fd)
-    line = [f"/proc/self/fd/{opened[0]}", *own, "--ro-bind-fd", str(opened[0]), sandbox.INIT]
+    line = [f"/proc/self/fd/{opened[0]}", *own, *_copied(opened[0], sandbox.INIT)]
     for fd, file in zip(opened[1:], files[1:], strict=True):
-        line += ["--ro-bind-fd", str(fd), f"{sandbox.LIBRARIES}/{file.name}"]
+        line += _copied(fd, f"{sandbox.LIBRARIES}/{file.name}")
     if ranged:
         line = ["setpriv", f"--reuid={_BASE}", f"--regid={_BASE}", "--clear-groups", "--", *line]
     env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
     if len(opened) > 1:
         env["LD_PRELOAD"] = ":".join(f"/proc/self/fd/{fd}" for fd in opened[1:])
     return line, env, opened
+
+
+def _copied(fd: int, path: str) -> list[str]:
+    return ["--perms", "0555", "--ro-bind-data", str(fd), path]
 
 
 def _pipe(ours: contextlib.ExitStack, theirs: contextlib.ExitStack, *, theirs_first: bool) -> tuple[int, int]:
