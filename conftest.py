@@ -1,8 +1,21 @@
 """What both test suites share."""
 
+import logging
+from collections.abc import Iterator
+
+import pytest
 from hypothesis import HealthCheck, settings
 
 # A loaded two-core machine stalls for seconds at random: neither a deadline nor the generator's own clock says
 # anything about the code there.
 settings.register_profile("sekft", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("sekft")
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_they_were() -> Iterator[None]:
+    """A command line that a test runs in this process sets the package's logs up; the next test starts without."""
+    logger = logging.getLogger("tiararodney")
+    before = list(logger.handlers), logger.level, logger.propagate
+    yield
+    logger.handlers[:], logger.level, logger.propagate = before
