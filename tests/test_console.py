@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import logging
 import os
@@ -12,7 +13,7 @@ import sys
 import pytest
 
 from tiararodney.posix_sdc.errors import InfrastructureError, SchemaError
-from tiararodney.sekft.console import configure_logs, run_cli, wants_colour
+from tiararodney.sekft.console import configure_logs, naming_the_extra, run_cli, wants_colour
 from tiararodney.sekft.errors import ContractMismatch, RunFailed, UsageError
 
 
@@ -46,6 +47,21 @@ def test_an_error_raised_on_purpose_is_one_message_and_a_code(capsys, error, cod
 def test_what_the_work_returns_is_the_code():
     assert run_cli(lambda: 0) == 0
     assert run_cli(lambda: 1) == 1
+
+
+def test_argparse_ends_a_command_by_its_code(capsys):
+    parser = argparse.ArgumentParser(prog="some")
+    assert run_cli(lambda: parser.parse_args(["--help"]) and 1) == 0
+    assert run_cli(lambda: parser.parse_args(["--nonsense"]) and 1) == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_missing_extra_is_bad_set_up_and_named_with_its_install_line():
+    says = r"work needs the package torch.*pip install 'tiararodney\.sekft\[gpu\]'"
+    with pytest.raises(UsageError, match=says), naming_the_extra("work"):
+        raise ModuleNotFoundError("No module named 'torch'", name="torch")
+    with pytest.raises(ModuleNotFoundError), naming_the_extra("work"):
+        raise ModuleNotFoundError("No module named 'ours'", name="ours")
 
 
 def test_a_defect_keeps_its_traceback():

@@ -34,7 +34,7 @@ def test_a_yaml_file_gives_defaults_and_flags_win(tmp_path: Path) -> None:
         ("n: many\n", "field 'n': found 'many', expected int"),
         ("load-4bit: 1\n", "field 'load-4bit': found 1, expected true or false"),
         ("runtime: vm\n", "field 'runtime': found 'vm', expected one of auto, docker, bwrap"),
-        ("- n\n", "found a list, expected keys and values"),
+        ("- n\n", "found a list, expected lines such as"),
         ("n: [1\n", "no YAML"),
     ],
 )

@@ -9,7 +9,8 @@ import pytest
 
 from tiararodney.sekft.errors import UsageError
 from tiararodney.sekft.sft.cli import main
-from tiararodney.sekft.sft.config import TrainConfig, build_parser, parse
+from tiararodney.sekft.sft.config import TrainConfig
+from tiararodney.sekft.sft.flags import build_parser, parse
 
 MINIMUM = ["--data", "d", "--base", "b", "--out", "o"]
 
@@ -52,7 +53,8 @@ def test_flags_win_over_the_file_and_the_file_over_defaults(tmp_path: Path):
         ("learning_rat: 1", "learning_rat"),
         ("lora_r: many", "expected int"),
         ("load_4bit: 1", "expected true or false"),
-        ("lora_r: true", "expected a value"),
+        ("lora_r: true", "expected one value"),
+        ("lora_r: 2.5", "found 2.5, expected int"),
         ("lr_schedule: stairs", "expected one of cosine"),
         ("epochs: [1, 2]", "expected one value"),
         ("- epochs", "expected lines such as"),
@@ -176,6 +178,6 @@ def test_training_without_torch_names_the_extra(data: Path, tiny_base: Path, tmp
     )
     flags = ["--data", str(data), "--base", str(tiny_base), "--out", str(tmp_path / "o")]
     done = subprocess.run([sys.executable, "-c", code, *flags], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "tiararodney.sekft[gpu]" in done.stderr
     assert "Traceback" not in done.stderr

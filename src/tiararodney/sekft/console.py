@@ -9,11 +9,14 @@ import sys
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING
 
+from tiararodney.sekft.errors import UsageError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
 
 DONE, FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
+EXTRA = ("torch", "peft", "safetensors", "accelerate")  # bitsandbytes is named where it is asked for
 
 
 def run_cli(work: Callable[[], int], name: str = "") -> int:
@@ -27,7 +30,8 @@ def run_cli(work: Callable[[], int], name: str = "") -> int:
         name: the command's name, put before the message.
 
     Returns:
-        What the work returned; 130 after Ctrl-C or a TERM signal; 0 where the reader of stdout went away.
+        What the work returned; 130 after Ctrl-C or a TERM signal; 0 where the reader of stdout went away; what argparse
+        ended with, 0 after ``--help`` and 2 after wrong flags.
     """
     _let_threads_sleep()
     try:
@@ -35,6 +39,8 @@ def run_cli(work: Callable[[], int], name: str = "") -> int:
             code = work()
             sys.stdout.flush()
             return code
+    except SystemExit as stop:  # argparse's own way out
+        return int(stop.code or 0)
     except KeyboardInterrupt:
         _say(name, "interrupted")
         return INTERRUPTED
@@ -48,6 +54,26 @@ def run_cli(work: Callable[[], int], name: str = "") -> int:
             raise
         _say(name, str(error))
         return code_of
+
+
+@contextmanager
+def naming_the_extra(what: str) -> Iterator[None]:
+    """Say how to install what a work needs, where it is missing.
+
+    Args:
+        what: The work, as the subject of "needs the package ...".
+
+    Raises:
+        UsageError: A package of the extra ``gpu`` cannot be found.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name not in EXTRA:
+            raise
+        raise UsageError(
+            f"{what} needs the package {error.name}. Install it: pip install 'tiararodney.sekft[gpu]'."
+        ) from None
 
 
 def _let_threads_sleep() -> None:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import sys
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from tiararodney.sekft.console import configure_logs, run_cli
-from tiararodney.sekft.errors import RunFailed
+from tiararodney.sekft.console import configure_logs, naming_the_extra, run_cli
 from tiararodney.sekft.eval.config import parse
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from tiararodney.sekft.eval.config import EvalConfig
     from tiararodney.sekft.model import Base
@@ -33,10 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         evaluate_and_print(config)
         return 0
 
-    try:
-        return run_cli(work, "sekft-eval")
-    except SystemExit as stop:  # argparse's own way out, of --help and wrong flags
-        return int(stop.code or 0)
+    return run_cli(work, "sekft-eval")
 
 
 def run(argv: Sequence[str], base: Base, prog: str) -> EvalConfig:
@@ -50,14 +45,8 @@ def run(argv: Sequence[str], base: Base, prog: str) -> EvalConfig:
     Returns:
         The configuration of the run that was done.
     """
-    settled = {
-        "base": base.path,
-        "load_4bit": base.four_bit,
-        "device": base.device,
-        "dtype": str(base.dtype).removeprefix("torch."),
-    }
-    if any(arg.partition("=")[0] == "--endpoint" for arg in argv):
-        settled = {}
+    elsewhere = any(arg.partition("=")[0] == "--endpoint" for arg in argv)
+    settled = {} if elsewhere else base.settings()
     config, _ = parse(list(argv), prog, settled)
     evaluate_and_print(config, base if settled else None)
     return config
@@ -68,23 +57,10 @@ def evaluate_and_print(config: EvalConfig, base: Base | None = None) -> None:
     from tiararodney.sekft.eval.report import table
     from tiararodney.sekft.eval.run import evaluate
 
-    with the_extra_named():
+    with naming_the_extra("a local base"):
         report = evaluate(config, base)
     print(table(report))
     print(f"\nreport: {config.out / 'report.html'}")
-
-
-@contextmanager
-def the_extra_named() -> Iterator[None]:
-    """Say how to install what a local base needs, where it is missing."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if error.name not in ("torch", "peft", "safetensors", "accelerate"):
-            raise
-        raise RunFailed(
-            f"a local base needs the package {error.name}. Install it: pip install 'tiararodney.sekft[gpu]'."
-        ) from None
 
 
 if __name__ == "__main__":

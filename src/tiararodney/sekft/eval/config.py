@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tiararodney.sekft.errors import UsageError
+from tiararodney.sekft.settings import add_common_flags, flag_of, parse_flags, to_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -71,13 +72,7 @@ class EvalConfig:
 
     def to_json(self) -> dict[str, Any]:
         """Return the resolved configuration as JSON values."""
-        return {k: _plain(v) for k, v in asdict(self).items()}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return [_plain(v) for v in value]
-    return str(value) if isinstance(value, Path) else value
+        return to_json(self)
 
 
 def build_parser(prog: str = "sekft-eval") -> argparse.ArgumentParser:
@@ -163,11 +158,7 @@ def build_parser(prog: str = "sekft-eval") -> argparse.ArgumentParser:
         action="store_true",
         help="evaluate an adapter although its render contract (render.json) differs; the report says so",
     )
-    parser.add_argument(
-        "--config", type=Path, metavar="FILE.yaml", help="defaults for these flags, keys of the same name"
-    )
-    parser.add_argument("-v", "--verbose", action="count", default=0, help="more on stderr")
-    parser.add_argument("-q", "--quiet", action="store_true", help="no progress on stderr")
+    add_common_flags(parser, verbose="more on stderr")
     return parser
 
 
@@ -185,17 +176,8 @@ def parse(
         UsageError: a value is missing, does not fit, or contradicts another.
         SystemExit: argparse's own, for ``--help`` and unknown flags.
     """
-    parser = build_parser(prog)
-    args = parser.parse_args(argv)
-    if args.config is not None:
-        parser.set_defaults(**_read_config(args.config, parser))
-        args = parser.parse_args(argv)
+    args = parse_flags(build_parser(prog), argv, implied)
     values = {f.name: getattr(args, f.name) for f in fields(EvalConfig)}
-    for name, value in (implied or {}).items():
-        given = values[name]
-        if given not in (None, False, "auto", value):
-            raise UsageError(f"--{name.replace('_', '-')}: found {given}, but here it is {value}. Leave the flag out.")
-        values[name] = value
     values |= {k: tuple(values[k] or ()) for k in ("adapters", "models")}
     for name, flag in (("scenarios", "--scenarios"), ("out", "--out")):
         if values[name] is None:
@@ -203,50 +185,6 @@ def parse(
     config = EvalConfig(**values)
     check(config)
     return config, args
-
-
-def _read_config(file: Path, parser: argparse.ArgumentParser) -> dict[str, Any]:
-    """Read a YAML file of flags; keys may be written with - or _."""
-    import yaml
-
-    try:
-        data = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-    except OSError as error:
-        raise UsageError(f"--config {file}: {error.strerror}. Give a readable YAML file.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(
-            f"--config {file}: no YAML ({str(error).splitlines()[0]}). Write lines such as 'n: 16'."
-        ) from None
-    if not isinstance(data, dict):
-        raise UsageError(f"--config {file}: found a {type(data).__name__}, expected keys and values such as 'n: 16'.")
-    actions = {s.lstrip("-"): a for a in parser._actions for s in a.option_strings if s.startswith("--")}  # noqa: SLF001 - argparse has no public list
-    out = {}
-    for key, value in data.items():
-        action = actions.get(str(key).replace("_", "-"))
-        if action is None or action.dest in ("help", "config"):
-            raise UsageError(f"--config {file}: field {key!r} is no flag of {parser.prog}. See {parser.prog} --help.")
-        out[action.dest] = _typed(action, value, f"--config {file}: field {key!r}")
-    return out
-
-
-def _typed(action: argparse.Action, value: Any, where: str) -> Any:
-    """Bring a YAML value to the type that the flag has."""
-    if isinstance(action.default, bool) and action.nargs == 0:
-        if not isinstance(value, bool):
-            raise UsageError(f"{where}: found {value!r}, expected true or false.")
-        return value
-    kind: Any = action.type or str
-    many = isinstance(action, argparse._AppendAction)  # noqa: SLF001 - argparse has no public name for it
-    items = value if many and isinstance(value, list) else [value]
-    if any(isinstance(v, list | dict | bool) or v is None for v in items):
-        raise UsageError(f"{where}: found {value!r}, expected {'a list of values' if many else 'one value'}.")
-    try:
-        typed = [kind(v if kind is not str else str(v)) for v in items]
-    except (TypeError, ValueError):
-        raise UsageError(f"{where}: found {value!r}, expected {getattr(kind, '__name__', 'a value')}.") from None
-    if action.choices is not None and any(v not in action.choices for v in typed):
-        raise UsageError(f"{where}: found {value!r}, expected one of {', '.join(map(str, action.choices))}.")
-    return typed if many else typed[0]
 
 
 def check(config: EvalConfig) -> None:
@@ -259,7 +197,7 @@ def check(config: EvalConfig) -> None:
     for name in ("n", "max_turns", "max_new_tokens", "batch_size", "command_seconds", "request_seconds"):
         value = getattr(config, name)
         if value is not None and not 0 < value < float("inf"):
-            raise UsageError(f"--{name.replace('_', '-')}: found {value}, expected a number above 0.")
+            raise UsageError(f"{flag_of(name)}: found {value}, expected a number above 0.")
     if not 0 <= config.temperature < float("inf"):
         raise UsageError(f"--temperature: found {config.temperature}, expected 0 (greedy) or more.")
 

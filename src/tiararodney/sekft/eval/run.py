@@ -9,8 +9,9 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from tiararodney.sekft import provenance
 from tiararodney.sekft.errors import ContractMismatch, UsageError
-from tiararodney.sekft.eval import provenance, worlds
+from tiararodney.sekft.eval import worlds
 from tiararodney.sekft.eval.contestants import contestants
 from tiararodney.sekft.eval.episodes import EpisodeLog
 from tiararodney.sekft.eval.operators import EndpointOperator, ModelOperator, stop_ids

@@ -61,6 +61,15 @@ class Base:
     dequantised: bool = False
     adapters: Adapters = field(default_factory=Adapters)
 
+    def settings(self) -> dict[str, Any]:
+        """The flags that this base settles for a command that is run on it, by the names of their settings."""
+        return {
+            "base": self.path,
+            "load_4bit": self.four_bit,
+            "device": self.device,
+            "dtype": str(self.dtype).removeprefix("torch."),
+        }
+
 
 def load_base(
     path: str | os.PathLike[str],

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tiararodney.sekft.console import INTERRUPTED, configure_logs, run_cli
+from tiararodney.sekft.console import INTERRUPTED, configure_logs, naming_the_extra, run_cli
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,18 +59,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         configure_logs(-1 if args.quiet else args.verbose)
         return serve(args)
 
-    try:
-        return run_cli(work, "sekft-resident")
-    except SystemExit as stop:  # argparse's own way out, of --help and wrong flags
-        return int(stop.code or 0)
+    return run_cli(work, "sekft-resident")
 
 
 def serve(args: argparse.Namespace) -> int:
     """Load what the flags say, then read commands from stdin."""
-    from tiararodney.sekft.eval.cli import the_extra_named
     from tiararodney.sekft.resident.loop import serve_lines
 
-    with the_extra_named():
+    with naming_the_extra("a local base"):
         resident = start(args.base, args.load_4bit, args.device, args.dtype)
     log.info("ready; `help` lists the commands")
     try:

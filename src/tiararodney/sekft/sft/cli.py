@@ -5,15 +5,16 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from tiararodney.sekft.console import configure_logs, run_cli
+from tiararodney.sekft.console import configure_logs, naming_the_extra, run_cli
 from tiararodney.sekft.errors import RunFailed
-from tiararodney.sekft.sft.config import TrainConfig, parse
+from tiararodney.sekft.sft.flags import parse
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
     from tiararodney.sekft.model import Base
+    from tiararodney.sekft.sft.config import TrainConfig
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,10 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _train_and_print(config, None)
         return 0
 
-    try:
-        return run_cli(work, "sekft-train")
-    except SystemExit as stop:  # argparse's own way out, of --help and wrong flags
-        return int(stop.code or 0)
+    return run_cli(work, "sekft-train")
 
 
 def run(argv: Sequence[str], base: Base, prog: str) -> TrainConfig | None:
@@ -54,13 +52,7 @@ def run(argv: Sequence[str], base: Base, prog: str) -> TrainConfig | None:
     Raises:
         RunFailed: With --inspect, not one session can be trained on.
     """
-    settled = {
-        "base": base.path,
-        "load_4bit": base.four_bit,
-        "device": base.device,
-        "dtype": str(base.dtype).removeprefix("torch."),
-    }
-    config, args = parse(list(argv), prog, settled)
+    config, args = parse(list(argv), prog, base.settings())
     if config is None:
         if _inspect(args):
             raise RunFailed(f"{prog} --inspect: every session is refused; the reasons stand above.")
@@ -90,15 +82,8 @@ def _inspect(args: argparse.Namespace) -> int:
 
 
 def _train_and_print(config: TrainConfig, base: Base | None) -> None:
-    try:
+    with naming_the_extra("training (not --inspect)"):
         from tiararodney.sekft.sft.train import train
-    except ModuleNotFoundError as error:
-        if error.name not in ("torch", "peft", "safetensors", "accelerate"):
-            raise
-        raise RunFailed(
-            f"training needs the package {error.name}. Install it: pip install 'tiararodney.sekft[gpu]'. "
-            "(--inspect works without.)"
-        ) from None
     print(train(config, base))
 
 

@@ -7,20 +7,19 @@ import signal
 import threading
 import time
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from peft import LoraConfig
 
+from tiararodney.sekft import provenance
 from tiararodney.sekft.errors import UsageError
 from tiararodney.sekft.model import Base, detach_adapter, load_base, use_adapter
 from tiararodney.sekft.model.adapters import add_adapter
 from tiararodney.sekft.model.base import find_folder
 from tiararodney.sekft.model.fourbit import require_bitsandbytes
 from tiararodney.sekft.render import apply_policy, save_contract
-from tiararodney.sekft.sft import record
 from tiararodney.sekft.sft.adapter import check_out, write_adapter
 from tiararodney.sekft.sft.checkpoint import checkpoint_folder, drop_checkpoint, load_checkpoint, save_checkpoint
 from tiararodney.sekft.sft.data import Examples, read_examples
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 NAME = "sekft_training"
+SCHEMA_VERSION = 1  # of training.json
 RESULTS = ("step", "tokens", "trained", "seconds", "row_tokens", "best", "best_step")
 
 
@@ -60,7 +60,7 @@ def train(config: TrainConfig, base: Base | None = None, should_stop: Callable[[
     check_out(config.out, overwrite=config.overwrite)
     checkpoint = checkpoint_folder(config.out)
     _check_checkpoint(checkpoint, config)
-    started = datetime.now(UTC).isoformat(timespec="seconds")
+    started = provenance.now()
     policy = cast("Policy", config.control_tokens)
     if base is None:
         if config.load_4bit:
@@ -188,7 +188,7 @@ def _take_best(parameters: Mapping[str, torch.nn.Parameter], progress: Progress)
 def _record(config: TrainConfig, base: Base, examples: Examples, progress: Progress, started: str) -> dict[str, Any]:
     told = progress.to_json()
     return {
-        "schema_version": record.SCHEMA_VERSION,
+        "schema_version": SCHEMA_VERSION,
         "config": config.to_json(),
         "base": {
             "fingerprint": base.fingerprint,
@@ -200,11 +200,11 @@ def _record(config: TrainConfig, base: Base, examples: Examples, progress: Progr
         "result": {key: told[key] for key in RESULTS},
         "curve": told["curve"],
         "seed": config.seed,
-        "versions": record.versions(),
-        "git_revision": record.git_revision(),
+        "versions": provenance.versions(),
+        "git_revision": provenance.git_revision(),
         "device": torch.cuda.get_device_name(base.device) if base.device.startswith("cuda") else "cpu",
         "threads": torch.get_num_threads(),
-        "peak_memory": record.peak_memory(),
+        "peak_memory": provenance.peak_memory(),
         "started": started,
     }
 

