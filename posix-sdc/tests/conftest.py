@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tiararodney.posix_sdc.schema import Scenario
+from tiararodney.posix_sdc.record import write_record
+from tiararodney.posix_sdc.schema import Scenario, Trajectory, Turn
 from tiararodney.posix_sdc.world import Limits, World, _unusable, open_world
 
 BOTH = [
@@ -32,6 +34,52 @@ def make_scenario(**changes: Any) -> Scenario:
         "reference_solution": ["touch done"],
     }
     return Scenario.from_json(data | changes)
+
+
+def make_session(name: str, *, keep: bool = True, split: str = "train", outcome: str = "success") -> Trajectory:
+    """Return a recorded session of two commands."""
+    turns = (
+        Turn("system", "facts"),
+        Turn("user", "$ "),
+        Turn("assistant", "cat <<E\nhi\nE"),
+        Turn("user", "hi\n$ "),
+        Turn("assistant", "exit"),
+    )
+    return Trajectory(
+        id=name,
+        scenario_id=f"s-{name}",
+        version="1",
+        archetype="text_count",
+        terminal="exit",
+        split=split,
+        verified=keep,
+        outcome=outcome,
+        operator_model="reference",
+        keep=keep,
+        steps=2,
+        meta={"clean": keep, "runtime": "bwrap"},
+        turns=turns,
+    )
+
+
+@pytest.fixture
+def session() -> Callable[..., Trajectory]:
+    """Return the maker of recorded sessions."""
+    return make_session
+
+
+@pytest.fixture
+def sessions(tmp_path: Path) -> Path:
+    """Return a folder of three sessions: one kept of each split, and a reject."""
+    where = tmp_path / "sessions"
+    where.mkdir()
+    for t in (
+        make_session("a"),
+        make_session("b", split="holdout"),
+        make_session("c", keep=False, outcome="unverified"),
+    ):
+        write_record(where / f"{t.id}.json", t)
+    return where
 
 
 @pytest.fixture

@@ -1,52 +1,15 @@
 """Records are written whole, jobs run in threads, counts and exports say what is there."""
 
-import json
 import threading
 import time
 
 import pytest
 
-from tiararodney.posix_sdc.errors import SchemaError, UsageError
-from tiararodney.posix_sdc.export import export
+from tiararodney.posix_sdc.errors import UsageError
 from tiararodney.posix_sdc.generate import dumps, generate
 from tiararodney.posix_sdc.record import count_by, each, file_name, finished, output_folder, write_record, write_text
-from tiararodney.posix_sdc.schema import Trajectory, Turn, load_scenarios, load_trajectories
+from tiararodney.posix_sdc.schema import load_scenarios, load_trajectories
 from tiararodney.posix_sdc.show import page, transcript
-from tiararodney.posix_sdc.stats import as_json, statistics, table
-
-
-def session(name, *, keep=True, split="train", outcome="success"):
-    turns = (
-        Turn("system", "facts"),
-        Turn("user", "$ "),
-        Turn("assistant", "cat <<E\nhi\nE"),
-        Turn("user", "hi\n$ "),
-        Turn("assistant", "exit"),
-    )
-    return Trajectory(
-        name,
-        f"s-{name}",
-        "1",
-        "text_count",
-        "exit",
-        split,
-        keep,
-        outcome,
-        "reference",
-        keep,
-        2,
-        {"clean": keep, "runtime": "bwrap"},
-        turns,
-    )
-
-
-@pytest.fixture
-def folder(tmp_path):
-    where = tmp_path / "sessions"
-    where.mkdir()
-    for t in (session("a"), session("b", split="holdout"), session("c", keep=False, outcome="unverified")):
-        write_record(where / f"{t.id}.json", t)
-    return where
 
 
 def test_a_write_that_fails_leaves_what_was_there(tmp_path):
@@ -58,7 +21,7 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
 
 
-def test_a_record_reads_back(tmp_path):
+def test_a_record_reads_back(tmp_path, session):
     write_record(tmp_path / "a.json", session("a"))
     assert list(load_trajectories(tmp_path)) == [session("a")]
     assert finished(tmp_path) == {"a.json"}
@@ -122,51 +85,7 @@ def test_counts_are_largest_first():
     assert list(count_by("abcbcc", lambda c: c).items()) == [("c", 3), ("b", 2), ("a", 1)]
 
 
-def test_export_writes_what_is_kept(folder, tmp_path):
-    assert export(folder, tmp_path / "out.jsonl") == {"written": 2, "left_out": 1}
-    assert [t.id for t in load_trajectories(tmp_path / "out.jsonl")] == ["a", "b"]
-
-
-def test_export_to_a_folder_has_a_file_a_split(folder, tmp_path):
-    export(folder, tmp_path / "out")
-    assert {p.name: [json.loads(x)["id"] for x in p.open()] for p in (tmp_path / "out").iterdir()} == {
-        "train.jsonl": ["a"],
-        "holdout.jsonl": ["b"],
-    }
-
-
-def test_export_of_everything_holds_the_rejects(folder, tmp_path):
-    assert export(folder, tmp_path / "all.jsonl", everything=True) == {"written": 3, "left_out": 0}
-
-
-def test_export_of_nothing_kept_and_to_an_unknown_ending_is_refused(folder, tmp_path):
-    (folder / "a.json").unlink()
-    (folder / "b.json").unlink()
-    with pytest.raises(UsageError, match="no kept trajectory among 1"):
-        export(folder, tmp_path / "out.jsonl")
-    with pytest.raises(UsageError, match=r"found the ending '\.csv'"):
-        export(folder, tmp_path / "out.csv", everything=True)
-
-
-def test_statistics_count_both_kinds(folder):
-    scenarios = list(generate(30, 0))
-    for s in scenarios:
-        write_text(folder / f"{s.id}.json", dumps(s))
-    parts = statistics(folder)
-    assert parts["trajectories"]["outcome"] == {"success": 2, "unverified": 1}
-    assert parts["trajectories"]["kept"] == 2
-    assert parts["scenarios"]["n"] == 30
-    assert sum(parts["scenarios"]["archetype"].values()) == 30
-    assert json.loads(as_json(parts)) == parts
-    assert "trajectories: 3" in table(parts)
-
-
-def test_statistics_of_an_empty_folder_are_refused(tmp_path):
-    with pytest.raises(SchemaError, match="an empty folder"):
-        statistics(tmp_path)
-
-
-def test_a_transcript_looks_like_the_terminal():
+def test_a_transcript_looks_like_the_terminal(session):
     assert transcript(session("a")) == ("## a  text_count  success  kept\n# facts\n$ cat <<E\n> hi\n> E\nhi\n$ exit\n")
     assert "\033[1mexit\033[0m" in transcript(session("a"), colour=True)
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tiararodney.posix_sdc.schema import Trajectory, records
+from tiararodney.posix_sdc.files import TRAJECTORIES, records
+from tiararodney.posix_sdc.schema import Trajectory
 from tiararodney.sekft.errors import UsageError
 from tiararodney.sekft.render import Message
 
@@ -129,7 +130,7 @@ class Sessions:
 
     def _records(self) -> Iterator[tuple[str, object]]:
         for path in self.paths:
-            yield from records(path, "trajectories")
+            yield from records(path, TRAJECTORIES)
         for name in self.hub:
             yield from _from_hub(name)
 

@@ -122,10 +122,16 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("folder", type=Path, help="of scenarios or trajectories")
     sub.add_argument("--json", action="store_true", help="one line of JSON instead of a table")
 
-    sub = add("export", _export, "write the kept sessions as training data")
-    sub.add_argument("--trajectories", type=Path, required=True, help="folder of sessions")
-    sub.add_argument("--out", type=Path, required=True, help="a file *.jsonl, or a folder")
-    sub.add_argument("--all", action="store_true", help="rejects too")
+    sub = add("export", _export, "write scenarios or kept sessions as .jsonl, parquet or a data set folder")
+    sub.add_argument("--trajectories", type=Path, help="folder of sessions")
+    sub.add_argument("--scenarios", type=Path, help="folder of bundles")
+    sub.add_argument(
+        "--out", type=Path, required=True, help="a file *.jsonl or *.parquet, or a folder for one .jsonl a split"
+    )
+    sub.add_argument(
+        "--hub", action="store_true", help="make --out a Hugging Face data set folder: parquet inside and a card"
+    )
+    sub.add_argument("--all", action="store_true", help="rejected sessions and quarantined bundles too")
     return parser
 
 
@@ -284,13 +290,14 @@ def _image(a: argparse.Namespace) -> int:
 
 
 def _show(a: argparse.Namespace) -> int:
-    from tiararodney.posix_sdc.schema import Scenario, Trajectory, records
+    from tiararodney.posix_sdc.files import BOTH, records
+    from tiararodney.posix_sdc.schema import Scenario, Trajectory, is_session
     from tiararodney.posix_sdc.show import page, transcript
 
-    for n, (source, data) in enumerate(records(a.file, "trajectories or scenarios")):
+    for n, (source, data) in enumerate(records(a.file, BOTH)):
         if n == a.n:
             break
-        if isinstance(data, dict) and ("turns" in data or "messages" in data):
+        if is_session(data):
             print(transcript(Trajectory.from_json(data, source), colour=sys.stdout.isatty()))
         else:
             print(page(Scenario.from_json(data, source)))
@@ -306,8 +313,10 @@ def _stats(a: argparse.Namespace) -> int:
 
 
 def _export(a: argparse.Namespace) -> int:
-    from tiararodney.posix_sdc.export import export
+    from tiararodney.posix_sdc.export import Export, export
 
-    counts = export(a.trajectories, a.out, everything=a.all)
-    print(f"{counts['written']} sessions written to {a.out}, {counts['left_out']} left out")
+    counts = export(Export(a.out, a.scenarios, a.trajectories, everything=a.all, hub=a.hub))
+    left_out = counts.pop("left_out")
+    written = " and ".join(f"{n} {kind}" for kind, n in counts.items() if n)
+    print(f"{written} written to {a.out}, {left_out} left out")
     return _DONE

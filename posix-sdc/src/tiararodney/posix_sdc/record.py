@@ -8,15 +8,16 @@ import os
 import re
 import tempfile
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from tiararodney.posix_sdc.errors import UsageError
-from tiararodney.posix_sdc.schema import records
+from tiararodney.posix_sdc.files import SCENARIOS, records
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 _LONGEST = 200
 T = TypeVar("T")
@@ -31,17 +32,28 @@ class Jsonable(Protocol):
         ...
 
 
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Give a name to write under beside a path; what is there at the end is renamed into its place.
+
+    A reader sees all of a file or none of it, and an error leaves what was there before.
+    """
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
+    os.close(handle)
+    beside = Path(name)
+    try:
+        yield beside
+        beside.chmod(0o644)
+        beside.replace(path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a file so that a reader sees all of it or none of it."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    with whole(path) as beside:
+        beside.write_text(text, encoding="utf-8")
 
 
 def write_record(path: Path, record: Jsonable) -> None:
@@ -108,7 +120,7 @@ def finished(folder: Path) -> set[str]:
 
 def sources(path: Path) -> list[str]:
     """Return where each scenario under a path stands, in the order of `load_scenarios`."""
-    return [source for source, _ in records(path, "scenario bundles")]
+    return [source for source, _ in records(path, SCENARIOS)]
 
 
 def count_by(items: Iterable[T], key: Callable[[T], str]) -> dict[str, int]:

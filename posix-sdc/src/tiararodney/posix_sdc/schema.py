@@ -8,13 +8,13 @@ and refuses a shape that no world can be made of, naming file, field, what was f
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, Self, cast
 
 from tiararodney.posix_sdc.errors import SchemaError
+from tiararodney.posix_sdc.files import SCENARIOS, TRAJECTORIES, records
 
 SCHEMA_VERSION = "1"
 TERMINALS = ("exit", "panic")
@@ -536,7 +536,8 @@ def load_scenarios(path: str | Path) -> list[Scenario]:
     """Read scenario bundles.
 
     Args:
-        path: a folder of ``*.json`` (one bundle each), one such file, a ``*.jsonl``, or a parquet file.
+        path: a folder of ``*.json`` (one bundle each), one such file, a ``*.jsonl``, a parquet file, or a data set
+            folder (``scenarios/*.parquet``).
 
     Returns:
         The scenarios, in the order of their file names.
@@ -544,7 +545,7 @@ def load_scenarios(path: str | Path) -> list[Scenario]:
     Raises:
         SchemaError: the path is missing or empty, or a record in it cannot be taken.
     """
-    scenarios = [Scenario.from_json(data, source) for source, data in records(Path(path), "scenario bundles")]
+    scenarios = [Scenario.from_json(data, source) for source, data in records(Path(path), SCENARIOS)]
     seen: dict[str, int] = {}
     for s in scenarios:
         seen[s.id] = seen.get(s.id, 0) + 1
@@ -558,7 +559,8 @@ def load_trajectories(path: str | Path) -> Iterator[Trajectory]:
     """Read trajectories one by one, in flat memory.
 
     Args:
-        path: a folder of raw ``*.json`` (one session each), a ``*.jsonl``, or a parquet file.
+        path: a folder of raw ``*.json`` (one session each), a ``*.jsonl``, a parquet file, or a data set folder
+            (``trajectories/*.parquet``).
 
     Yields:
         Every trajectory, kept or not.
@@ -566,105 +568,13 @@ def load_trajectories(path: str | Path) -> Iterator[Trajectory]:
     Raises:
         SchemaError: the path is missing or empty, or a record in it cannot be taken.
     """
-    for source, data in records(Path(path), "trajectories"):
+    for source, data in records(Path(path), TRAJECTORIES):
         yield Trajectory.from_json(data, source)
 
 
-def records(path: Path, what: str) -> Iterator[tuple[str, object]]:
-    """Yield ``(source, decoded JSON)`` for every record under a path, `source` naming file and line.
-
-    Args:
-        path: a folder (its ``*.json``, ``*.jsonl`` and ``*.parquet``), or one file of these kinds.
-        what: what the caller looks for, for messages.
-    """
-    if not path.exists():
-        raise SchemaError(str(path), "", "no such file or folder", f"a folder or file of {what}", "Check the path.")
-    if path.is_dir():
-        files = sorted(p for p in path.iterdir() if p.suffix in _READERS and p.is_file() and not p.name.startswith("."))
-        if not files:
-            raise SchemaError(str(path), "", "an empty folder", f"{what} as *.json, *.jsonl or *.parquet")
-    elif path.suffix in _READERS:
-        files = [path]
-    else:
-        raise SchemaError(str(path), "", f"a file named {path.name!r}", f"{what} as .json, .jsonl or .parquet")
-    empty = True
-    for file in files:
-        for item in _READERS[file.suffix](file):
-            empty = False
-            yield item
-    if empty:
-        raise SchemaError(str(path), "", "an empty file", f"at least one of {what}")
-
-
-def _read_text(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise SchemaError(str(file), "", f"bytes that are no UTF-8 at offset {error.start}", "UTF-8 text") from None
-    except OSError as error:
-        raise SchemaError(str(file), "", error.strerror or "an unreadable file", "a readable file") from None
-
-
-def _parse(text: str, source: str) -> object:
-    def constant(name: str) -> float:
-        raise SchemaError(source, "", name, "a finite number", "JSON has no NaN or Infinity: write null.")
-
-    try:
-        value: object = json.loads(text, parse_constant=constant)
-    except json.JSONDecodeError as error:
-        where = f"broken JSON at column {error.colno}" + (f" of line {error.lineno}" if "\n" in text.strip() else "")
-        raise SchemaError(source, "", f"{where} ({error.msg})", "one JSON object", "Repair or remove it.") from None
-    except RecursionError:
-        raise SchemaError(source, "", "JSON nested too deep to read", "one flat JSON object") from None
-    except ValueError as error:
-        raise SchemaError(source, "", f"broken JSON ({error})", "one JSON object", "Repair or remove it.") from None
-    return value
-
-
-def _read_json(file: Path) -> Iterator[tuple[str, object]]:
-    yield str(file), _parse(_read_text(file), str(file))
-
-
-def _read_jsonl(file: Path) -> Iterator[tuple[str, object]]:
-    try:
-        with file.open("rb") as lines:
-            for n, line in enumerate(lines, 1):
-                source = f"{file}:{n}"
-                if not line.strip():
-                    continue
-                try:
-                    text = line.decode("utf-8")
-                except UnicodeDecodeError as error:
-                    raise SchemaError(
-                        source, "", f"bytes that are no UTF-8 at offset {error.start}", "UTF-8 text"
-                    ) from None
-                yield source, _parse(text, source)
-    except OSError as error:
-        raise SchemaError(str(file), "", error.strerror or "an unreadable file", "a readable file") from None
-
-
-def _read_parquet(file: Path) -> Iterator[tuple[str, object]]:
-    try:
-        import pyarrow.parquet as pq
-    except ImportError:
-        remedy = "Install it: pip install 'tiararodney.posix-sdc[parquet]'."
-        raise SchemaError(str(file), "", "a parquet file, but no pyarrow", "pyarrow to read it", remedy) from None
-    try:
-        table = pq.ParquetFile(file)
-        n = 0
-        for batch in table.iter_batches(batch_size=64):
-            for row in batch.to_pylist():
-                n += 1
-                yield f"{file}: row {n}", _finite(row)
-    except (OSError, ValueError) as error:
-        raise SchemaError(str(file), "", f"no readable parquet ({error})", "a parquet file") from None
-
-
-def _finite(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()}
-
-
-_READERS = {".json": _read_json, ".jsonl": _read_jsonl, ".parquet": _read_parquet}
+def is_session(data: object) -> bool:
+    """Tell whether a decoded record is a trajectory rather than a scenario."""
+    return isinstance(data, Mapping) and (data.get("turns") is not None or data.get("messages") is not None)
 
 
 def quarantined(scenario: Scenario, reason: str) -> Scenario:
