@@ -191,3 +191,29 @@ def test_any_json_makes_a_trajectory_that_round_trips_or_a_schema_error(change: 
     except SchemaError:
         return
     assert Trajectory.from_json(json.loads(json.dumps(trajectory.to_json()))) == trajectory
+
+
+def test_a_time_and_a_start_are_read_and_written_only_where_they_are_told(scenario) -> None:
+    plain, told = scenario(
+        fixtures=[{"path": "/a"}, {"path": "/b", "mode": "755", "mtime": 5, "start": True}]
+    ).to_json()["fixtures"]
+    assert "mtime" not in plain
+    assert "start" not in plain
+    assert (told["mtime"], told["start"]) == (5, True)
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"mtime": -1}, "mtime"),
+        ({"mtime": "yesterday"}, "mtime"),
+        ({"mtime": 2**40}, "mtime"),
+        ({"start": True}, "start"),
+        ({"start": True, "mode": "755", "kind": "dir"}, "start"),
+        ({"start": "yes", "mode": "755"}, "start"),
+    ],
+)
+def test_a_time_or_start_that_cannot_be_is_refused(scenario, change, field) -> None:
+    with pytest.raises(SchemaError) as caught:
+        scenario(fixtures=[{"path": "/a"} | change])
+    assert caught.value.field == f"fixtures[0].{field}"

@@ -3,12 +3,14 @@
 # ruff: noqa: E501 - a shell command reads best on one line
 from __future__ import annotations
 
+import re
 import threading
 import time
 
 import pytest
 
 from tiararodney.posix_sdc.errors import SchemaError
+from tiararodney.posix_sdc.standup import EPOCH
 from tiararodney.posix_sdc.world import Limits
 
 # ------------------------------------------------------------------------------------------------ what a user sees
@@ -459,3 +461,77 @@ def test_a_session_has_an_end_too(stand_up):
     last = world.run("echo more")
     assert (last.output, last.ended) == ("[session stopped after 0.8 s]\n", "died")
     assert world.check().passed is False
+
+
+# ---------------------------------------------------------------------------------------- times and programs that run
+
+
+def test_a_listing_shows_the_scenarios_times_not_the_clocks(stand_up):
+    world = stand_up(
+        fixtures=[
+            {"path": "/work/a", "content": "x", "mtime": 1_700_000_000},
+            {"path": "/work/d/b", "content": "x"},
+            {"path": "/work/l", "kind": "symlink", "target": "a"},
+        ]
+    )
+    shown = world.run("stat -c '%n %Y' a d d/b . .. /etc /usr/local/bin/man; stat -c %Y l").output
+    assert shown == (
+        f"a 1700000000\nd {EPOCH}\nd/b {EPOCH}\n. {EPOCH}\n.. {EPOCH}\n/etc {EPOCH}\n"
+        f"/usr/local/bin/man {EPOCH}\n{EPOCH}\n"
+    )
+
+
+def test_two_worlds_of_one_scenario_list_the_same_bytes(stand_up):
+    line = "ls -laR --full-time /work /home /srv /var /etc/passwd; ls -la /usr/local/bin"
+    fixtures = [{"path": f"/work/{n}/f", "content": n} for n in "abc"]
+    assert stand_up(fixtures=fixtures).run(line).output == stand_up(fixtures=fixtures).run(line).output
+
+
+_SERVICE = """#!/bin/sh
+(
+    trap 'cat app.conf > loaded' HUP
+    trap 'echo stopped > state; exit 0' TERM
+    echo up > state
+    while :; do sleep 0.02; done
+) &
+echo $! > pid
+while [ ! -e state ]; do sleep 0.01; done
+"""
+
+
+def test_a_program_that_starts_with_the_world_is_there_and_hears_signals(stand_up):
+    world = stand_up(
+        fixtures=[
+            {"path": "/usr/local/bin/served", "content": _SERVICE, "mode": "755", "owner": "root", "start": True},
+            {"path": "/work/app.conf", "content": "one\n"},
+        ],
+        checker="grep -q one loaded && grep -q stopped state && ! kill -0 $(cat pid) 2>/dev/null",
+    )
+    assert world.run("cat state; kill -0 $(cat pid); echo $?; ps -o user= -p $(cat pid)").output == "up\n0\nagent\n"
+    assert world.run("kill -HUP $(cat pid); sleep 0.3; cat loaded").output == "one\n"
+    assert world.run("kill $(cat pid); sleep 0.3; cat state").output == "stopped\n"
+    world.run("exit")
+    verdict = world.check()
+    assert verdict.passed is True, verdict.detail
+
+
+def test_a_program_that_fails_or_prints_does_not_disturb_the_session(stand_up):
+    noisy = "#!/bin/sh\necho out; echo err >&2; cat; echo x >&8; echo y >&9; cd /tmp; exit 3\n"
+    world = stand_up(
+        fixtures=[
+            {"path": "/opt/a", "content": noisy, "mode": "755", "start": True},
+            {"path": "/opt/b", "content": "#!/no/such\n", "mode": "755", "start": True},
+        ]
+    )
+    assert world.run("echo $?; pwd").output == "0\n/work\n"
+
+
+def test_what_starts_sees_the_sessions_environment_and_no_marker(stand_up):
+    spy = "#!/bin/sh\n(env; pwd; id -un; ls -l /proc/self/fd; cat /proc/$PPID/mem) > /tmp/seen 2>&1\n"
+    world = stand_up(
+        environment={"NAMED": "here"}, fixtures=[{"path": "/opt/a", "content": spy, "mode": "755", "start": True}]
+    )
+    seen = world.run("cat /tmp/seen").output
+    assert "NAMED=here" in seen
+    assert "\n/work\nagent\n" in seen
+    assert not re.search("[0-9a-f]{32}", seen)

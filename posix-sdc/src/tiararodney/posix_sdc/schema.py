@@ -29,6 +29,7 @@ Terminal = Literal["exit", "panic"]
 Split = Literal["train", "holdout"]
 
 _SHOWN = 60
+_LAST_SECOND = 2**33  # what every tar can say of a time
 
 
 # --------------------------------------------------------------------------------------------------------- reading
@@ -102,6 +103,15 @@ class Reader:
             raise self.refuse(name, "true or false")
         return value
 
+    def number(self, name: str, default: int, *, below: int) -> int:
+        """Return a field that is a whole number of at least 0."""
+        value = self.raw(name)
+        if value is None:
+            return default
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < below:
+            raise self.refuse(name, f"a whole number from 0 to {below - 1}")
+        return value
+
     def items(self, name: str) -> list[object]:
         """Return a list field, empty where it is absent; a JSON string of a list is taken too."""
         value = decoded(self.raw(name))
@@ -147,7 +157,9 @@ def decoded(value: object) -> object:
 def _plain(value: Any) -> Any:
     """Turn records, tuples and mappings into what `json.dumps` takes, `extra` keys flattened in."""
     if hasattr(value, "__dataclass_fields__"):
-        out = {f.name: _plain(getattr(value, f.name)) for f in fields(value) if f.name != "extra"}
+        given = {f.name: getattr(value, f.name) for f in fields(value) if f.name != "extra"}
+        seldom = {f.name for f in fields(value) if f.metadata.get("seldom") and given[f.name] == f.default}
+        out = {name: _plain(v) for name, v in given.items() if name not in seldom}
         return out | dict(getattr(value, "extra", {}))
     if isinstance(value, Mapping):
         return {k: _plain(v) for k, v in value.items()}
@@ -170,6 +182,9 @@ class Fixture:
         mode: octal digits; ``755`` for a folder and ``644`` otherwise where it is empty.
         owner: ``user`` (the session's user) or ``root``.
         target: where a symbolic link points.
+        mtime: seconds since 1970 of its last change; 0 for the time that everything in a world has.
+        start: run it once as the session's user before the first prompt, in `workdir`, with the session's environment
+            and no terminal; what it leaves running is there during the session, and ends with it.
     """
 
     path: str
@@ -178,6 +193,8 @@ class Fixture:
     mode: str = ""
     owner: str = "user"
     target: str = ""
+    mtime: int = field(default=0, metadata={"seldom": True})
+    start: bool = field(default=False, metadata={"seldom": True})
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -195,6 +212,9 @@ class Fixture:
         path = r.text("path")
         if not path.startswith("/") or "\0" in path or ".." in path.split("/"):
             raise r.refuse("path", "an absolute path without '..'")
+        start = r.flag("start", default=False)
+        if start and (kind != "file" or not int(mode or "0", 8) & 0o1):
+            raise r.refuse("start", "a file that everybody may execute (mode '755')")
         return cls(
             path=path,
             content=r.text("content", ""),
@@ -202,6 +222,8 @@ class Fixture:
             mode=mode,
             owner=r.choice("owner", OWNERS, "user"),
             target=r.text("target", ""),
+            mtime=r.number("mtime", 0, below=_LAST_SECOND),
+            start=start,
             extra=r.rest(),
         )
 

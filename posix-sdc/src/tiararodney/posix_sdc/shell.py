@@ -18,9 +18,12 @@ import secrets
 import shlex
 import time
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from tiararodney.posix_sdc.output import Collector
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 Ended = Literal["exit", "panic", "died"]
 
@@ -34,6 +37,7 @@ _INTERRUPTS = 5
 _BY_SIGNAL = 128
 _FLUSH_SECONDS = 5.0
 _REPORT_BYTES = 65536
+_PROGRAM_SECONDS = 10  # for each program that runs before the session
 
 
 class Wire(Protocol):
@@ -82,7 +86,7 @@ class ShellLimits:
     output_bytes: int
 
 
-def prelude(secret: str, workdir: str) -> str:
+def prelude(secret: str, workdir: str, programs: Sequence[str] = ()) -> str:
     """Return what the shell runs before the first command.
 
     The EXIT trap names a function whose body dash cannot print: only the shell's real end, by `exit` or by running
@@ -91,14 +95,18 @@ def prelude(secret: str, workdir: str) -> str:
     Args:
         secret: the session's marker, never shown in the world.
         workdir: where the session starts.
+        programs: paths of what runs once, to its end, before the session can be seen.
     """
+    runs = "".join(
+        f"timeout {_PROGRAM_SECONDS} {quoted(path)} >/dev/null {_OUT}>&- {_REPORT}>&-\n" for path in programs
+    )
     return (
         "\\exec </dev/null 2>/dev/null\n"
         '__end() { \\set -- "$?" "$1" "x$-"; \\unset -f printf; '
         f"\\printf '\\n{secret} %s %s %s\\n' \"$@\" >&{_REPORT}; }}\n"
         "panic() { \\trap '__end panic' EXIT; \\exit 0; }\n"
         "\\trap '__end exit' EXIT\n"
-        f"\\cd {quoted(workdir)}; \\unset OLDPWD\n"
+        f"\\cd {quoted(workdir)}; \\unset OLDPWD\n{runs}"
     )
 
 
@@ -119,10 +127,11 @@ class Shell:
         wire: the running shell; nothing has been sent to it yet.
         limits: per command.
         workdir: where the session starts.
+        programs: paths of what runs once before the session.
         end: what the runtime itself prints behind the last output of an ended session, unknown in the world.
     """
 
-    def __init__(self, wire: Wire, limits: ShellLimits, workdir: str, end: str) -> None:
+    def __init__(self, wire: Wire, limits: ShellLimits, workdir: str, programs: Sequence[str], end: str) -> None:
         self._wire, self._limits = wire, limits
         self._end = f"\n{end}\n".encode()
         self._secret = secrets.token_hex(16)
@@ -130,7 +139,7 @@ class Shell:
         self._deadline = time.monotonic() + limits.session_seconds
         self._last, self._shadowed, self._interrupted = 0, False, False
         self.ended: Ended | None = None
-        self._wire.send(prelude(self._secret, workdir).encode(), time.monotonic() + limits.command_seconds)
+        self._wire.send(prelude(self._secret, workdir, programs).encode(), time.monotonic() + limits.command_seconds)
 
     def ready(self, seconds: float) -> bool:
         """Wait until the shell answers for the first time; False when it does not within the time."""

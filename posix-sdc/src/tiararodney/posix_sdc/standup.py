@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import posixpath
 import tarfile
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,6 +20,9 @@ HOME = f"/home/{USER}"
 HOSTNAME = "host"
 PATH = "/usr/local/bin:/usr/bin:/bin"
 MAN_PAGES = "/usr/local/share/man"
+
+# When everything in a world was last changed: a listing looks the same whenever a session is recorded.
+EPOCH = 1_741_080_600  # 2025-03-04 09:30 UTC
 
 # What belongs to the kernel or to the session's own plumbing: no fixture may lie there.
 RESERVED = ("/proc", "/sys", "/dev", "/run")
@@ -65,6 +67,7 @@ class Entry:
         mode: permission bits.
         root: it belongs to root, else to the session's user.
         data: the file's bytes, or the link's target.
+        mtime: of its last change, in seconds since 1970.
     """
 
     path: str
@@ -72,6 +75,7 @@ class Entry:
     mode: int = 0o755
     root: bool = True
     data: bytes = b""
+    mtime: int = EPOCH
 
 
 def environment(scenario: Scenario) -> dict[str, str]:
@@ -98,12 +102,15 @@ def entries(scenario: Scenario, *, base: bool) -> list[Entry]:
 
     Args:
         scenario: the bundle.
-        base: with the minimal ``/etc`` and the empty directories that an image would have.
+        base: with the minimal ``/etc`` that an image would have.
 
     Raises:
         SchemaError: a fixture lies where none can be put, or two of them cannot both exist.
     """
-    found = _base() if base else {}
+    found = {path: Entry(path) for path in ("/", *_SYSTEM)}
+    found |= {path: Entry(path, mode=0o1777) for path in ("/tmp", "/var/tmp")}  # noqa: S108 - the world's, not ours
+    if base:
+        found |= _base()
     for path in ("/home", "/usr", "/usr/local", "/usr/local/bin", "/usr/local/share", MAN_PAGES):
         found[path] = Entry(path)
     found["/usr/local/bin/man"] = Entry("/usr/local/bin/man", "file", 0o755, data=_MAN.encode())
@@ -126,11 +133,8 @@ def entries(scenario: Scenario, *, base: bool) -> list[Entry]:
 
 def _base() -> dict[str, Entry]:
     """Return what an image would have beside programs."""
-    found = {path: Entry(path) for path in _SYSTEM}
-    found["/root"] = Entry("/root", mode=0o700)
-    found |= {path: Entry(path, mode=0o1777) for path in ("/tmp", "/var/tmp")}  # noqa: S108 - the world's, not ours
-    found |= {f"/etc/{n}": Entry(f"/etc/{n}", "file", 0o644, data=text.encode()) for n, text in _ETC.items()}
-    return found
+    files = {f"/etc/{n}": Entry(f"/etc/{n}", "file", 0o644, data=text.encode()) for n, text in _ETC.items()}
+    return {"/root": Entry("/root", mode=0o700)} | files
 
 
 def _announce(found: dict[str, Entry], scenario: Scenario) -> None:
@@ -144,6 +148,11 @@ def _announce(found: dict[str, Entry], scenario: Scenario) -> None:
         found[path] = Entry(path, "file", 0o644, data=_text(scenario.announcement.text, newline=True))
 
 
+def started(scenario: Scenario) -> list[str]:
+    """Return the programs that run before the first prompt, the provider's first, in the bundle's order."""
+    return [_place(f.path) for f in (*scenario.provider.files, *scenario.fixtures) if f.start]
+
+
 def archive(items: Iterable[Entry], prefix: str = "", extra: Mapping[str, bytes] | None = None) -> bytes:
     """Return entries as a tar with owners and modes.
 
@@ -153,15 +162,14 @@ def archive(items: Iterable[Entry], prefix: str = "", extra: Mapping[str, bytes]
         extra: more files, root's alone, by their path as it stands.
     """
     out = io.BytesIO()
-    now = int(time.time())
     with tarfile.open(fileobj=out, mode="w", format=tarfile.GNU_FORMAT) as tar:
         for path, data in (extra or {}).items():
             info = tarfile.TarInfo(path)
-            info.size, info.mode, info.mtime = len(data), 0o600, now
+            info.size, info.mode, info.mtime = len(data), 0o600, EPOCH
             tar.addfile(info, io.BytesIO(data))
         for entry in items:
             info = tarfile.TarInfo(prefix + entry.path)
-            info.mode, info.mtime = entry.mode, now
+            info.mode, info.mtime = entry.mode, entry.mtime
             info.uid = info.gid = 0 if entry.root else UID
             if entry.kind == "dir":
                 info.type = tarfile.DIRTYPE
@@ -192,7 +200,8 @@ def _add(found: dict[str, Entry], scenario: Scenario, field: str, fixture: Fixtu
     if fixture.kind == "symlink" and (not fixture.target or "\0" in fixture.target):
         raise _refused(scenario, f"{field}.target", repr(fixture.target), "where the symlink points")
     data = _text(fixture.target if fixture.kind == "symlink" else fixture.content)
-    found[path] = Entry(path, fixture.kind, int(fixture.mode, 8) & 0o1777, root, b"" if fixture.kind == "dir" else data)
+    data = b"" if fixture.kind == "dir" else data
+    found[path] = Entry(path, fixture.kind, int(fixture.mode, 8) & 0o1777, root, data, fixture.mtime or EPOCH)
 
 
 def _parents(found: dict[str, Entry], path: str, *, root: bool) -> None:
