@@ -178,7 +178,7 @@ def _states(model: Any, row: Any) -> Any:
 
     seen: list[Any] = []
     real = forward.head_loss
-    with mock.patch.object(forward, "head_loss", lambda h, w, t: (seen.append(h.detach()), real(h, w, t))[1]):
+    with mock.patch.object(forward, "head_loss", lambda h, *rest: (seen.append(h.detach()), real(h, *rest))[1]):
         row_loss(model.get_base_model(), row, "default")
     return seen[0]
 

@@ -64,8 +64,8 @@ def step(model: Any, by: Workers) -> tuple[dict[str, Any], float, int]:
         pack_row([cases[i] for i in members], share_prefix=True) for members in split_step(range(7), lengths, 150, 2)
     ]
     assert len(rows) > 2
-    total, hits = gradients(model, "default", weights, rows, lambda: False, by)
-    return {name: p.grad for name, p in weights.items()}, total, hits
+    sums = gradients(model, "default", weights, rows, lambda: False, by)
+    return {name: p.grad for name, p in weights.items()}, sums.loss, sums.hits
 
 
 def test_rows_side_by_side_give_the_bits_of_rows_one_after_the_other(model: Any, cores: Any) -> None:

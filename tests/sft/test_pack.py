@@ -1,10 +1,12 @@
 """Packing: pure, no torch."""
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tiararodney.sekft.render import IGNORED, Example
-from tiararodney.sekft.sft.pack import pack_row, plan_steps, split_step
+from tiararodney.sekft.sft.pack import pack_row, plan_steps, split_step, terminal_start
 
 
 def example(ids: list[int], trained: set[int]) -> Example:
@@ -54,6 +56,19 @@ def test_a_shared_prefix_is_stored_once_and_what_predicts_stays_in_the_documents
     assert row.keep == (2, 3, 5)
     assert row.targets == (4, 5, 8)
     assert row.tokens == 9
+
+
+def test_a_row_tells_terminals_from_commands_and_where_turns_begin():
+    command_and_exit = replace(example([1, 2, 3, 4, 5, 6, 7], {2, 3, 5, 6}), final=True)
+    cut_before_the_end = example([1, 2, 3, 4], {2, 3})
+    row = pack_row([command_and_exit, cut_before_the_end], share_prefix=False, terminal_weight=3)
+    assert row.targets == (3, 4, 6, 7, 3, 4)
+    assert row.first == (True, False, True, False, True, False)
+    assert row.terminal == (False, False, True, True, False, False)
+    assert row.weights == (1, 1, 3, 3, 1, 1)
+    assert pack_row([command_and_exit], share_prefix=False).weights == ()
+    assert terminal_start(command_and_exit) == 5
+    assert terminal_start(cut_before_the_end) == 4
 
 
 @given(st.lists(st.tuples(st.integers(2, 9), st.integers(1, 12)), min_size=2, max_size=5), st.integers(1, 6))

@@ -87,7 +87,8 @@ def _example(served: Served, turns: Sequence[int]) -> Example:
     for start, stop in spans.values():
         labels[start:stop] = ids[start:stop]
     trained = sorted(spans)
-    return Example(ids, labels, tuple(trained), tuple(spans[t] for t in trained), crossing)
+    final = last == len(served.session) - 1
+    return Example(ids, labels, tuple(trained), tuple(spans[t] for t in trained), crossing, final)
 
 
 def _reply(served: Served, turn: int) -> Reply:

@@ -67,6 +67,7 @@ class Example:
         spans: for each of `turns`, the half-open range of its trained positions.
         crossing: text of the token that would cross the border between the last turn's prompt and its reply if both
             were encoded as one; empty where none does. It is why this example had to end where it ends.
+        final: whether the last of `turns` is the session's last: its terminal.
     """
 
     input_ids: list[int]
@@ -74,6 +75,7 @@ class Example:
     turns: tuple[int, ...] = ()
     spans: tuple[tuple[int, int], ...] = ()
     crossing: str = ""
+    final: bool = False
 
 
 class RefusalReason(StrEnum):

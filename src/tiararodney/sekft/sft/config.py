@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 VERIFIED = ("any", "passed", "failed")
 POLICIES = ("keep", "escape")  # those of `render.fingerprint`, which --help has no time to load
+VALIDATION_BY = ("scenario", "archetype")
 SCHEDULES = ("cosine", "linear", "constant")
 
 
@@ -79,7 +80,11 @@ class TrainConfig:
         default=False, metadata={"help": "compute layers twice to hold less in memory"}
     )
     validation_fraction: float = field(
-        default=0.0, metadata={"plan": True, "help": "share of the scenarios held back to validate on"}
+        default=0.0, metadata={"plan": True, "help": "share of the scenarios (or archetypes) held back to validate on"}
+    )
+    validation_by: str = field(
+        default="scenario",
+        metadata={"plan": True, "help": "what is held back whole, with all its sessions", "choices": VALIDATION_BY},
     )
     validate_every: int = field(
         default=0, metadata={"plan": True, "help": "steps between validations; 0 for the end of each epoch"}

@@ -29,7 +29,7 @@ class Examples:
         training: Examples to train on.
         validation: Examples held back, of other scenarios than those trained on.
         counts: What was read, kept, refused (by reason) and left out for its length.
-        digest: SHA-256 of all examples in order; a resumed run must find the same.
+        digest: SHA-256 of all examples in order; a resumed run, and every process of one, must find the same.
     """
 
     training: list[Example]
@@ -53,8 +53,7 @@ def read_examples(config: TrainConfig, tokenizer: Tokenizer) -> Examples:
     """
     filters = chosen(config.data_version, config.data_split, config.verified, quarantine=config.quarantined)
     sessions = read_sessions(list(config.data), filters, hub=config.hub)
-    training: list[Example] = []
-    validation: list[Example] = []
+    rendered: list[tuple[str, Example]] = []
     refused: Counter[str] = Counter()
     too_long: Counter[str] = Counter()
     digest = hashlib.sha256()
@@ -66,14 +65,18 @@ def read_examples(config: TrainConfig, tokenizer: Tokenizer) -> Examples:
             refused[refusal.reason.value] += 1
             _tell(refused[refusal.reason.value], f"{place}: {refusal}")
             continue
-        held_back = _held_back(session.scenario_id or session.id, config)
+        group = session.archetype if config.validation_by == "archetype" else session.scenario_id or session.id
         for example in examples:
             if len(example.input_ids) > config.max_length:
                 too_long[place] += 1
                 _tell(len(too_long), f"{place}: {len(example.input_ids)} tokens, over --max-length; left out whole")
                 continue
-            digest.update(repr((held_back, example.input_ids, example.labels)).encode())
-            (validation if held_back else training).append(example)
+            rendered.append((group, example))
+    held_back = _held_back({group for group, _ in rendered}, config)
+    training = [example for group, example in rendered if group not in held_back]
+    validation = [example for group, example in rendered if group in held_back]
+    for group, example in rendered:
+        digest.update(repr((group in held_back, example.input_ids, example.labels)).encode())
     counts = {
         "read": sessions.read,
         "kept": sessions.kept,
@@ -82,6 +85,7 @@ def read_examples(config: TrainConfig, tokenizer: Tokenizer) -> Examples:
         "over_max_length": sum(too_long.values()),
         "training_examples": len(training),
         "validation_examples": len(validation),
+        "held_back": sorted(held_back),
         "training_tokens": sum(len(example.input_ids) for example in training),
         "trained_tokens": sum(end - start for example in training for start, end in example.spans),
     }
@@ -103,7 +107,15 @@ def _tell(count: int, message: str) -> None:
     (log.warning if count <= NAMED else log.debug)("%s", message)
 
 
-def _held_back(scenario: str, config: TrainConfig) -> bool:
-    """Decide by the scenario's name, so that its sessions stay together whatever else is in the data."""
-    digest = hashlib.sha256(f"{config.seed}/{scenario}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") < config.validation_fraction * 2**64
+def _held_back(groups: set[str], config: TrainConfig) -> frozenset[str]:
+    """Choose the scenarios (or archetypes) to validate on: drawn by the seed, at least one, never all."""
+    if not config.validation_fraction:
+        return frozenset()
+    if len(groups) < 2:  # noqa: PLR2004 - one to learn from, one to validate on
+        kind = config.validation_by
+        raise UsageError(
+            f"--validation-fraction: found {len(groups)} {kind} in the data, expected at least 2: sessions of one "
+            f"{kind} are held back whole. Give more data, or --validation-by scenario."
+        )
+    drawn = sorted(groups, key=lambda group: hashlib.sha256(f"{config.seed}/{group}".encode()).digest())
+    return frozenset(drawn[: min(max(1, round(config.validation_fraction * len(drawn))), len(drawn) - 1)])

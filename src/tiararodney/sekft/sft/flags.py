@@ -25,7 +25,7 @@ GROUPS = {
         "max_length", "tokens_per_batch", "tokens_per_row", "gradient_checkpointing", "seed",
     ),
     "validation and checkpoints": (
-        "validation_fraction", "validate_every", "patience", "checkpoint_every", "resume", "overwrite",
+        "validation_fraction", "validation_by", "validate_every", "patience", "checkpoint_every", "resume", "overwrite",
     ),
 }  # fmt: skip
 TYPES: dict[str, Any] = {

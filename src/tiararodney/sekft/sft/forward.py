@@ -9,7 +9,7 @@ from torch.utils.checkpoint import checkpoint
 
 from tiararodney.sekft.sft.attention import attending, packed_attention
 from tiararodney.sekft.sft.layers import Projection, gated, project, rms_norm, rotate
-from tiararodney.sekft.sft.loss import Loss, head_loss
+from tiararodney.sekft.sft.loss import Loss, head_loss, logits_loss
 from tiararodney.sekft.sft.pack import Row
 
 # Families whose layers are exactly these: RMS norm, rotary positions, SwiGLU, pre-norm residuals. Qwen2 adds biases,
@@ -43,7 +43,9 @@ def _is_plain(name: str, module: Any) -> bool:
     return not dropout and not biased and not module.lora_variant
 
 
-def row_loss(model: Any, row: Row, adapter: str, *, checkpointing: bool = False) -> Loss:
+def row_loss(
+    model: Any, row: Row, adapter: str, *, checkpointing: bool = False, asked: Sequence[int] | None = None
+) -> Loss:
     """Run a packed row through the model and sum the loss of its trained positions.
 
     Args:
@@ -51,6 +53,7 @@ def row_loss(model: Any, row: Row, adapter: str, *, checkpointing: bool = False)
         row: The row; a shared prefix only where `is_written_out`.
         adapter: Name of the adapter that is trained.
         checkpointing: Recompute each layer in the backward pass instead of keeping what it computed.
+        asked: Ids of tokens whose joint probability is wanted at each trained position.
 
     Returns:
         The loss, differentiable in the adapter's weights.
@@ -60,9 +63,11 @@ def row_loss(model: Any, row: Row, adapter: str, *, checkpointing: bool = False)
     positions = torch.tensor(row.position_ids, device=device)
     keep = torch.tensor(row.keep, device=device)
     targets = torch.tensor(row.targets, device=device)
+    counts = torch.tensor(row.weights, device=device) if row.weights else None
+    wanted = None if asked is None else torch.tensor(asked, device=device)
     if is_written_out(model):
         hidden = _hidden(model.model, ids, positions, keep, row, adapter, checkpointing=checkpointing)
-        return head_loss(hidden, model.lm_head.weight, targets)
+        return head_loss(hidden, model.lm_head.weight, targets, counts, wanted)
     if row.prefix:
         raise ValueError("transformers' own forward knows no shared prefix")
     precision = torch.autocast(device.type, dtype=model.dtype, enabled=model.dtype != torch.float32)
@@ -70,9 +75,7 @@ def row_loss(model: Any, row: Row, adapter: str, *, checkpointing: bool = False)
         output = model(
             input_ids=ids.unsqueeze(0), position_ids=positions.unsqueeze(0), logits_to_keep=keep, use_cache=False
         )
-    logits = output.logits[0].float()
-    total = torch.nn.functional.cross_entropy(logits, targets, reduction="sum")
-    return Loss(total, int((logits.argmax(dim=-1) == targets).sum()))
+    return logits_loss(output.logits[0], targets, counts, wanted)
 
 
 def _hidden(

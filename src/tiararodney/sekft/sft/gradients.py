@@ -10,6 +10,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import compress
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -33,6 +34,31 @@ class Workers:
 
     at_once: int = 1
     pool: ThreadPoolExecutor | None = None
+
+
+@dataclass(frozen=True)
+class Sums:
+    """What some rows add up to.
+
+    Attributes:
+        loss: The weighted loss (nats).
+        hits: Trained tokens that were predicted.
+        terminal_hits: Those of them that belong to a terminal.
+        terminals: Trained tokens of terminals.
+    """
+
+    loss: float = 0.0
+    hits: int = 0
+    terminal_hits: int = 0
+    terminals: int = 0
+
+    def __add__(self, other: Sums) -> Sums:
+        return Sums(
+            self.loss + other.loss,
+            self.hits + other.hits,
+            self.terminal_hits + other.terminal_hits,
+            self.terminals + other.terminals,
+        )
 
 
 @contextmanager
@@ -66,8 +92,9 @@ def gradients(
     by: Workers,
     *,
     checkpointing: bool = False,
-) -> tuple[float, int]:
-    """Set the gradient of the mean loss over all trained tokens of some rows.
+    per: float | None = None,
+) -> Sums:
+    """Set the gradient of the loss of some rows, divided by what their tokens count together.
 
     Args:
         model: The causal language model with the LoRA layers active.
@@ -77,31 +104,35 @@ def gradients(
         should_stop: Asked before each row.
         by: Who computes.
         checkpointing: Recompute layers in the backward pass.
+        per: What the gradient is divided by; None for what the tokens of these rows count, which makes it that of
+            their mean. The step's count where other processes have more of its rows.
 
     Returns:
-        The summed loss (nats) and the number of trained tokens that were predicted.
+        What the rows add up to.
 
     Raises:
         KeyboardInterrupt: `should_stop` said so.
     """
-    trained = sum(len(row.targets) for row in rows)
+    if per is None:
+        per = sum(sum(row.weights) if row.weights else len(row.targets) for row in rows)
     weights = list(parameters.values())
 
-    def work(row: Row) -> tuple[float, int, tuple[torch.Tensor | None, ...]]:
+    def work(row: Row) -> tuple[Sums, tuple[torch.Tensor | None, ...]]:
         if should_stop():
             raise KeyboardInterrupt
         loss = row_loss(model, row, adapter, checkpointing=checkpointing)
-        grads = torch.autograd.grad(loss.total / trained, weights, allow_unused=True)
-        return float(loss.total.detach()), loss.hits, grads
+        grads = torch.autograd.grad(loss.total / per, weights, allow_unused=True)
+        right = loss.right.tolist()
+        sums = Sums(float(loss.total.detach()), sum(right), sum(compress(right, row.terminal)), sum(row.terminal))
+        return sums, grads
 
     for weight in weights:
         weight.grad = None
-    total, hits = 0.0, 0
-    for loss, right, grads in by.pool.map(work, rows) if by.pool else map(work, rows):
-        total += loss
-        hits += right
+    total = Sums()
+    for sums, grads in by.pool.map(work, rows) if by.pool else map(work, rows):
+        total += sums
         for weight, grad in zip(weights, grads, strict=True):
             if grad is not None:
                 # contiguous: the fused optimizer reads memory as it lies
                 weight.grad = grad.contiguous() if weight.grad is None else weight.grad.add_(grad)
-    return total, hits
+    return total

@@ -198,7 +198,7 @@ def _step(
     while True:
         rows = _rows(task.examples, indices, lengths, progress.row_tokens, by.at_once, share=share)
         try:
-            total, hits = gradients(
+            sums = gradients(
                 task.model,
                 task.adapter,
                 task.parameters,
@@ -217,7 +217,7 @@ def _step(
             progress.row_tokens //= 2
             log.warning("out of memory: rows now hold at most %d tokens", progress.row_tokens)
     trained = sum(len(row.targets) for row in rows)
-    loss = total / trained
+    loss = sums.loss / trained
     if not math.isfinite(loss):
         raise RunFailed(
             f"the loss is {loss} in step {progress.step + 1}: the run diverged. "
@@ -232,7 +232,7 @@ def _step(
     return {
         "step": progress.step + 1,
         "loss": loss,
-        "accuracy": hits / trained,
+        "accuracy": sums.hits / trained,
         "learning_rate": rate,
         "grad_norm": norm,
         "tokens": sum(row.tokens for row in rows),

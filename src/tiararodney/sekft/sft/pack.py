@@ -29,6 +29,9 @@ class Row:
         lengths: Tokens of each document behind the prefix; they add up to the row without the prefix.
         keep: Positions of the row whose hidden state predicts a trained token.
         targets: The token trained at each of `keep`.
+        first: Whether each of `targets` is the first of its turn.
+        terminal: Whether each of `targets` belongs to a session's last turn.
+        weights: What each of `targets` counts in the loss; empty where all count alike.
         tokens: Tokens of the documents, each counted whole: the work this row stands for.
     """
 
@@ -38,6 +41,9 @@ class Row:
     lengths: tuple[int, ...]
     keep: tuple[int, ...]
     targets: tuple[int, ...]
+    first: tuple[bool, ...]
+    terminal: tuple[bool, ...]
+    weights: tuple[float, ...]
     tokens: int
 
 
@@ -90,12 +96,13 @@ def split_step(step: Sequence[int], lengths: Sequence[int], budget: int, at_once
     return [members for members, _ in rows if members]
 
 
-def pack_row(examples: Sequence[Example], *, share_prefix: bool) -> Row:
+def pack_row(examples: Sequence[Example], *, share_prefix: bool, terminal_weight: float = 1.0) -> Row:
     """Lay examples behind each other.
 
     Args:
         examples: What the row holds; none is truncated.
         share_prefix: Store what all of them begin with once. The forward pass must know `prefix`.
+        terminal_weight: What a token of a terminal counts in the loss, where a command's counts 1.
 
     Returns:
         The row.
@@ -105,12 +112,17 @@ def pack_row(examples: Sequence[Example], *, share_prefix: bool) -> Row:
     positions: list[int] = list(range(prefix))
     keep: list[int] = []
     targets: list[int] = []
+    first: list[bool] = []
+    terminal: list[bool] = []
     for example in examples:
         offset = len(ids) - prefix  # of the document's position 0 in the row
+        begins = terminal_start(example)
         for position, label in enumerate(example.labels):
             if label != IGNORED:
                 keep.append(offset + position - 1)
                 targets.append(label)
+                first.append(example.labels[position - 1] == IGNORED)
+                terminal.append(position >= begins)
         ids += example.input_ids[prefix:]
         positions += range(prefix, len(example.input_ids))
     return Row(
@@ -120,8 +132,27 @@ def pack_row(examples: Sequence[Example], *, share_prefix: bool) -> Row:
         lengths=tuple(len(example.input_ids) - prefix for example in examples),
         keep=tuple(keep),
         targets=tuple(targets),
+        first=tuple(first),
+        terminal=tuple(terminal),
+        weights=() if terminal_weight == 1 else tuple(terminal_weight if last else 1.0 for last in terminal),
         tokens=sum(len(example.input_ids) for example in examples),
     )
+
+
+def terminal_start(example: Example) -> int:
+    """Where an example's terminal begins.
+
+    Args:
+        example: A trained example.
+
+    Returns:
+        The position of the first token of the session's last turn; the example's length where it does not hold it.
+    """
+    length = len(example.labels)
+    if not example.final:
+        return length
+    last = next(at for at in range(length - 1, -1, -1) if example.labels[at] != IGNORED)
+    return next((at + 1 for at in range(last, -1, -1) if example.labels[at] == IGNORED), 0)
 
 
 def _shared_prefix(examples: Sequence[Example]) -> int:
