@@ -109,7 +109,7 @@ def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base", required=True, help="model folder whose tokenizer and chat template are used")
-    parser.add_argument("--rounds", type=int, default=15, help="sessions a size (default 15)")
+    parser.add_argument("--rounds", type=int, default=25, help="sessions a size (default 25)")
     args = parser.parse_args()
     tok = load_tokenizer(args.base)
     peer = transformers_tokenizer(tok)

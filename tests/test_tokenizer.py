@@ -53,8 +53,17 @@ def test_it_encodes_as_the_file_says(folder, text):
     tok = load_tokenizer(folder)
     plain = Tokenizer.from_file(str(folder / "tokenizer.json")).encode(text, add_special_tokens=False)
     assert tok.encode(text) == plain.ids
-    assert tok.encode_with_offsets(text) == (plain.ids, plain.offsets)
+    ids, offsets = tok.encode_with_offsets(text)
+    assert (ids, list(offsets)) == (plain.ids, plain.offsets)
     assert tok.decode(tok.encode(text)) == text
+
+
+def test_ranges_of_characters_are_looked_up_as_in_a_list(folder):
+    _, offsets = load_tokenizer(folder).encode_with_offsets("ls 12")
+    as_list = list(offsets)
+    assert (offsets[-1], offsets[:2], len(offsets)) == (as_list[-1], as_list[:2], len(as_list))
+    with pytest.raises(IndexError):
+        offsets[len(as_list)]
 
 
 def test_it_knows_its_special_tokens(folder):

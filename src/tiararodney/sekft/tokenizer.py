@@ -105,15 +105,7 @@ class FileTokenizer:
 
     def render_text(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> str:
         """Apply the chat template as `apply_chat_template` does."""
-        from transformers.utils.chat_template_utils import render_jinja_template
-
-        rendered, _ = render_jinja_template(
-            conversations=[[{"role": m.role, "content": m.content} for m in messages]],
-            chat_template=self.chat_template,
-            add_generation_prompt=add_generation_prompt,
-            **self.named,
-        )
-        return cast("str", rendered[0])
+        return cast("str", _rendered(self._compiled, messages, self.named, prompt=add_generation_prompt))
 
     def render_pieces(self, messages: Sequence[Message]) -> list[str] | None:
         """Render a prompt in pieces: an opening, the text that each message adds, and a closing.
@@ -124,23 +116,28 @@ class FileTokenizer:
         template = self._marked
         if template is None or any(_MARK in m.content for m in messages):
             return None
-        plain = [{"role": m.role, "content": m.content} for m in messages]
         try:
-            text = template.render(messages=plain, tools=None, documents=None, add_generation_prompt=True, **self.named)
+            text = _rendered(template, messages, self.named, prompt=True)
         except (TemplateError, TypeError, ValueError, LookupError, AttributeError):
             # Whatever the template trips over, the caller's own rendering of the session meets it too, and reports it.
             return None
         pieces: list[str] = text.split(_MARK)
         return pieces if len(pieces) == len(messages) + 2 else None
 
+    @property
+    def _compiled(self) -> Any:
+        """The template in the environment of `apply_chat_template` (its filters, globals, sandbox), compiled once."""
+        # Called without the checks that it makes of rich messages and tools: here are none, and they take longer than
+        # the template does. A test holds the two to the same text.
+        from transformers.utils.chat_template_utils import _compile_jinja_template
+
+        return _compile_jinja_template(self.chat_template)
+
     @cached_property
     def _marked(self) -> Any:
         """The template, printing `_MARK` between its pieces; None where it does not only append."""
-        # The function behind `apply_chat_template`, for its environment: filters, globals, the sandbox.
-        from transformers.utils.chat_template_utils import _compile_jinja_template
-
         try:
-            environment = _compile_jinja_template(self.chat_template).environment
+            environment = self._compiled.environment
             tree = marked(environment.parse(self.chat_template), _MARK)
         except TemplateError:
             return None
@@ -150,10 +147,10 @@ class FileTokenizer:
         """Return the ids of a text; no special token is added."""
         return cast("list[int]", self.backend.encode(text, add_special_tokens=False).ids)
 
-    def encode_with_offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+    def encode_with_offsets(self, text: str) -> tuple[list[int], Sequence[tuple[int, int]]]:
         """Return ids and, for each, the range of characters it stands for."""
         encoding = self.backend.encode(text, add_special_tokens=False)
-        return encoding.ids, encoding.offsets
+        return encoding.ids, _Offsets(encoding)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of ids, special tokens included."""
@@ -175,6 +172,29 @@ class FileTokenizer:
         (out / TOKENIZER_FILE).write_text(self.source or self.backend.to_str(), encoding="utf-8")
         (out / CONFIG_FILE).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         (out / TEMPLATE_FILE).write_text(self.chat_template, encoding="utf-8")
+
+
+class _Offsets(Sequence[tuple[int, int]]):
+    """The character ranges of an encoding's tokens, looked up one by one: a mask needs few of them."""
+
+    def __init__(self, encoding: Any) -> None:
+        self._encoding, self._range = encoding, encoding.token_to_chars
+
+    def __len__(self) -> int:
+        return len(self._encoding)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self._range(i) for i in range(*index.indices(len(self)))]
+        found = self._range(index if index >= 0 else index + len(self))
+        if found is None:
+            raise IndexError(index)
+        return found
+
+
+def _rendered(template: Any, messages: Sequence[Message], prompt: bool, named: Mapping[str, str]) -> Any:
+    plain = [{"role": m.role, "content": m.content} for m in messages]
+    return template.render(messages=plain, tools=None, documents=None, add_generation_prompt=prompt, **named)
 
 
 def load_tokenizer(path: str | Path) -> FileTokenizer:

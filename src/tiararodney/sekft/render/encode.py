@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
+from itertools import compress
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,8 @@ from tiararodney.sekft.render.reply import Reply, control_pattern
 from tiararodney.sekft.render.session import RefusalReason, SessionRefused
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tiararodney.sekft.render.tokens import Tokenizer
 
 _end = itemgetter(1)
@@ -33,32 +36,27 @@ class Encoded:
         anchor_at: where the anchors are, in tokens.
         control: ids of the control tokens.
         stretches: ids of the stretches encoded so far (the opening of a turn comes again and again).
+        heads: text of the tokens decoded in front of replies so far.
     """
 
     text: str
     ids: list[int]
-    offsets: list[tuple[int, int]]
+    offsets: Sequence[tuple[int, int]]
     anchor_starts: list[int]
     anchor_ends: list[int]
     anchor_at: list[int]
     control: frozenset[int]
     stretches: dict[str, list[int]] = field(default_factory=dict)
+    heads: dict[tuple[int, ...], str] = field(default_factory=dict)
 
 
 def encode(tok: Tokenizer, text: str) -> Encoded:
     """Encode a text and note where it can be cut."""
     ids, offsets = tok.encode_with_offsets(text)
-    anchors = tok.anchors
-    at = [i for i, token in enumerate(ids) if token in anchors]
-    return Encoded(
-        text,
-        ids,
-        offsets,
-        [offsets[i][0] for i in at],
-        [offsets[i][1] for i in at],
-        at,
-        frozenset(tok.control_tokens.values()),
-    )
+    at = list(compress(range(len(ids)), map(tok.anchors.__contains__, ids)))
+    ranges = list(map(offsets.__getitem__, at))
+    starts, ends = [a for a, _ in ranges], [b for _, b in ranges]
+    return Encoded(text, ids, offsets, starts, ends, at, frozenset(tok.control_tokens.values()))
 
 
 def prefix_length(tok: Tokenizer, encoded: Encoded, border: int) -> int | None:
@@ -101,16 +99,27 @@ def reply_span(tok: Tokenizer, encoded: Encoded, border: int, over: int, end: st
     first = prefix_length(tok, encoded, border)
     if first is None:
         return None
+    last = _token_ending(encoded, over, first)
+    if last is None or encoded.ids[last] != tok.control_tokens[end]:
+        return None
+    said = encoded.ids[first : last + 1]
+    if not encoded.control.isdisjoint(said[:-1]):
+        return None
+    # As in `decodes_to`; what is decoded in front is the same header for most turns.
+    before = encoded.ids[max(0, first - _CONTEXT) : first]
+    head = encoded.heads.get(tuple(before))
+    if head is None:
+        head = encoded.heads[tuple(before)] = tok.decode(before)
+    return (first, last + 1) if tok.decode(before + said) == head + encoded.text[border:over] else None
+
+
+def _token_ending(encoded: Encoded, over: int, first: int) -> int | None:
+    """Return which token from the first on ends at a place in the text (an anchor most often), None where none does."""
+    k = bisect_left(encoded.anchor_ends, over)
+    if k < len(encoded.anchor_ends) and encoded.anchor_ends[k] == over:
+        return encoded.anchor_at[k]
     last = bisect_left(encoded.offsets, over, first, key=_end)
-    if last >= len(encoded.ids) or encoded.offsets[last][1] != over or encoded.ids[last] != tok.control_tokens[end]:
-        return None
-    if not encoded.control.isdisjoint(encoded.ids[first:last]):
-        return None
-    if not decodes_to(
-        tok, encoded.ids[max(0, first - _CONTEXT) : first], encoded.ids[first : last + 1], encoded.text[border:over]
-    ):
-        return None
-    return first, last + 1
+    return last if last < len(encoded.ids) and encoded.offsets[last][1] == over else None
 
 
 def crossing_text(encoded: Encoded, border: int) -> str:

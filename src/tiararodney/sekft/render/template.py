@@ -25,6 +25,9 @@ _MARKED = re.compile(
     re.escape(_MARK) + r"(?P<version>\S+), control tokens (?P<policy>keep|escape), clock (?P<clock>\S+) -#\}"
 )
 _RUNNING = "running"
+_CHECKED = 2
+"""Prompts of a session that are rendered as served and held against the pieces. Early ones: what depends on how far a
+session goes shows in each of them, and they are short."""
 _CLOCK = re.compile(r"\bstrftime_now\s*\(")
 _CLOCK_FORMAT = re.compile(r"""\bstrftime_now\s*\(\s*(?P<quote>['"])(?P<format>[^'"\\]*)(?P=quote)\s*\)""")
 
@@ -186,8 +189,9 @@ class Served:
 def render_served(tok: Tokenizer, session: Sequence[Message], turns: Sequence[int]) -> Served:
     """Render what is served before each of some turns.
 
-    A tokenizer that can tell the pieces of a rendering (`render_pieces`) is asked once; its pieces are held against the
-    first and the last prompt, rendered as they are served, and put together for those between.
+    A tokenizer that can tell the pieces of a rendering (`render_pieces`), which it does only for a template that was
+    seen to append, is asked once. The pieces put together are the prompts; the first two are rendered as they are
+    served too, and have to be the same.
 
     Args:
         tok: the tokenizer.
@@ -197,7 +201,7 @@ def render_served(tok: Tokenizer, session: Sequence[Message], turns: Sequence[in
     Raises:
         SessionRefused: (`RefusalReason.TEMPLATE_REFUSES`) the template raises.
     """
-    known = {i: render(tok, session[:i], add_generation_prompt=True) for i in {turns[0], turns[-1]}}
+    known = {i: render(tok, session[:i], add_generation_prompt=True) for i in turns[:_CHECKED]}
     render_pieces = getattr(tok, "render_pieces", None)
     pieces = render_pieces(session) if render_pieces is not None else None
     if pieces:

@@ -54,7 +54,7 @@ class Tokenizer(Protocol):
         """Return the ids of a text."""
         ...
 
-    def encode_with_offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+    def encode_with_offsets(self, text: str) -> tuple[list[int], Sequence[tuple[int, int]]]:
         """Return the ids of a text and, for each, the range of characters it stands for."""
         ...
 
