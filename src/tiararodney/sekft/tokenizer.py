@@ -192,7 +192,7 @@ class _Offsets(Sequence[tuple[int, int]]):
         return found
 
 
-def _rendered(template: Any, messages: Sequence[Message], prompt: bool, named: Mapping[str, str]) -> Any:
+def _rendered(template: Any, messages: Sequence[Message], named: Mapping[str, str], *, prompt: bool) -> Any:
     plain = [{"role": m.role, "content": m.content} for m in messages]
     return template.render(messages=plain, tools=None, documents=None, add_generation_prompt=prompt, **named)
 
