@@ -34,7 +34,7 @@ def test_every_field_is_a_flag_that_states_its_default():
     text = " ".join(build_parser().format_help().split())
     for name, value in config.to_json().items():
         assert f"--{name.replace('_', '-')}" in text
-        if name not in ("base", "out") and not isinstance(value, bool | list):
+        if name not in ("base", "out") and not isinstance(value, bool | list | None):
             assert f"(default: {getattr(config, name)})" in text
 
 

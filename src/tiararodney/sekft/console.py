@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import signal
 import sys
 from contextlib import contextmanager
@@ -92,12 +93,45 @@ def configure_logs(verbosity: int = 0) -> None:
         verbosity: 0 shows what goes on, each ``-v`` adds detail, a negative number (``-q``) shows warnings only.
     """
     level = logging.DEBUG if verbosity > 0 else logging.INFO if verbosity == 0 else logging.WARNING
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Beside(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%H:%M:%S"))
     root = logging.getLogger("tiararodney")
     root.handlers[:] = [handler]
     root.setLevel(level)
     root.propagate = False
+    # It warns, as peft imports it, that a hub package with another CPU kernel is missing; nothing here uses that kernel.
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+
+
+class _Beside(logging.StreamHandler):  # type: ignore[type-arg]  # generic in typeshed only
+    """Writes records above the line that is redrawn at the bottom of a terminal."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record where that line stood."""
+        redraw("")
+        super().emit(record)
+
+
+def redraws() -> bool:
+    """Say whether stderr is a terminal on which a line can be drawn again and again."""
+    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def redraw(line: str) -> None:
+    """Draw a line at the bottom of the terminal, in place of the one drawn before; in a pipe nothing is written.
+
+    Args:
+        line: What to show, cut to the terminal's width; empty to clear it.
+    """
+    if not redraws() or (not line and not _drawn):
+        return
+    width = shutil.get_terminal_size().columns
+    sys.stderr.write(f"\r{line[: width - 1]}\x1b[K")
+    sys.stderr.flush()
+    _drawn[:] = [line] if line else []
+
+
+_drawn: list[str] = []  # the line that stands there
 
 
 def wants_colour(stream: IO[str]) -> bool:
@@ -110,6 +144,7 @@ def wants_colour(stream: IO[str]) -> bool:
 
 
 def _say(name: str, message: str) -> None:
+    redraw("")
     sys.stderr.write(f"{name}: {message}\n" if name else f"{message}\n")
 
 

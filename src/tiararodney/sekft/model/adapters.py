@@ -31,22 +31,58 @@ def attach_adapter(base: Base, path: str | Path, name: str) -> None:
         raise UsageError(f"adapter name {name!r} is taken by {base.adapters.folders[name]}. Choose another name.")
     if not name or "." in name:
         raise UsageError(f"adapter name {name!r}: expected a name without dots.")  # a key of torch's ModuleDict
-    config = _read_config(folder)
-    _check_base(base, folder)
+    config = read_config(folder)
+    check_base(base, folder)
+    add_adapter(base, config, name)
+    try:
+        load_weights(base, name, folder)
+    except BaseException:
+        detach_adapter(base, name)
+        raise
+    base.adapters.folders[name] = folder
+
+
+def load_weights(base: Base, name: str, folder: Path, flag: str = "--adapter") -> None:
+    """Set the weights of LoRA layers that hang on the base from an adapter's folder.
+
+    Args:
+        base: The base.
+        name: What the layers are called.
+        folder: The adapter's.
+        flag: What named it, for messages.
+
+    Raises:
+        UsageError: A tensor has no place there, or a place no tensor: the adapter of another base.
+    """
     from peft import set_peft_model_state_dict
     from safetensors.torch import load_file
 
     tensors = load_file(folder / WEIGHTS, device=base.device)
-    add_adapter(base, config, name)
     try:
-        outcome = set_peft_model_state_dict(base.adapters.handle, tensors, adapter_name=name)
-        _check_tensors(base, folder, name, set(tensors) | set(outcome.unexpected_keys))
-    except BaseException as error:
-        detach_adapter(base, name)
-        if isinstance(error, RuntimeError):
-            raise _another_base(base, folder, str(error).strip().splitlines()[-1].strip()) from error
-        raise
-    base.adapters.folders[name] = folder
+        outcome = set_peft_model_state_dict(base.adapters.handle, dict(tensors), adapter_name=name)
+    except RuntimeError as error:
+        raise _another_base(base, folder, str(error).strip().splitlines()[-1].strip(), flag) from error
+    # Every tensor of the file must have its place and every place its tensor: else base and tuned look alike.
+    if odd := sorted(set(tensor_names(base, name)) ^ (set(tensors) | set(outcome.unexpected_keys))):
+        found = f"{len(odd)} tensors have no counterpart, the first is {odd[0]}"
+        raise _another_base(base, folder, found, flag)
+
+
+def tensor_names(base: Base, name: str) -> dict[str, Any]:
+    """The weights of an adapter on the base, under the names that peft's files have.
+
+    Args:
+        base: The base that the adapter hangs on.
+        name: The adapter's name.
+
+    Returns:
+        Name to parameter.
+    """
+    return {
+        key.replace(f".{name}.", ".").replace("lora_magnitude_vector.weight", "lora_magnitude_vector"): parameter
+        for key, parameter in base.adapters.handle.named_parameters()
+        if f".{name}." in key
+    }
 
 
 def add_adapter(base: Base, config: Any, name: str) -> None:  # peft ships no types
@@ -144,12 +180,24 @@ def _switch(base: Base, name: str | None) -> None:
                 module.set_adapter(name, inference_mode=True)
 
 
-def _read_config(folder: Path) -> Any:  # peft ships no types
+def read_config(folder: Path, flag: str = "--adapter") -> Any:  # peft ships no types
+    """Read an adapter's configuration.
+
+    Args:
+        folder: The adapter's.
+        flag: What named it, for messages.
+
+    Returns:
+        A `peft.LoraConfig`.
+
+    Raises:
+        UsageError: There is no LoRA adapter.
+    """
     if not folder.is_dir():
-        raise UsageError(f"--adapter {folder}: no such folder. Expected a folder that sekft-train --out wrote.")
+        raise UsageError(f"{flag} {folder}: no such folder. Expected a folder that sekft-train --out wrote.")
     for file in (CONFIG, WEIGHTS):
         if not (folder / file).is_file():
-            raise UsageError(f"--adapter {folder}: {file} is missing. Expected a folder that sekft-train --out wrote.")
+            raise UsageError(f"{flag} {folder}: {file} is missing. Expected a folder that sekft-train --out wrote.")
     from peft import LoraConfig, PeftConfig
 
     try:
@@ -163,8 +211,17 @@ def _read_config(folder: Path) -> Any:  # peft ships no types
     return config
 
 
-def _check_base(base: Base, folder: Path) -> None:
-    """Compare the base an adapter was trained on, where its folder tells, with the one at hand."""
+def check_base(base: Base, folder: Path, flag: str = "--adapter") -> None:
+    """Compare the base an adapter was trained on, where its folder tells, with the one at hand.
+
+    Args:
+        base: The base at hand.
+        folder: The adapter's.
+        flag: What named it, for messages.
+
+    Raises:
+        UsageError: It was another one.
+    """
     record = folder / RECORD
     if not record.is_file():
         return  # written by plain peft: shapes are all there is to compare
@@ -173,18 +230,12 @@ def _check_base(base: Base, folder: Path) -> None:
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise UsageError(f"{record}: cannot read base.fingerprint ({error}). Train the adapter again.") from error
     if trained_on != base.fingerprint:
-        raise _another_base(base, folder, f"trained on {trained_on[:19]}..., this base is {base.fingerprint[:19]}...")
+        found = f"trained on {trained_on[:19]}..., this base is {base.fingerprint[:19]}..."
+        raise _another_base(base, folder, found, flag)
 
 
-def _check_tensors(base: Base, folder: Path, name: str, found: set[str]) -> None:
-    """Every tensor of the file must have its place and every place its tensor: else base and tuned look alike."""
-    places = {key.replace(f".{name}.", ".") for key, _ in base.adapters.handle.named_parameters() if f".{name}." in key}
-    if odd := sorted(places ^ found):
-        raise _another_base(base, folder, f"{len(odd)} tensors have no counterpart, the first is {odd[0]}")
-
-
-def _another_base(base: Base, folder: Path, found: str) -> UsageError:
+def _another_base(base: Base, folder: Path, found: str, flag: str) -> UsageError:
     return UsageError(
-        f"--adapter {folder}: the adapter of another base: {found}.\n"
+        f"{flag} {folder}: the adapter of another base: {found}.\n"
         f"The base at hand is {base.path}. Pass the base that the adapter was trained on."
     )

@@ -1,6 +1,5 @@
 """NF4 weights: quantise, keep dequantised where there is room, and keep bitsandbytes from corrupting them."""
 
-import logging
 from types import ModuleType
 from typing import Any
 
@@ -19,8 +18,6 @@ def require_bitsandbytes() -> ModuleType:
     Raises:
         UsageError: It is not installed, or its native part does not load.
     """
-    # On the CPU it warns, at import, that a hub package with another kernel is missing; nothing here uses that kernel.
-    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     try:
         import bitsandbytes
     except (ImportError, OSError, RuntimeError) as error:

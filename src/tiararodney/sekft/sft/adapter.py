@@ -14,31 +14,14 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from tiararodney.sekft.errors import RunFailed, UsageError
+from tiararodney.sekft.model.adapters import CONFIG, RECORD, WEIGHTS, tensor_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from tiararodney.sekft.model import Base
 
-RECORD = "training.json"
 CURVE = "curve.jsonl"
-
-
-def adapter_tensors(base: Base, name: str) -> dict[str, Any]:
-    """The adapter's weights under the names that peft's files have.
-
-    Args:
-        base: The base that the adapter hangs on.
-        name: The adapter's name.
-
-    Returns:
-        Contiguous fp32 tensors on the CPU.
-    """
-    return {
-        key.replace(f".{name}.", "."): parameter.detach().cpu().contiguous()
-        for key, parameter in base.adapters.handle.named_parameters()
-        if f".{name}." in key
-    }
 
 
 def write_adapter(
@@ -58,7 +41,8 @@ def write_adapter(
         RunFailed: The disk refuses.
     """
     with new_folder(out, replace=replace) as folder:
-        save_file(adapter_tensors(base, name), folder / "adapter_model.safetensors", metadata={"format": "pt"})
+        tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in tensor_names(base, name).items()}
+        save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
         config = base.adapters.handle.peft_config[name]
         inference = config.inference_mode
         config.inference_mode = True
@@ -83,7 +67,7 @@ def check_out(out: Path, *, overwrite: bool) -> None:
     """
     if out.exists() and not overwrite:
         raise UsageError(f"--out {out}: exists. Name a new folder, or give --overwrite to replace it.")
-    if out.exists() and not (out / "adapter_config.json").is_file() and any(out.iterdir() if out.is_dir() else [out]):
+    if out.exists() and not (out / CONFIG).is_file() and any(out.iterdir() if out.is_dir() else [out]):
         raise UsageError(f"--out {out}: exists and is no adapter's folder; --overwrite replaces adapters only.")
     try:
         out.absolute().parent.mkdir(parents=True, exist_ok=True)

@@ -83,8 +83,11 @@ def _inspect(args: argparse.Namespace) -> int:
 
 def _train_and_print(config: TrainConfig, base: Base | None) -> None:
     with naming_the_extra("training (not --inspect)"):
+        from tiararodney.sekft.sft.ranks import launched
         from tiararodney.sekft.sft.train import train
-    print(train(config, base))
+    out = train(config, base)
+    if launched().writes:
+        print(out)
 
 
 if __name__ == "__main__":

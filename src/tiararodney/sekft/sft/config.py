@@ -60,6 +60,14 @@ class TrainConfig:
         default="all-linear", metadata={"plan": True, "help": "all-linear, or names of layers with commas between"}
     )
     use_rslora: bool = field(default=False, metadata={"plan": True, "help": "divide alpha by the rank's root instead"})
+    use_dora: bool = field(
+        default=False,
+        metadata={"plan": True, "help": "train the weights' lengths too (DoRA); the fast layers are not used"},
+    )
+    init_adapter: Path | None = field(
+        default=None,
+        metadata={"help": "adapter to go on training, with its shape; its folder is left alone", "metavar": "DIR"},
+    )
     learning_rate: float = field(default=5e-4, metadata={"plan": True, "help": "peak of AdamW's step size"})
     weight_decay: float = field(default=0.0, metadata={"plan": True, "help": "AdamW's decay"})
     max_grad_norm: float = field(default=1.0, metadata={"plan": True, "help": "gradients are cut to this norm"})
@@ -75,6 +83,14 @@ class TrainConfig:
     tokens_per_batch: int = field(default=4096, metadata={"plan": True, "help": "tokens an optimizer step learns from"})
     tokens_per_row: int = field(
         default=0, metadata={"plan": True, "help": "tokens that go through the model at once; 0 picks by the device"}
+    )
+    terminal_weight: float = field(
+        default=1.0,
+        metadata={
+            "plan": True,
+            "help": "what a token of a session's last turn counts in the loss, a command's counting 1; "
+            "the loss is the sum of counts times losses over the sum of counts of the step",
+        },
     )
     gradient_checkpointing: bool = field(
         default=False, metadata={"help": "compute layers twice to hold less in memory"}
@@ -113,7 +129,10 @@ def check(config: TrainConfig) -> None:
     Raises:
         UsageError: Naming the flag, what was found and what is expected.
     """
-    above = ("lora_r", "lora_alpha", "learning_rate", "epochs", "max_length", "tokens_per_batch", "max_grad_norm")
+    above = (
+        "lora_r", "lora_alpha", "learning_rate", "epochs", "max_length", "tokens_per_batch", "max_grad_norm",
+        "terminal_weight",
+    )  # fmt: skip
     at_least = ("max_steps", "tokens_per_row", "weight_decay", "validate_every", "patience", "checkpoint_every", "seed")
     below_one = ("lora_dropout", "warmup_ratio", "validation_fraction")
     rules: tuple[tuple[tuple[str, ...], Any, str], ...] = (

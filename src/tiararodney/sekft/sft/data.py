@@ -72,7 +72,7 @@ def read_examples(config: TrainConfig, tokenizer: Tokenizer) -> Examples:
                 _tell(len(too_long), f"{place}: {len(example.input_ids)} tokens, over --max-length; left out whole")
                 continue
             rendered.append((group, example))
-    held_back = _held_back({group for group, _ in rendered}, config)
+    held_back = _held_back({group for group, _ in rendered}, config) if rendered else frozenset()
     training = [example for group, example in rendered if group not in held_back]
     validation = [example for group, example in rendered if group in held_back]
     for group, example in rendered:

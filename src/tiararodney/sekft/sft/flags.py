@@ -19,10 +19,11 @@ GROUPS = {
     "which trajectories, and how they are rendered": (
         "data_version", "data_split", "verified", "quarantined", "control_tokens",
     ),
-    "LoRA": ("lora_r", "lora_alpha", "lora_dropout", "target_modules", "use_rslora"),
+    "LoRA": ("lora_r", "lora_alpha", "lora_dropout", "target_modules", "use_rslora", "use_dora", "init_adapter"),
     "optimisation": (
         "learning_rate", "weight_decay", "max_grad_norm", "lr_schedule", "warmup_ratio", "epochs", "max_steps",
-        "max_length", "tokens_per_batch", "tokens_per_row", "gradient_checkpointing", "seed",
+        "max_length", "tokens_per_batch", "tokens_per_row", "terminal_weight",
+        "gradient_checkpointing", "seed",
     ),
     "validation and checkpoints": (
         "validation_fraction", "validation_by", "validate_every", "patience", "checkpoint_every", "resume", "overwrite",
@@ -33,6 +34,7 @@ TYPES: dict[str, Any] = {
     "float": float,
     "str": str,
     "Path": Path,
+    "Path | None": Path,
     "tuple[Path, ...]": Path,
     "tuple[str, ...]": str,
 }

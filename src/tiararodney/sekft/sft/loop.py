@@ -1,30 +1,35 @@
-"""The training loop: steps over packed rows, the token mean, the schedule, validation, checkpoints."""
+"""The training loop: steps over packed rows, the token mean, validation, checkpoints."""
 
 from __future__ import annotations
 
 import logging
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from tiararodney.sekft.errors import RunFailed
-from tiararodney.sekft.sft.forward import is_written_out, row_loss
-from tiararodney.sekft.sft.gradients import Workers, gradients, workers
-from tiararodney.sekft.sft.pack import Row, pack_row, plan_steps, split_step
+from tiararodney.sekft.render import IGNORED
+from tiararodney.sekft.sft.forward import is_written_out
+from tiararodney.sekft.sft.gradients import Sums, Workers, gradients, workers
+from tiararodney.sekft.sft.pack import Row, pack_row, split_step, terminal_start
+from tiararodney.sekft.sft.progress import WINDOW, Progress, Teller, is_diverging, loss_limit
+from tiararodney.sekft.sft.schedule import learning_rate
+from tiararodney.sekft.sft.validate import ending_tokens, validate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from tiararodney.sekft.render import Example
     from tiararodney.sekft.sft.config import TrainConfig
+    from tiararodney.sekft.sft.ranks import Ranks
 
 log = logging.getLogger(__name__)
 
-TELL_EVERY = 10.0  # seconds between progress lines
 ROW_TOKENS = {"cpu": 2048, "cuda": 8192}  # tokens_per_row 0: what a row costs in memory against what it saves in time
+WHOLE, STOPPED, CROWDED = range(3)  # how a process's rows of a step ended, the worst last
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,8 @@ class Task:
         validation: Examples to validate on.
         steps: For every step of the run the indices of its examples.
         epoch_ends: The numbers of steps after which an epoch is over.
+        ranks: The processes that share the work.
+        told: Called with every record of the curve as it is made.
     """
 
     model: Any
@@ -52,81 +59,13 @@ class Task:
     validation: Sequence[Example]
     steps: Sequence[Sequence[int]]
     epoch_ends: frozenset[int]
+    ranks: Ranks
+    told: Callable[[dict[str, Any]], None]
 
-
-@dataclass
-class Progress:
-    """Where a run is. All of it, with the weights, is what a checkpoint holds.
-
-    Attributes:
-        step: Steps that are done.
-        tokens: Tokens that went through the model, each session's counted whole.
-        trained: Tokens that were trained.
-        seconds: Time spent in steps.
-        row_tokens: Tokens that a row takes at present; halved when memory runs out.
-        curve: A record for every step and every validation.
-        best: Loss of the best validation so far.
-        best_step: The step it was after.
-        since_best: Validations since then.
-        best_weights: The weights of then, by name.
-    """
-
-    step: int = 0
-    tokens: int = 0
-    trained: int = 0
-    seconds: float = 0.0
-    row_tokens: int = 0
-    curve: list[dict[str, Any]] = field(default_factory=list)
-    best: float = math.inf
-    best_step: int = 0
-    since_best: int = 0
-    best_weights: dict[str, torch.Tensor] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return all but the weights as JSON values."""
-        values = {key: value for key, value in vars(self).items() if key != "best_weights"}
-        return values | {"best": None if math.isinf(self.best) else self.best}
-
-
-def plan_run(lengths: Sequence[int], config: TrainConfig) -> tuple[list[list[int]], frozenset[int]]:
-    """Lay out every step of a run.
-
-    Args:
-        lengths: Tokens of each example.
-        config: Names epochs, steps, tokens a step, and the seed.
-
-    Returns:
-        The indices of each step's examples, and the numbers of steps after which an epoch is over.
-    """
-    steps: list[list[int]] = []
-    ends = []
-    for epoch in range(math.ceil(config.epochs)):
-        planned = plan_steps(lengths, config.tokens_per_batch, config.seed, epoch)
-        share = min(1.0, config.epochs - epoch)
-        steps += planned[: max(1, round(share * len(planned)))]
-        ends.append(len(steps))
-    if config.max_steps:
-        steps = steps[: config.max_steps]
-    return steps, frozenset(end for end in ends if end <= len(steps))
-
-
-def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
-    """The rate of a step: linear warm-up, then the schedule down to nothing.
-
-    Args:
-        config: Names the peak, the warm-up's share and the schedule.
-        step: The step, from 0.
-        steps: All steps of the run.
-
-    Returns:
-        The rate.
-    """
-    warmup = math.ceil(config.warmup_ratio * steps)
-    if step < warmup:
-        return config.learning_rate * (step + 1) / warmup
-    done = (step - warmup) / max(1, steps - warmup)
-    falling = {"cosine": 0.5 * (1 + math.cos(math.pi * done)), "linear": 1 - done, "constant": 1.0}
-    return config.learning_rate * falling[config.lr_schedule]
+    @property
+    def device(self) -> str:
+        """What the model lies on."""
+        return str(self.model.device)
 
 
 def run_steps(
@@ -141,8 +80,8 @@ def run_steps(
         should_stop: Asked between rows; True ends the run after a checkpoint of the last whole step.
 
     Raises:
-        KeyboardInterrupt: `should_stop` said so.
-        RunFailed: The loss is not finite, or one example alone does not fit into memory.
+        KeyboardInterrupt: `should_stop` said so, in this process or in another.
+        RunFailed: The loss is not finite or rises out of hand, or one example alone does not fit into memory.
     """
     with workers(task.model) as by:
         _run_steps(task, progress, save, should_stop, by)
@@ -152,16 +91,14 @@ def _run_steps(
     task: Task, progress: Progress, save: Callable[[Progress], None], should_stop: Callable[[], bool], by: Workers
 ) -> None:
     config, total = task.config, len(task.steps)
-    share = is_written_out(task.model)
     progress.row_tokens = progress.row_tokens or config.tokens_per_row or ROW_TOKENS.get(task.model.device.type, 8192)
     lengths = [len(example.input_ids) for example in task.examples]
     remaining = sum(lengths[index] for step in task.steps[progress.step :] for index in step)
-    begun, told = (progress.tokens, progress.trained, progress.seconds), time.monotonic()
+    teller = Teller(progress, total, remaining, task.device)
     while progress.step < total:
         started = time.perf_counter()
-        indices = task.steps[progress.step]
         try:
-            entry = _step(task, progress, indices, lengths, by, share=share, should_stop=should_stop)
+            entry = _step(task, progress, lengths, by, should_stop)
         except KeyboardInterrupt:
             save(progress)
             raise
@@ -169,90 +106,142 @@ def _run_steps(
         progress.tokens += entry["tokens"]
         progress.trained += entry["trained_tokens"]
         progress.seconds += time.perf_counter() - started
-        progress.curve.append(entry | {"seconds": round(progress.seconds, 3)})
-        remaining -= entry["tokens"]
-        line = _progress_line(progress, total, begun, remaining)
-        if log.isEnabledFor(logging.DEBUG):
-            log.debug("%s", line)
-        elif time.monotonic() - told >= TELL_EVERY or progress.step == total:
-            log.info("%s", line)
-            told = time.monotonic()
-        if _is_due(task, progress.step) and _validate(task, progress, share=share):
+        _note(task, progress, entry | {"seconds": round(progress.seconds, 3)})
+        teller.tell(progress)
+        if is_diverging(progress.curve):
+            raise _diverged(
+                task, progress, f"the loss was over {loss_limit(progress.curve):.2f} for {WINDOW} steps, "
+                f"{entry['loss']:.2f} in step {progress.step}",
+            )  # fmt: skip
+        if _is_due(task, progress.step) and _validate(task, progress):
             break
-        if config.checkpoint_every and progress.step % config.checkpoint_every == 0 and progress.step < total:
+        due = config.checkpoint_every and progress.step % config.checkpoint_every == 0 and progress.step < total
+        if due and not is_diverging(progress.curve, steps=1):
             save(progress)
 
 
 def _step(
-    task: Task,
-    progress: Progress,
-    indices: Sequence[int],
-    lengths: Sequence[int],
-    by: Workers,
-    *,
-    share: bool,
-    should_stop: Callable[[], bool],
+    task: Task, progress: Progress, lengths: Sequence[int], by: Workers, should_stop: Callable[[], bool]
 ) -> dict[str, Any]:
-    """One optimizer step: the gradient of the mean over all trained tokens of all its rows."""
-    config = task.config
+    """One optimizer step: the gradient of the mean over all trained tokens of all its rows, on whatever process."""
+    config, ranks = task.config, task.ranks
+    indices = task.steps[progress.step]
+    trained, terminals = _trained([task.examples[index] for index in indices])
+    per = trained + (config.terminal_weight - 1) * terminals
     while True:
-        rows = _rows(task.examples, indices, lengths, progress.row_tokens, by.at_once, share=share)
-        try:
-            sums = gradients(
-                task.model,
-                task.adapter,
-                task.parameters,
-                rows,
-                should_stop,
-                by,
-                checkpointing=config.gradient_checkpointing,
-            )
+        if config.lora_dropout:
+            # A step's own numbers, so that a resumed run draws what the unbroken one drew.
+            torch.manual_seed((config.seed * 1_000_003 + progress.step) * 1_009 + ranks.rank)
+        members = split_step(indices, lengths, progress.row_tokens, by.at_once * ranks.count)
+        rows = _pack(task, task.examples, members)
+        ended, sums = _rows_done(task, rows, by, should_stop, per)
+        if ended == WHOLE:
             break
-        except torch.OutOfMemoryError as error:
-            if len(rows) == len(indices):
-                raise RunFailed(
-                    f"out of memory with one example in a row ({max(row.tokens for row in rows)} tokens): {error}. "
-                    "Lower --max-length, or give --gradient-checkpointing."
-                ) from error
-            progress.row_tokens //= 2
-            log.warning("out of memory: rows now hold at most %d tokens", progress.row_tokens)
-    trained = sum(len(row.targets) for row in rows)
-    loss = sums.loss / trained
-    if not math.isfinite(loss):
-        raise RunFailed(
-            f"the loss is {loss} in step {progress.step + 1}: the run diverged. "
-            f"Lower --learning-rate (here {config.learning_rate}); a checkpoint of before is kept where there was one."
-        )
+        if ended == STOPPED:
+            raise KeyboardInterrupt
+        if len(members) == len(indices):
+            raise RunFailed(
+                f"out of memory with one example in a row ({max(lengths[index] for index in indices)} tokens). "
+                "Lower --max-length, or give --gradient-checkpointing."
+            )
+        progress.row_tokens //= 2
+        if task.device.startswith("cuda"):
+            torch.cuda.empty_cache()
+        log.warning("out of memory: rows now hold at most %d tokens", progress.row_tokens)
     parameters = list(task.parameters.values())
-    norm = float(torch.nn.utils.clip_grad_norm_(parameters, config.max_grad_norm))
+    loss, norm = sums.loss / per, float(torch.nn.utils.clip_grad_norm_(parameters, config.max_grad_norm))
+    if not math.isfinite(loss + norm):
+        raise _diverged(
+            task, progress, f"the loss is {loss} and the gradient's norm {norm} in step {progress.step + 1}"
+        )
     rate = learning_rate(config, progress.step, len(task.steps))
     for group in task.optimizer.param_groups:
         group["lr"] = rate
     task.optimizer.step()
+    commands = trained - terminals
     return {
         "step": progress.step + 1,
         "loss": loss,
         "accuracy": sums.hits / trained,
+        "command_accuracy": (sums.hits - sums.terminal_hits) / commands if commands else None,
+        "terminal_accuracy": sums.terminal_hits / terminals if terminals else None,
         "learning_rate": rate,
         "grad_norm": norm,
-        "tokens": sum(row.tokens for row in rows),
+        "tokens": sum(lengths[index] for index in indices),
         "trained_tokens": trained,
     }
 
 
-def _rows(
-    examples: Sequence[Example],
-    indices: Sequence[int],
-    lengths: Sequence[int],
-    budget: int,
-    at_once: int,
-    *,
-    share: bool,
-) -> list[Row]:
+def _rows_done(
+    task: Task, rows: Sequence[Row], by: Workers, should_stop: Callable[[], bool], per: float
+) -> tuple[int, Sums]:
+    """Compute this process's rows; gradients and sums are those of all processes, and so is how it ended."""
+    ended, sums = WHOLE, Sums()
+    try:
+        if not rows and should_stop():
+            raise KeyboardInterrupt  # noqa: TRY301 - as `gradients` does between rows
+        sums = gradients(
+            task.model,
+            task.adapter,
+            task.parameters,
+            rows,
+            should_stop,
+            by,
+            checkpointing=task.config.gradient_checkpointing,
+            per=per,
+        )
+    except KeyboardInterrupt:
+        if task.ranks.count == 1:
+            raise
+        ended = STOPPED
+    except RuntimeError as error:
+        if not _is_out_of_memory(error):
+            raise
+        ended = CROWDED
+    ended = task.ranks.worst(ended, task.device)
+    if ended == WHOLE and task.ranks.count > 1:
+        for parameter in task.parameters.values():
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        task.ranks.add([parameter.grad for parameter in task.parameters.values()])
+        loss, hits, terminal_hits, terminals = task.ranks.sums(
+            [sums.loss, sums.hits, sums.terminal_hits, sums.terminals], task.device
+        )
+        sums = Sums(loss, round(hits), round(terminal_hits), round(terminals))
+    return ended, sums
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """An accelerator has an error class of its own for it; the CPU's allocator has words."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _pack(task: Task, examples: Sequence[Example], members: Sequence[Sequence[int]]) -> list[Row]:
+    """This process's share of some rows."""
+    share = is_written_out(task.model)
+    weight = task.config.terminal_weight
     return [
-        pack_row([examples[index] for index in members], share_prefix=share)
-        for members in split_step(indices, lengths, budget, at_once)
+        pack_row([examples[index] for index in row], share_prefix=share, terminal_weight=weight)
+        for row in members[task.ranks.rank :: task.ranks.count]
     ]
+
+
+def _trained(examples: Sequence[Example]) -> tuple[int, int]:
+    """How many tokens some examples train, and how many of those belong to terminals."""
+    trained = sum(label != IGNORED for example in examples for label in example.labels)
+    terminals = sum(label != IGNORED for example in examples for label in example.labels[terminal_start(example) :])
+    return trained, terminals
+
+
+def _note(task: Task, progress: Progress, entry: dict[str, Any]) -> None:
+    progress.curve.append(entry)
+    task.told(entry)
+
+
+def _diverged(task: Task, progress: Progress, what: str) -> RunFailed:
+    every = task.config.checkpoint_every
+    kept = "the last checkpoint before it is kept" if every and progress.step > every else "there is no checkpoint yet"
+    return RunFailed(f"{what}: the run diverged. Lower --learning-rate (here {task.config.learning_rate}); {kept}.")
 
 
 def _is_due(task: Task, step: int) -> bool:
@@ -264,21 +253,22 @@ def _is_due(task: Task, step: int) -> bool:
     return step % every == 0 if every else step in task.epoch_ends
 
 
-def _validate(task: Task, progress: Progress, *, share: bool) -> bool:
+def _validate(task: Task, progress: Progress) -> bool:
     """Validate and remember the best weights; True where it has not got better for long enough."""
     lengths = [len(example.input_ids) for example in task.validation]
-    total, hits, trained = 0.0, 0, 0
-    with torch.no_grad():
-        for row in _rows(task.validation, range(len(lengths)), lengths, progress.row_tokens, 1, share=share):
-            loss = row_loss(task.model, row, task.adapter)
-            total += float(loss.total)
-            hits += loss.hits
-            trained += len(row.targets)
-    value = total / trained
-    progress.curve.append({"step": progress.step, "validation_loss": value, "validation_accuracy": hits / trained})
-    log.info("step %d: validation loss %.4f, accuracy %.1f %%", progress.step, value, 100 * hits / trained)
-    if value < progress.best:
-        progress.best, progress.best_step, progress.since_best = value, progress.step, 0
+    members = split_step(range(len(lengths)), lengths, progress.row_tokens, task.ranks.count)
+    endings = ending_tokens([*task.examples, *task.validation])
+    found = validate(task.model, task.adapter, _pack(task, task.validation, members), endings, task.ranks)
+    told = {f"validation_{name}": value for name, value in asdict(found).items()}
+    _note(task, progress, {"step": progress.step} | told)
+    log.info(
+        "step %d: validation loss %.4f, accuracy %s on commands, %s on terminals; would end too early %s, too late %s",
+        progress.step, found.loss, *map(_percent, (
+            found.command_accuracy, found.terminal_accuracy, found.too_early, found.too_late,
+        )),
+    )  # fmt: skip
+    if found.loss < progress.best:
+        progress.best, progress.best_step, progress.since_best = found.loss, progress.step, 0
         progress.best_weights = {name: tensor.detach().clone() for name, tensor in task.parameters.items()}
         return False
     progress.since_best += 1
@@ -288,14 +278,5 @@ def _validate(task: Task, progress: Progress, *, share: bool) -> bool:
     return stop
 
 
-def _progress_line(progress: Progress, steps: int, begun: tuple[int, int, float], remaining: int) -> str:
-    """How far, how good, how fast, how long; speed over what this process did, padding there is none."""
-    entry = progress.curve[-1]
-    seconds = max(progress.seconds - begun[2], 1e-9)
-    speed = (progress.tokens - begun[0]) / seconds
-    left = int(remaining / speed) if speed else 0
-    return (
-        f"step {progress.step}/{steps}  loss {entry['loss']:.4f}  accuracy {100 * entry['accuracy']:.1f} %  "
-        f"{speed:.0f} tokens/s ({(progress.trained - begun[1]) / seconds:.0f} trained)  "
-        f"{left // 60}:{left % 60:02d} left"
-    )
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f} %"

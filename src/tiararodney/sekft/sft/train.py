@@ -3,46 +3,45 @@
 from __future__ import annotations
 
 import logging
-import signal
-import threading
 import time
-from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from peft import LoraConfig
 
 from tiararodney.sekft import provenance
 from tiararodney.sekft.errors import UsageError
-from tiararodney.sekft.model import Base, detach_adapter, load_base, use_adapter
-from tiararodney.sekft.model.adapters import add_adapter
+from tiararodney.sekft.model import Base, load_base
 from tiararodney.sekft.model.base import find_folder
 from tiararodney.sekft.model.fourbit import require_bitsandbytes
 from tiararodney.sekft.render import apply_policy, save_contract
 from tiararodney.sekft.sft.adapter import check_out, write_adapter
 from tiararodney.sekft.sft.checkpoint import checkpoint_folder, drop_checkpoint, load_checkpoint, save_checkpoint
 from tiararodney.sekft.sft.data import Examples, read_examples
-from tiararodney.sekft.sft.loop import Progress, Task, plan_run, run_steps
+from tiararodney.sekft.sft.loop import Task, run_steps
+from tiararodney.sekft.sft.lora import NAME, fresh_adapter, start_digest, told_shape
+from tiararodney.sekft.sft.progress import Progress, held
+from tiararodney.sekft.sft.ranks import Ranks, launched, meeting, own_device
+from tiararodney.sekft.sft.schedule import plan_run
+from tiararodney.sekft.sft.stopping import stopping
 from tiararodney.sekft.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
-    from types import FrameType
 
     from tiararodney.sekft.render import Policy
     from tiararodney.sekft.sft.config import TrainConfig
 
 log = logging.getLogger(__name__)
 
-NAME = "sekft_training"
 SCHEMA_VERSION = 1  # of training.json
 RESULTS = ("step", "tokens", "trained", "seconds", "row_tokens", "best", "best_step")
 
 
 def train(config: TrainConfig, base: Base | None = None, should_stop: Callable[[], bool] | None = None) -> Path:
-    """Train an adapter and write it.
+    """Train an adapter and write it; as one of several processes where `accelerate launch` started them.
 
     Args:
         config: What to do.
@@ -50,16 +49,25 @@ def train(config: TrainConfig, base: Base | None = None, should_stop: Callable[[
         should_stop: Asked between rows; True ends the run after a checkpoint, as Ctrl-C does.
 
     Returns:
-        The adapter's folder.
+        The adapter's folder. The first process writes it.
 
     Raises:
         UsageError: Base, data or `out` cannot be used.
         RunFailed: The run diverged, or memory or disk did not suffice.
         KeyboardInterrupt: It was told to stop; nothing half-written is left.
     """
+    ranks = launched() if base is None else Ranks()
+    if not ranks.writes:
+        logging.getLogger("tiararodney").setLevel(logging.WARNING)
+    config = replace(config, device=own_device(ranks, config.device))
     check_out(config.out, overwrite=config.overwrite)
-    checkpoint = checkpoint_folder(config.out)
-    _check_checkpoint(checkpoint, config)
+    if ranks.writes:
+        _check_checkpoint(config)
+    with meeting(ranks, config.device):
+        return _train(config, base, should_stop, ranks)
+
+
+def _train(config: TrainConfig, base: Base | None, should_stop: Callable[[], bool] | None, ranks: Ranks) -> Path:
     started = provenance.now()
     policy = cast("Policy", config.control_tokens)
     if base is None:
@@ -72,15 +80,22 @@ def train(config: TrainConfig, base: Base | None = None, should_stop: Callable[[
     else:
         tokenizer = apply_policy(base.tokenizer, policy)
         examples = read_examples(config, tokenizer)
-    with _fresh_adapter(base, config) as parameters, _stopping(should_stop) as stop:
-        task = _task(config, base, examples, parameters)
+    ranks.agree("data", examples.digest)
+    ranks.agree("a base", base.fingerprint)
+    checkpoint = checkpoint_folder(config.out)
+    with fresh_adapter(base, config) as parameters, stopping(should_stop) as stop:
+        ranks.share([parameter.data for parameter in parameters.values()])
+        task = _task(config, base, examples, parameters, ranks)
         progress = Progress()
         same = _identity(config, base, examples)
         if config.resume:
             saved = load_checkpoint(checkpoint, parameters, progress.best_weights, task.optimizer, same)
             progress = _restored(progress, saved)
+            ranks.agree("a checkpoint", progress.step)
 
         def save(now: Progress) -> None:
+            if not ranks.writes:
+                return
             told = now.to_json() | {"same": same}
             save_checkpoint(checkpoint, parameters, now.best_weights, task.optimizer, told)
             log.info("checkpoint after step %d in %s", now.step, checkpoint)
@@ -89,7 +104,12 @@ def train(config: TrainConfig, base: Base | None = None, should_stop: Callable[[
         clock = time.monotonic()
         run_steps(task, progress, save, stop)
         _take_best(parameters, progress)
-        told = _record(config, base, examples, progress, started) | {"wall_seconds": round(time.monotonic() - clock, 3)}
+        if not ranks.writes:
+            return config.out
+        told = _record(config, base, examples, progress, ranks) | {
+            "started": started,
+            "wall_seconds": round(time.monotonic() - clock, 3),
+        }
         contract = partial(save_contract, tokenizer, policy=policy)
         write_adapter(config.out, base, NAME, told, contract, replace=config.overwrite)
     drop_checkpoint(checkpoint)
@@ -100,7 +120,8 @@ def train(config: TrainConfig, base: Base | None = None, should_stop: Callable[[
     return config.out
 
 
-def _check_checkpoint(checkpoint: Path, config: TrainConfig) -> None:
+def _check_checkpoint(config: TrainConfig) -> None:
+    checkpoint = checkpoint_folder(config.out)
     if config.overwrite and not config.resume:
         drop_checkpoint(checkpoint)
     elif checkpoint.exists() and not config.resume:
@@ -110,39 +131,9 @@ def _check_checkpoint(checkpoint: Path, config: TrainConfig) -> None:
         )
 
 
-@contextmanager
-def _fresh_adapter(base: Base, config: TrainConfig) -> Iterator[dict[str, torch.nn.Parameter]]:
-    """Hang a new, trainable adapter on the base, and take it off again whatever happens."""
-    targets: Any = config.target_modules
-    if targets != "all-linear":
-        targets = [name.strip() for name in targets.split(",") if name.strip()]
-    lora = LoraConfig(
-        r=config.lora_r,
-        lora_alpha=config.lora_alpha,
-        lora_dropout=config.lora_dropout,
-        use_rslora=config.use_rslora,
-        target_modules=targets,
-        task_type="CAUSAL_LM",
-        base_model_name_or_path=str(base.path),
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(config.seed)
-        add_adapter(base, lora, NAME)
-        try:
-            with use_adapter(base, NAME):
-                parameters = {key: parameter for key, parameter in base.model.named_parameters() if f".{NAME}." in key}
-                for parameter in parameters.values():
-                    parameter.data = parameter.data.float()
-                    parameter.requires_grad_(requires_grad=True)
-                if config.lora_dropout:
-                    base.model.train()
-                yield parameters
-        finally:
-            base.model.eval()
-            detach_adapter(base, NAME)
-
-
-def _task(config: TrainConfig, base: Base, examples: Examples, parameters: dict[str, torch.nn.Parameter]) -> Task:
+def _task(
+    config: TrainConfig, base: Base, examples: Examples, parameters: dict[str, torch.nn.Parameter], ranks: Ranks
+) -> Task:
     optimizer = torch.optim.AdamW(
         parameters.values(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
     )
@@ -157,6 +148,8 @@ def _task(config: TrainConfig, base: Base, examples: Examples, parameters: dict[
         validation=examples.validation,
         steps=steps,
         epoch_ends=epoch_ends,
+        ranks=ranks,
+        told=lambda _entry: None,
     )
 
 
@@ -168,6 +161,7 @@ def _identity(config: TrainConfig, base: Base, examples: Examples) -> dict[str, 
         "four_bit": base.four_bit,
         "dtype": str(base.dtype),
         "examples": examples.digest,
+        "init_adapter": start_digest(config),
     }
 
 
@@ -185,11 +179,12 @@ def _take_best(parameters: Mapping[str, torch.nn.Parameter], progress: Progress)
             parameters[name].copy_(tensor)
 
 
-def _record(config: TrainConfig, base: Base, examples: Examples, progress: Progress, started: str) -> dict[str, Any]:
+def _record(config: TrainConfig, base: Base, examples: Examples, progress: Progress, ranks: Ranks) -> dict[str, Any]:
     told = progress.to_json()
     return {
         "schema_version": SCHEMA_VERSION,
         "config": config.to_json(),
+        "lora": told_shape(base),
         "base": {
             "fingerprint": base.fingerprint,
             "four_bit": base.four_bit,
@@ -203,32 +198,7 @@ def _record(config: TrainConfig, base: Base, examples: Examples, progress: Progr
         "versions": provenance.versions(),
         "git_revision": provenance.git_revision(),
         "device": torch.cuda.get_device_name(base.device) if base.device.startswith("cuda") else "cpu",
+        "processes": ranks.count,
         "threads": torch.get_num_threads(),
-        "peak_memory": provenance.peak_memory(),
-        "started": started,
+        "peak_memory": held(base.device),
     }
-
-
-@contextmanager
-def _stopping(should_stop: Callable[[], bool] | None) -> Iterator[Callable[[], bool]]:
-    """Turn Ctrl-C and a TERM signal into a question asked between rows; a second one interrupts at once."""
-    asked = threading.Event()
-
-    def handle(number: int, _frame: FrameType | None) -> None:
-        if asked.is_set():
-            raise KeyboardInterrupt
-        asked.set()
-        log.warning("%s: stopping after this row; once more to stop at once", signal.Signals(number).name)
-
-    def stop() -> bool:
-        return asked.is_set() or (should_stop is not None and should_stop())
-
-    if threading.current_thread() is not threading.main_thread():
-        yield stop  # only the main thread may set handlers
-        return
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -1,0 +1,153 @@
+"""The LoRA layers that a run trains: their shape, their first weights, and how they come off the base again."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from contextlib import contextmanager
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+import torch
+from peft import LoraConfig
+
+from tiararodney.sekft.errors import UsageError
+from tiararodney.sekft.model import detach_adapter, use_adapter
+from tiararodney.sekft.model.adapters import WEIGHTS, add_adapter, check_base, load_weights, read_config
+from tiararodney.sekft.settings import flag_of
+from tiararodney.sekft.sft.config import TrainConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tiararodney.sekft.model import Base
+
+log = logging.getLogger(__name__)
+
+NAME = "sekft_training"
+# A setting of ours, and what peft calls it.
+SHAPE = {
+    "lora_r": "r",
+    "lora_alpha": "lora_alpha",
+    "use_rslora": "use_rslora",
+    "use_dora": "use_dora",
+    "target_modules": "target_modules",
+}
+
+
+def lora_config(config: TrainConfig, base: Path) -> LoraConfig:
+    """Say what layers are trained: as the flags say, or as the adapter has them that the run starts from.
+
+    Args:
+        config: The run's configuration.
+        base: The base's folder, for the record in the adapter.
+
+    Returns:
+        peft's configuration.
+
+    Raises:
+        UsageError: A flag contradicts the adapter that the run starts from, or it is none that can be trained on.
+    """
+    targets: Any = config.target_modules
+    if targets != "all-linear":
+        targets = [name.strip() for name in targets.split(",") if name.strip()]
+    if config.init_adapter is None:
+        return LoraConfig(
+            r=config.lora_r,
+            lora_alpha=config.lora_alpha,
+            lora_dropout=config.lora_dropout,
+            use_rslora=config.use_rslora,
+            use_dora=config.use_dora,
+            target_modules=targets,
+            task_type="CAUSAL_LM",
+            base_model_name_or_path=str(base),
+        )
+    start = read_config(config.init_adapter, "--init-adapter")
+    if start.modules_to_save or start.bias != "none":
+        raise UsageError(
+            f"--init-adapter {config.init_adapter}: it trains more than LoRA layers (modules_to_save "
+            f"{start.modules_to_save}, bias {start.bias!r}). Expected an adapter with neither."
+        )
+    defaults = {field.name: field.default for field in fields(TrainConfig)}
+    for name, theirs in SHAPE.items():
+        asked, has = getattr(config, name), getattr(start, theirs)
+        same = set(targets) == set(has) if name == "target_modules" else asked == has
+        if asked != defaults[name] and not same:
+            raise UsageError(
+                f"{flag_of(name)}: found {asked}, but --init-adapter {config.init_adapter} has {has}. "
+                "Leave the flag out: the adapter's shape goes on."
+            )
+    start.lora_dropout = config.lora_dropout
+    start.base_model_name_or_path = str(base)
+    start.inference_mode = False
+    return start
+
+
+def start_digest(config: TrainConfig) -> str | None:
+    """Fingerprint what a run starts from; a resumed run must start from the same.
+
+    Args:
+        config: The run's configuration.
+
+    Returns:
+        SHA-256 of the adapter's weights; None where the run starts afresh.
+    """
+    if config.init_adapter is None:
+        return None
+    with (config.init_adapter / WEIGHTS).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def fresh_adapter(base: Base, config: TrainConfig) -> Iterator[dict[str, torch.nn.Parameter]]:
+    """Hang a trainable adapter on the base, and take it off again whatever happens.
+
+    Args:
+        base: The base; bit for bit as before afterwards.
+        config: The run's configuration.
+
+    Yields:
+        The trained weights by name, in fp32.
+
+    Raises:
+        UsageError: The layers do not fit the base.
+    """
+    lora = lora_config(config, base.path)
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        add_adapter(base, lora, NAME)
+        try:
+            if config.init_adapter is not None:
+                check_base(base, config.init_adapter, "--init-adapter")
+                load_weights(base, NAME, config.init_adapter, "--init-adapter")
+            with use_adapter(base, NAME):
+                parameters = {key: parameter for key, parameter in base.model.named_parameters() if f".{NAME}." in key}
+                for parameter in parameters.values():
+                    parameter.data = parameter.data.float()
+                    parameter.requires_grad_(requires_grad=True)
+                if config.lora_dropout:
+                    base.model.train()
+                yield parameters
+        finally:
+            base.model.eval()
+            detach_adapter(base, NAME)
+
+
+def told_shape(base: Base) -> dict[str, Any]:
+    """Say what is trained, for the record.
+
+    Args:
+        base: With the adapter on it.
+
+    Returns:
+        JSON values: the layers' shape as it came out.
+    """
+    config = base.adapters.handle.peft_config[NAME]
+    told = {name: getattr(config, theirs) for name, theirs in SHAPE.items()}
+    targets = told["target_modules"]
+    return told | {
+        "target_modules": targets if isinstance(targets, str) else sorted(targets),
+        "lora_dropout": config.lora_dropout,
+        "weights": sum(p.numel() for key, p in base.model.named_parameters() if f".{NAME}." in key),
+    }
