@@ -1,11 +1,16 @@
-"""A tiny random base model, made in the test run itself: no hub, no file of anybody's."""
+"""A tiny random base model, made in the test run itself (no hub, no file of anybody's), and a scripted endpoint."""
 
+import json
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tiararodney.sekft import endpoint
 
 # Before torch is imported: one thread is plenty for these models, and waiting threads that spin starve everything else.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -88,3 +93,57 @@ def make_base(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 def tiny_base(make_base: Callable[..., Path]) -> Path:
     """A base model folder: Llama, 2 layers, hidden 64, fp32 weights, ChatML template."""
     return make_base()
+
+
+class Server:
+    """Answers requests one after the other with (status, body) pairs, and keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.answers: list[tuple[int, Any]] = []
+        self.asked: list[tuple[str, str, Any]] = []
+        self.policy: Callable[[Any], str] | None = None
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                self.answer(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+
+            def do_GET(self) -> None:
+                self.answer(None)
+
+            def answer(self, body: Any) -> None:
+                outer.asked.append((self.path, self.headers.get("Authorization", ""), body))
+                status, answer = outer.answer(body)
+                data = answer.encode() if isinstance(answer, str) else json.dumps(answer).encode()
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.http.server_port}/v1"
+
+    def answer(self, body: Any) -> tuple[int, Any]:
+        """Return the next answer: the policy's reply where there is one, else the next of the list."""
+        if self.policy is None:
+            return self.answers.pop(0)
+        if body is None:
+            return 404, "no list of models"
+        return 200, {"choices": [{"message": {"content": self.policy(body)}, "finish_reason": "stop"}]}
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """Return a chat-completions server on the loopback."""
+    monkeypatch.setattr(endpoint, "FIRST_PAUSE", 0.01)
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # nothing listens there: it must not be asked
+    running = Server()
+    thread = threading.Thread(target=running.http.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    yield running
+    running.http.shutdown()
+    running.http.server_close()
+    thread.join()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import threading
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,7 +11,6 @@ import pytest
 from tiararodney.posix_sdc import rollout, world
 from tiararodney.posix_sdc.errors import InfrastructureError
 from tiararodney.posix_sdc.world import CommandResult, Verdict
-from tiararodney.sekft.eval import endpoint
 from tiararodney.sekft.eval.episodes import Episode, Generation
 
 if TYPE_CHECKING:
@@ -75,60 +72,6 @@ def scenarios(tmp_path: Path) -> Path:
     for i, archetype in enumerate(("repair", "repair", "audit", "audit")):
         (folder / f"s{i}.json").write_text(json.dumps(scenario_json(f"s{i}", archetype)))
     return folder
-
-
-class Server:
-    """Answers requests one after the other with (status, body) pairs, and keeps what it was asked."""
-
-    def __init__(self) -> None:
-        self.answers: list[tuple[int, Any]] = []
-        self.asked: list[tuple[str, str, Any]] = []
-        self.policy: Callable[[Any], str] | None = None
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                self.answer(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-
-            def do_GET(self) -> None:
-                self.answer(None)
-
-            def answer(self, body: Any) -> None:
-                outer.asked.append((self.path, self.headers.get("Authorization", ""), body))
-                status, answer = outer.answer(body)
-                data = answer.encode() if isinstance(answer, str) else json.dumps(answer).encode()
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.http.server_port}/v1"
-
-    def answer(self, body: Any) -> tuple[int, Any]:
-        """Return the next answer: the policy's reply where there is one, else the next of the list."""
-        if self.policy is None:
-            return self.answers.pop(0)
-        if body is None:
-            return 404, "no list of models"
-        return 200, {"choices": [{"message": {"content": self.policy(body)}, "finish_reason": "stop"}]}
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    """Return a chat-completions server on the loopback."""
-    monkeypatch.setattr(endpoint, "FIRST_PAUSE", 0.01)
-    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # nothing listens there: it must not be asked
-    running = Server()
-    thread = threading.Thread(target=running.http.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    yield running
-    running.http.shutdown()
-    running.http.server_close()
-    thread.join()
 
 
 class MemoryWorld:

@@ -208,8 +208,9 @@ def _check_contestants(config: EvalConfig) -> None:
             raise UsageError("--endpoint was given together with --base or --adapter: evaluate them in two runs.")
         if not config.models:
             raise UsageError("--endpoint needs --model NAME: the name under which the server knows the model.")
-        if not config.endpoint.startswith(("http://", "https://")):
-            raise UsageError(f"--endpoint: found {config.endpoint!r}, expected a URL such as http://127.0.0.1:8000/v1.")
+        from tiararodney.sekft.endpoint import check_url
+
+        check_url(config.endpoint)
     elif config.base is None:
         raise UsageError("--base is missing: give the folder of the base model, or --endpoint URL --model NAME.")
     elif config.models:

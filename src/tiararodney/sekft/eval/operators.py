@@ -15,7 +15,7 @@ from tiararodney.sekft.render import Message, render_prompt
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from tiararodney.sekft.eval.endpoint import Endpoint
+    from tiararodney.sekft.endpoint import Endpoint
     from tiararodney.sekft.render import Tokenizer
 
 

@@ -195,7 +195,7 @@ def _tokenizer(base: Base, contestant: Contestant) -> Any:
 
 
 def _endpoint(config: EvalConfig, contestant: Contestant) -> EndpointOperator:
-    from tiararodney.sekft.eval.endpoint import Endpoint, endpoint_key
+    from tiararodney.sekft.endpoint import Endpoint, endpoint_key
 
     endpoint = Endpoint(contestant.path, contestant.name, endpoint_key(config.api_key_env), config.request_seconds)
     return EndpointOperator(

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from tiararodney.sekft import endpoint as module
+from tiararodney.sekft.endpoint import Completion, Endpoint, EndpointDown
 from tiararodney.sekft.errors import RunFailed, UsageError
-from tiararodney.sekft.eval import endpoint as module
-from tiararodney.sekft.eval.endpoint import Completion, Endpoint, EndpointDown
 
 MESSAGES = [{"role": "system", "content": "s"}, {"role": "user", "content": "$ "}]
 REPLY = {"choices": [{"message": {"content": "ls"}, "finish_reason": "stop"}], "usage": {"prompt_tokens": 9}}
@@ -80,3 +80,16 @@ def test_the_check_lets_a_server_without_a_list_pass_and_a_refused_key_not(serve
 def test_nothing_listening_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match=r"Start the server, or correct the URL"):
         Endpoint("http://127.0.0.1:9/v1", "m", seconds=2).check()
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:8000/v1", "ftp://host/v1", "http://", "http://host:x/v1", "http://[::1/v1"])
+def test_what_is_no_url_is_bad_usage(url: str) -> None:
+    with pytest.raises(UsageError, match="--endpoint: found"):
+        module.check_url(url)
+    assert module.check_url("http://[::1]:8000/v1") == "http://[::1]:8000/v1"
+
+
+@pytest.mark.parametrize("url", ["http://h/v1", "http://h/v1/", "http://h/v1/chat/completions"])
+def test_the_routes_are_found_from_any_of_its_urls(url: str) -> None:
+    endpoint = Endpoint(url, "m")
+    assert (endpoint.api, endpoint.root) == ("http://h/v1", "http://h")

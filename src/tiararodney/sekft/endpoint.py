@@ -1,4 +1,4 @@
-"""A client of OpenAI chat completions, from the standard library: structured messages out, one reply back."""
+"""A client of OpenAI chat completions and other JSON over HTTP, from the standard library."""
 
 from __future__ import annotations
 
@@ -24,10 +24,31 @@ LONGEST_PAUSE = 30.0  # seconds; also the most that a server's Retry-After may a
 _TRANSIENT = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 _REFUSALS = frozenset({400, 413, 422})
 _SHOWN = 300
+_LARGEST = 1 << 26
+"""Bytes of an answer that are read; no tokenized prompt comes near."""
+_PIECE = 1 << 16
 
 
 class EndpointDown(SekftError):
     """The server did not answer after all attempts: a fault of ours, not the model's."""
+
+
+class Refused(SekftError):
+    """An HTTP status that no second attempt changes.
+
+    Args:
+        status: the status.
+        text: the beginning of what the server said.
+        reason: the status in words.
+    """
+
+    def __init__(self, status: int, text: str, reason: str = "") -> None:
+        self.status, self.text = status, text
+        super().__init__(f"HTTP {status} {reason}: {text}".strip().rstrip(":"))
+
+
+class NotJson(RunFailed):
+    """The answer is no JSON."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +103,8 @@ class Endpoint:
             "seed": seed,
         }
         try:
-            answer = self._request("/chat/completions", body)
-        except _Refused as refused:
+            answer = self.ask(self.api + "/chat/completions", body)
+        except Refused as refused:
             # Servers word it differently ("maximum context length", "context_length_exceeded"); all name the context.
             if refused.status in _REFUSALS and "context" in refused.text.lower():
                 return Completion("", "context")
@@ -103,10 +124,10 @@ class Endpoint:
             UsageError: nothing answers there, the key is refused, or the server does not know the model.
         """
         try:
-            answer = self._request("/models", None, attempts=1)
+            answer = self.ask(self.api + "/models", None, attempts=1)
         except EndpointDown as error:
             raise UsageError(f"{error} Start the server, or correct the URL.") from None
-        except _Refused as refused:
+        except Refused as refused:
             if refused.status in (401, 403):
                 raise UsageError(f"--endpoint {self.url}: {refused}. Set the variable of --api-key-env.") from None
             return  # a server without /models may still complete chats
@@ -117,29 +138,47 @@ class Endpoint:
         if names and self.model not in names:
             raise UsageError(f"--model {self.model}: the endpoint serves {', '.join(names)}. Give one of these.")
 
-    def _request(self, path: str, body: Mapping[str, Any] | None, attempts: int = ATTEMPTS) -> Any:
-        url = self.url.rstrip("/").removesuffix("/chat/completions") + path
-        headers = {"Content-Type": "application/json", "User-Agent": "sekft-eval"}
+    @property
+    def api(self) -> str:
+        """Where the OpenAI routes are."""
+        return self.url.rstrip("/").removesuffix("/chat/completions")
+
+    @property
+    def root(self) -> str:
+        """Where servers have the routes of their own: the URL without its version."""
+        return self.api.removesuffix("/v1")
+
+    def ask(self, url: str, body: Mapping[str, Any] | None, attempts: int = ATTEMPTS) -> Any:
+        """Send JSON (or ask for it, where there is no body) and return the JSON that comes back.
+
+        Raises:
+            EndpointDown: no answer after all attempts.
+            Refused: the server answers with a status that stays.
+            NotJson: the answer is something else.
+        """
+        headers = {"Content-Type": "application/json", "User-Agent": "sekft"}
         if self.api_key:
             headers["Authorization"] = f"Bearer {self.api_key}"
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(url, data, headers)  # noqa: S310 - config.check lets http and https pass only
+        request = urllib.request.Request(url, data, headers)  # noqa: S310 - the flags let http and https pass only
         pause = FIRST_PAUSE
         for attempt in range(1, attempts + 1):
             try:
+                deadline = time.monotonic() + self.seconds
                 with _opener(url).open(request, timeout=self.seconds) as response:
-                    return json.loads(response.read())
+                    return json.loads(_read(response, deadline))
             except urllib.error.HTTPError as error:
-                reason, asked = _Refused(error), error.headers.get("Retry-After", "")
+                refused = Refused(error.code, _told(error), error.reason)
+                asked = error.headers.get("Retry-After", "")
                 if error.code not in _TRANSIENT:
-                    raise reason from None
-                why = str(reason)
+                    raise refused from None
+                why = str(refused)
                 if asked.isdecimal():
                     pause = max(pause, float(asked))
             except (OSError, http.client.HTTPException) as error:
                 why = str(getattr(error, "reason", error)) or type(error).__name__
-            except ValueError:
-                raise RunFailed(
+            except (ValueError, RecursionError):
+                raise NotJson(
                     f"--endpoint {url}: the answer is no JSON. Is this an OpenAI-compatible server?"
                 ) from None
             if attempt < attempts:
@@ -147,6 +186,27 @@ class Endpoint:
                 pause *= 2
         tries = f"{attempts} attempts" if attempts > 1 else "the first attempt"
         raise EndpointDown(f"--endpoint {url}: no answer after {tries} ({why}).")
+
+
+def _read(response: http.client.HTTPResponse, deadline: float) -> bytes:
+    """Read an answer whole; one that never ends is given up (a timeout of the socket alone lets it drip on)."""
+    pieces, size = [], 0
+    while piece := response.read1(_PIECE):
+        pieces.append(piece)
+        size += len(piece)
+        if size > _LARGEST:
+            raise OSError(f"an answer over {_LARGEST} bytes")
+        if time.monotonic() > deadline:
+            raise TimeoutError("the answer took too long")
+    return b"".join(pieces)
+
+
+def _told(error: urllib.error.HTTPError) -> str:
+    """Return the beginning of what a server says to an error."""
+    try:
+        return error.read(_PIECE).decode("utf-8", "replace")[:_SHOWN]
+    except (OSError, http.client.HTTPException):
+        return ""
 
 
 def _completion(answer: Any) -> Completion | None:
@@ -161,15 +221,6 @@ def _completion(answer: Any) -> Completion | None:
     return Completion(text, stop, tokens) if isinstance(text, str) else None
 
 
-class _Refused(Exception):
-    """An HTTP status that no second attempt changes."""
-
-    def __init__(self, error: urllib.error.HTTPError) -> None:
-        self.status = error.code
-        self.text = error.read().decode("utf-8", "replace")[:_SHOWN]
-        super().__init__(f"HTTP {error.code} {error.reason}: {self.text}".strip().rstrip(":"))
-
-
 def _opener(url: str) -> urllib.request.OpenerDirector:
     """Return an opener; a proxy of the environment is not asked for hosts on this machine."""
     host = urlsplit(url).hostname or ""
@@ -178,6 +229,22 @@ def _opener(url: str) -> urllib.request.OpenerDirector:
     except ValueError:
         local = host == "localhost"
     return urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if local else []))
+
+
+def check_url(url: str) -> str:
+    """Return a URL that can be asked.
+
+    Raises:
+        UsageError: it is none.
+    """
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise UsageError(f"--endpoint: found {url!r}, expected a URL such as http://127.0.0.1:8000/v1.")
+    return url
 
 
 def endpoint_key(variable: str) -> str:
