@@ -228,22 +228,6 @@ def test_an_interrupt_ends_with_130_and_no_half_written_folder(configure: Config
     assert beside(config) == {"adapter.checkpoint"}
 
 
-def test_a_killed_run_resumes_to_the_bits_of_the_unbroken_one(configure: Configure, tmp_path: Path):
-    config = configure(
-        out=tmp_path / "unbroken", tokens_per_batch=300, epochs=40.0, max_steps=40, checkpoint_every=1000
-    )
-    unbroken = train(config)
-    killed = replace(config, out=tmp_path / "killed")
-    for times in range(3):
-        process = _start(killed, "--max-steps", "40", *(["--resume"] if times else []))
-        time.sleep(0.05 * times)
-        process.kill()
-        process.communicate()
-        assert not killed.out.exists()
-    resumed = train(replace(killed, resume=True))
-    assert same_bits(unbroken, resumed)
-
-
 def test_a_run_that_diverges_says_so_and_keeps_the_checkpoint(configure: Configure, monkeypatch: pytest.MonkeyPatch):
     real = gradients.row_loss
     calls = iter(range(1000))

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import tempfile
-from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from tiararodney.sekft.errors import RunFailed, UsageError
+from tiararodney.sekft.errors import UsageError
+from tiararodney.sekft.folders import new_folder
 from tiararodney.sekft.model.adapters import CONFIG, RECORD, WEIGHTS, tensor_names
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from tiararodney.sekft.model import Base
 
@@ -75,39 +72,3 @@ def check_out(out: Path, *, overwrite: bool) -> None:
             pass
     except OSError as error:
         raise UsageError(f"--out {out}: {error.strerror} in {out.absolute().parent}. Name another folder.") from None
-
-
-@contextmanager
-def new_folder(out: Path, *, replace: bool) -> Iterator[Path]:
-    """Fill a folder beside `out` and move it there when all of it is on the disk.
-
-    Args:
-        out: The folder to be.
-        replace: Put it in place of a folder that is there.
-
-    Yields:
-        The folder to fill.
-
-    Raises:
-        RunFailed: The disk refuses; nothing is left behind.
-    """
-    out = out.absolute()
-    temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    try:
-        yield temporary
-        for file in temporary.iterdir():
-            with file.open("rb") as stream:
-                os.fsync(stream.fileno())
-        temporary.chmod(0o755)
-        if replace and out.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{out.name}.old.", dir=out.parent))
-            out.rename(old / out.name)
-            temporary.rename(out)
-            shutil.rmtree(old)
-        else:
-            temporary.rename(out)
-    except (OSError, SafetensorError) as error:
-        found = getattr(error, "strerror", None) or error
-        raise RunFailed(f"{out}: cannot write it: {found}. Free some space, or name another folder.") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

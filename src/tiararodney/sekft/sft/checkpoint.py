@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from tiararodney.sekft.errors import UsageError
-from tiararodney.sekft.sft.adapter import new_folder
+from tiararodney.sekft.folders import cannot_write
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,14 +48,26 @@ def save_checkpoint(
         best: Copies of the weights that validated best, by name; empty where nothing was validated.
         optimizer: Over `parameters`.
         progress: What else tells where the run is; JSON values.
+
+    Raises:
+        RunFailed: The disk refuses; the checkpoint before is as it was.
     """
     tensors = {f"weight/{name}": tensor.detach().cpu().contiguous() for name, tensor in parameters.items()}
     tensors |= {f"best/{name}": tensor.detach().cpu().contiguous() for name, tensor in best.items()}
     for name, parameter in parameters.items():
         for key, value in optimizer.state.get(parameter, {}).items():
             tensors[f"{key}/{name}"] = torch.as_tensor(value).detach().cpu().contiguous()
-    with new_folder(folder, replace=True) as fresh:
-        save_file(tensors, fresh / FILE, metadata={"progress": json.dumps(progress)})
+    # One file that is renamed over the last one: there is no moment without a checkpoint.
+    fresh = folder / (FILE + ".new")
+    try:
+        folder.mkdir(exist_ok=True)
+        save_file(tensors, fresh, metadata={"progress": json.dumps(progress)})
+        with fresh.open("rb") as stream:
+            os.fsync(stream.fileno())
+        fresh.replace(folder / FILE)
+    except (OSError, SafetensorError) as error:
+        fresh.unlink(missing_ok=True)
+        raise cannot_write(folder, error) from error
 
 
 def load_checkpoint(

@@ -12,6 +12,7 @@ import torch
 
 from tiararodney.sekft import provenance
 from tiararodney.sekft.errors import UsageError
+from tiararodney.sekft.folders import drop_unfinished
 from tiararodney.sekft.model import Base, load_base
 from tiararodney.sekft.model.base import find_folder
 from tiararodney.sekft.model.fourbit import require_bitsandbytes
@@ -122,6 +123,8 @@ def _train(config: TrainConfig, base: Base | None, should_stop: Callable[[], boo
 
 def _check_checkpoint(config: TrainConfig) -> None:
     checkpoint = checkpoint_folder(config.out)
+    if config.overwrite or config.resume:
+        drop_unfinished(config.out)
     if config.overwrite and not config.resume:
         drop_checkpoint(checkpoint)
     elif checkpoint.exists() and not config.resume:

@@ -1,0 +1,78 @@
+"""Folders that are complete or not there at all, whatever kills the process that writes them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from safetensors import SafetensorError
+
+from tiararodney.sekft.errors import RunFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+WRITING = ".writing-"  # a folder of this name beside the one it will be is unfinished
+
+
+def cannot_write(out: Path, error: Exception) -> RunFailed:
+    """Say that the disk refused, and why.
+
+    Args:
+        out: What was written.
+        error: What the system, or safetensors, raised.
+
+    Returns:
+        The error to raise.
+    """
+    found = getattr(error, "strerror", None) or error
+    return RunFailed(f"{out}: cannot write it: {found}. Free some space, or name another folder.")
+
+
+def drop_unfinished(out: Path) -> None:
+    """Remove what a killed process left beside a folder.
+
+    Args:
+        out: The folder that was to be.
+    """
+    for left in out.absolute().parent.glob(f".{out.name}{WRITING}*"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+@contextmanager
+def new_folder(out: Path, *, replace: bool) -> Iterator[Path]:
+    """Fill a folder beside `out` and move it there when all of it is on the disk.
+
+    Args:
+        out: The folder to be.
+        replace: Put it in place of a folder that is there.
+
+    Yields:
+        The folder to fill.
+
+    Raises:
+        RunFailed: The disk refuses; nothing is left behind.
+    """
+    out = out.absolute()
+    temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}{WRITING}", dir=out.parent))
+    try:
+        yield temporary
+        for file in (path for path in temporary.rglob("*") if path.is_file()):
+            with file.open("rb") as stream:
+                os.fsync(stream.fileno())
+        temporary.chmod(0o755)
+        if replace and out.exists():
+            old = Path(tempfile.mkdtemp(prefix=f".{out.name}{WRITING}", dir=out.parent))
+            out.rename(old / out.name)
+            temporary.rename(out)
+            shutil.rmtree(old)
+        else:
+            temporary.rename(out)
+    except (OSError, SafetensorError) as error:
+        raise cannot_write(out, error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
