@@ -1,10 +1,13 @@
-"""How fast a training step is: sekft's loop, transformers' Trainer with padding, and TRL's where it is installed.
+"""How fast and how lean a training step is: sekft's loop, TRL's SFTTrainer, transformers' Trainer with padding.
 
-    python benchmarks/train.py --base DIR [--sessions 8] [--rounds 5] [--no-4bit]
+    python benchmarks/train.py --base DIR [--sessions 8] [--rounds 5] [--sides sekft,trl_packed] [--no-4bit]
 
-All sides train the same adapter (rank 16, all linear layers) on the same sessions: a common head of 70 tokens, 444-895
-tokens each, 16 % of them trained. Sides take turns, one step over all sessions each; figures are medians. A session's
-tokens are counted whole on every side, padding never; sekft computes what all sessions begin with once.
+All sides train the same adapter (rank 16, all linear layers) on the same NF4 base and the same sessions: a common head
+of 70 tokens, 444-895 tokens each, 16 % of them trained. Each side has a process of its own, so that each has its own
+peak of memory; they take turns, one optimizer step over all sessions each. Figures are medians of the rounds after the
+first. A session's tokens are counted whole on every side, padding never; sekft computes what all sessions begin with
+once. TRL's best is the fastest of its settings without padding; its default is `SFTConfig` as it comes.
+Memory is the growth from the loaded NF4 base to the peak of a step, sekft's dequantised weights counted in.
 The last line of stdout is one JSON object.
 """
 
@@ -13,21 +16,20 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import random
 import statistics
+import subprocess
 import sys
-import time
+from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+sys.path.insert(0, str(Path(__file__).parent))
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the console scripts do; before torch is imported
+from train_sides import LONGEST, SIDES, make_sessions
 
-HEAD, SHORTEST, LONGEST, TRAINED = 70, 444, 895, 0.16
-RANK, ALPHA = 16, 32
+FULL = ("trl_packed", "trl_padding_free", "trl_single")
+LEAN = ("trl_packed_checkpointed", "trl_single_checkpointed")
 
 
 def main() -> int:
@@ -35,159 +37,114 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base", type=Path, required=True, help="folder of the base model")
     parser.add_argument("--sessions", type=int, default=8, help="sessions of a step (default: %(default)s)")
+    parser.add_argument("--longest", type=int, default=LONGEST, help="tokens of the longest (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=5, help="steps of each side (default: %(default)s)")
-    parser.add_argument("--padded-batch", type=int, default=4, help="sessions of a padded batch (default: %(default)s)")
+    parser.add_argument("--batch", type=int, default=0, help="sessions of a padded batch (default: each side's own)")
+    parser.add_argument("--row", type=int, default=0, help="tokens of a packed row (default: each side's own)")
+    parser.add_argument("--sides", default=",".join(SIDES), help="which to run (default: %(default)s)")
     parser.add_argument("--no-4bit", action="store_true", help="bf16 base on all sides")
     args = parser.parse_args()
+    names = args.sides.split(",")
+    if unknown := set(names) - set(SIDES):
+        parser.error(f"--sides: {', '.join(sorted(unknown))}: expected some of {', '.join(SIDES)}")
+    if find_spec("trl") is None:
+        print("TRL is not installed (pip install trl): its figures are null", file=sys.stderr)
+        names = [name for name in names if not name.startswith("trl")]
 
-    sessions = make_sessions(args.sessions)
-    sides: dict[str, Callable[[], None]] = {
-        "sekft": sekft_side(args.base, sessions, four_bit=not args.no_4bit, share=True),
-        "sekft_unshared": sekft_side(args.base, sessions, four_bit=not args.no_4bit, share=False),
-        "padded": trainer_side(args.base, sessions, args.padded_batch, four_bit=not args.no_4bit),
-    }
-    seconds: dict[str, list[float]] = {name: [] for name in sides}
-    cpu: dict[str, list[float]] = {name: [] for name in sides}
-    for round_ in range(args.rounds + 1):
-        for name, step in sides.items():
-            wall, busy = time.perf_counter(), time.process_time()
-            step()
-            if round_:  # the first step of each side warms up
-                seconds[name].append(time.perf_counter() - wall)
-                cpu[name].append(time.process_time() - busy)
-    tokens = sum(len(ids) for ids, _ in sessions)
-    trained = sum(label != -100 for _, labels in sessions for label in labels)
-    result = report(seconds, cpu, tokens, trained)
-    for name in sides:
+    with ExitStack() as stack:
+        sides = {name: _start(stack, name, args) for name in names}
+        steps: dict[str, list[dict[str, float]]] = {name: [] for name in names}
+        for round_ in range(args.rounds + 1):
+            for name, side in sides.items():
+                answer = _ask(side, "step", name)
+                if round_:  # the first step of each side warms up
+                    steps[name].append(answer)
+            print(f"round {round_}/{args.rounds}", file=sys.stderr)
+    sessions = make_sessions(args.sessions, args.longest)
+    result = report(
+        steps,
+        tokens=sum(len(ids) for ids, _ in sessions),
+        trained=sum(label != -100 for _, labels in sessions for label in labels),
+    )
+    for name in names:
         print(
             f"{name}: {result['tokens_per_second'][name]:.0f} tokens/s "
-            f"({result['trained_tokens_per_second'][name]:.0f} trained)"
+            f"({result['trained_tokens_per_second'][name]:.0f} trained), "
+            f"{result['memory_growth'][name] / 1e9:.2f} GB over the loaded base"
         )
-    if find_spec("trl") is None:
-        print("TRL is not installed: speedup_vs_trl is null")
     print(json.dumps(result))
     return 0
 
 
-def make_sessions(count: int) -> list[tuple[list[int], list[int]]]:
-    """Random ids and labels in the shape of shell sessions; speed does not depend on what they say."""
-    rng = random.Random(0)
-    head = [rng.randrange(10, 1000) for _ in range(HEAD)]
-    sessions = []
-    for _ in range(count):
-        ids = head + [rng.randrange(10, 1000) for _ in range(rng.randint(SHORTEST, LONGEST) - HEAD)]
-        labels = [-100] * len(ids)
-        for begin in range(HEAD + 20, len(ids), 60):  # a command of some tokens, then its output
-            for at in range(begin, min(begin + round(60 * TRAINED * len(ids) / (len(ids) - HEAD)), len(ids))):
-                labels[at] = ids[at]
-        sessions.append((ids, labels))
-    return sessions
-
-
-def sekft_side(base_folder: Path, sessions: list[Any], *, four_bit: bool, share: bool) -> Callable[[], None]:
-    """One step of sekft-train's own loop."""
-    import torch
-    from peft import LoraConfig
-
-    from tiararodney.sekft.model import load_base
-    from tiararodney.sekft.model.adapters import add_adapter
-    from tiararodney.sekft.render import Example
-    from tiararodney.sekft.sft.forward import row_loss
-    from tiararodney.sekft.sft.loop import ROW_TOKENS
-    from tiararodney.sekft.sft.pack import pack_row, split_step
-
-    base = load_base(base_folder, four_bit=four_bit)
-    add_adapter(base, LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules="all-linear"), "bench")
-    parameters = [parameter for name, parameter in base.model.named_parameters() if ".bench." in name]
-    for parameter in parameters:
-        parameter.data = parameter.data.float()
-        parameter.requires_grad_(requires_grad=True)
-    optimizer = torch.optim.AdamW(parameters, lr=1e-4, fused=True)
-    examples = [Example(ids, labels) for ids, labels in sessions]
-    lengths = [len(example.input_ids) for example in examples]
-    budget = ROW_TOKENS[base.model.device.type]
-
-    def step() -> None:
-        optimizer.zero_grad(set_to_none=True)
-        for members in split_step(range(len(examples)), lengths, budget):
-            row = pack_row([examples[index] for index in members], share_prefix=share)
-            (row_loss(base.model, row, "bench").total / 1000).backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        _wait()
-
-    return step
-
-
-def trainer_side(base_folder: Path, sessions: list[Any], batch: int, *, four_bit: bool) -> Callable[[], None]:
-    """The same step by transformers' Trainer: padded batches, bf16 autocast, gradient accumulation."""
-    import tempfile
-
-    import torch
-    from peft import LoraConfig, get_peft_model
-    from transformers import Trainer, TrainingArguments
-
-    from tiararodney.sekft.model import load_base
-
-    model = get_peft_model(
-        load_base(base_folder, four_bit=four_bit, dequantise=False).model,
-        LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules="all-linear", task_type="CAUSAL_LM"),
+def _start(stack: ExitStack, name: str, args: argparse.Namespace) -> subprocess.Popen[str]:
+    side = stack.enter_context(
+        subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("train_sides.py"))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"},
+        )
     )
-    model.train()
-    batches = [_padded(sessions[at : at + batch], torch) for at in range(0, len(sessions), batch)]
-    arguments = TrainingArguments(
-        output_dir=tempfile.mkdtemp(),
-        bf16=True,
-        use_cpu=not torch.cuda.is_available(),
-        gradient_accumulation_steps=len(batches),
-        report_to=[],
-    )
-    trainer = Trainer(model=model, args=arguments)
-    trainer.create_optimizer()
-    trained = torch.tensor(sum(label != -100 for _, labels in sessions for label in labels))
-
-    def step() -> None:
-        trainer.optimizer.zero_grad()
-        for inputs in batches:
-            trainer.training_step(model, dict(inputs), trained.to(model.device))
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        trainer.optimizer.step()
-        _wait()
-
-    return step
+    stack.callback(side.kill)
+    told = {"side": name, "base": str(args.base), "sessions": args.sessions, "longest": args.longest}
+    _ask(side, json.dumps(told | {"four_bit": not args.no_4bit, "batch": args.batch, "row": args.row}), name)
+    return side
 
 
-def _padded(sessions: list[Any], torch: Any) -> dict[str, Any]:
-    width = max(len(ids) for ids, _ in sessions)
-    return {
-        "input_ids": torch.tensor([ids + [0] * (width - len(ids)) for ids, _ in sessions]),
-        "attention_mask": torch.tensor([[1] * len(ids) + [0] * (width - len(ids)) for ids, _ in sessions]),
-        "labels": torch.tensor([labels + [-100] * (width - len(labels)) for _, labels in sessions]),
-    }
+def _ask(side: subprocess.Popen[str], line: str, name: str) -> dict[str, float]:
+    assert side.stdin is not None
+    assert side.stdout is not None
+    print(line, file=side.stdin, flush=True)
+    answer = side.stdout.readline()
+    if not answer:
+        raise SystemExit(f"{name} ended with {side.wait()}; what it said stands above")
+    told: dict[str, float] = json.loads(answer)
+    return told
 
 
-def _wait() -> None:
+def report(steps: dict[str, list[dict[str, float]]], tokens: int, trained: int) -> dict[str, Any]:
+    """Medians and their ratios; CPU time beside, as a shared machine stalls.
+
+    Args:
+        steps: What each side measured in each round.
+        tokens: Tokens of a step.
+        trained: Trained tokens of a step.
+
+    Returns:
+        The JSON object. A ratio is None where a side was not run.
+    """
     import torch
 
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+    from tiararodney.sekft.provenance import versions
 
+    def middle(key: str) -> dict[str, float]:
+        return {name: statistics.median(step[key] for step in told) for name, told in steps.items()}
 
-def report(seconds: dict[str, list[float]], cpu: dict[str, list[float]], tokens: int, trained: int) -> dict[str, Any]:
-    """Medians and ratios of medians; CPU time beside, as a shared machine stalls."""
-    import torch
+    seconds, busy = middle("seconds"), middle("cpu_seconds")
+    memory = {name: max(step["memory_growth"] for step in told) for name, told in steps.items()}
 
-    from tiararodney.sekft.sft.record import versions
+    def fastest(names: tuple[str, ...]) -> str:
+        return min((name for name in names if name in seconds), key=seconds.__getitem__, default="")
 
-    middle = {name: statistics.median(values) for name, values in seconds.items()}
-    busy = {name: statistics.median(values) for name, values in cpu.items()}
+    def over(values: dict[str, float], one: str, other: str) -> float | None:
+        return values[one] / values[other] if one in values and other in values else None
+
+    best, lean = fastest(FULL), fastest(LEAN)
     return {
-        "speedup_vs_padded": middle["padded"] / middle["sekft"],
-        "speedup_vs_padded_by_cpu_time": busy["padded"] / busy["sekft"],
-        "speedup_of_sharing": middle["sekft_unshared"] / middle["sekft"],
-        "speedup_vs_trl": None,
-        "tokens_per_second": {name: tokens / value for name, value in middle.items()},
-        "trained_tokens_per_second": {name: trained / value for name, value in middle.items()},
+        "speedup_vs_trl": over(seconds, best, "sekft"),
+        "speedup_vs_trl_default": over(seconds, "trl_default", "sekft"),
+        "speedup_vs_padded": over(seconds, "padded", "sekft"),
+        "memory_vs_trl": over(memory, "sekft", best),
+        "memory_vs_trl_checkpointed": over(memory, "sekft_checkpointed", lean),
+        "speedup_vs_trl_by_cpu_time": over(busy, best, "sekft"),
+        "speedup_vs_trl_checkpointed": over(seconds, lean, "sekft_checkpointed"),
+        "speedup_of_sharing": over(seconds, "sekft_unshared", "sekft"),
+        "trl_best": best or None,
+        "trl_best_checkpointed": lean or None,
+        "tokens_per_second": {name: tokens / value for name, value in seconds.items()},
+        "trained_tokens_per_second": {name: trained / value for name, value in seconds.items()},
+        "memory_growth": memory,
         "cpu_seconds": busy,
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",

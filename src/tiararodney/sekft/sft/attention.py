@@ -44,7 +44,9 @@ def packed_attention(
     attend = _blocks if query.device.type == "cpu" else _sdpa
     scale = query.shape[-1] ** -0.5 if scale is None else scale
     sizes = [prefix, *lengths] if prefix else list(lengths)
-    queries, keys, values = (tensor.split(sizes, dim=1) for tensor in (query, key, value))
+    queries, keys, values = ([*tensor.split(sizes, dim=1)] for tensor in (query, key, value))
+    if prefix:  # a view kept for the backward pass would hold the whole row's
+        keys[0], values[0] = keys[0].contiguous(), values[0].contiguous()
     outputs = []
     for at, (q, k, v) in enumerate(zip(queries, keys, values, strict=True)):
         if prefix and at:

@@ -8,7 +8,8 @@ from peft.helpers import disable_input_dtype_casting
 from torch.utils.checkpoint import checkpoint
 
 from tiararodney.sekft.sft.attention import attending, packed_attention
-from tiararodney.sekft.sft.layers import Projection, gated, project, rms_norm, rotate
+from tiararodney.sekft.sft.layers import Norm, mlp, project, rms_norm, rotate
+from tiararodney.sekft.sft.linear import Projection
 from tiararodney.sekft.sft.loss import Loss, head_loss, logits_loss
 from tiararodney.sekft.sft.pack import Row
 
@@ -100,7 +101,7 @@ def _hidden(
         else:
             x = _layer(layer, x, turn, row, adapter, None)
     x = _layer(layers[-1], x, turn, row, adapter, keep)
-    return rms_norm(x, decoder.norm.weight, decoder.norm.variance_epsilon)
+    return rms_norm(x, _norm(decoder.norm))
 
 
 def _layer(
@@ -112,25 +113,26 @@ def _layer(
     keep: torch.Tensor | None,
 ) -> torch.Tensor:
     """One decoder layer, [tokens, size] to the same; after the attention, only the tokens `keep` go on."""
-    attention, mlp = layer.self_attn, layer.mlp
-    normed = rms_norm(x, layer.input_layernorm.weight, layer.input_layernorm.variance_epsilon)
+    attention = layer.self_attn
+    projections = _lora((attention.q_proj, attention.k_proj, attention.v_proj), adapter)
     query, key, value = (
         output.view(len(output), -1, attention.head_dim)
-        for output in project(normed, _lora((attention.q_proj, attention.k_proj, attention.v_proj), adapter))
+        for output in project(x, projections, norm=_norm(layer.input_layernorm))
     )
     if hasattr(attention, "q_norm"):
-        query = rms_norm(query, attention.q_norm.weight, attention.q_norm.variance_epsilon)
-        key = rms_norm(key, attention.k_norm.weight, attention.k_norm.variance_epsilon)
+        query, key = rms_norm(query, _norm(attention.q_norm)), rms_norm(key, _norm(attention.k_norm))
     attended = packed_attention(
         rotate(query, *turn), rotate(key, *turn), value.transpose(0, 1), row.lengths, row.prefix, attention.scaling
     ).reshape(len(x), -1)
     if keep is not None:  # nothing attends to the last layer's output
         attended, x = attended[keep], x[keep]
     (x,) = project(attended, _lora((attention.o_proj,), adapter), residual=x)
-    normed = rms_norm(x, layer.post_attention_layernorm.weight, layer.post_attention_layernorm.variance_epsilon)
-    gate, up = project(normed, _lora((mlp.gate_proj, mlp.up_proj), adapter))
-    (x,) = project(gated(gate, up), _lora((mlp.down_proj,), adapter), residual=x)
-    return x
+    gate, up, down = _lora((layer.mlp.gate_proj, layer.mlp.up_proj, layer.mlp.down_proj), adapter)
+    return mlp(x, _norm(layer.post_attention_layernorm), gate, up, down)
+
+
+def _norm(module: Any) -> Norm:
+    return Norm(module.weight, module.variance_epsilon)
 
 
 def _lora(modules: Sequence[Any], adapter: str) -> list[Projection]:

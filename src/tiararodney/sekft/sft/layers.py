@@ -1,7 +1,9 @@
 """The parts of a decoder layer with backward passes of their own.
 
-Only LoRA's own weights are trained, so a backward pass needs the gradient of the inputs and of two thin matrices a
-layer, nothing else. Written out, that is about half of the memory passes which autograd makes of the same formulas.
+Written out for frozen weights with LoRA, a layer takes about half of the memory passes that autograd makes of the same
+formulas. What is cheap to have again is not kept for the backward pass: the normed input of a projection is one
+multiplication away from the input, SwiGLU's product one away from its factors. That leaves two thirds of what the
+layer would hold for each token.
 """
 
 from collections.abc import Sequence
@@ -10,37 +12,25 @@ from typing import Any
 
 import torch
 
+from tiararodney.sekft.sft import linear
+from tiararodney.sekft.sft.linear import Kept, Projection
+
 
 @dataclass(frozen=True)
-class Projection:
-    """A frozen linear layer, with LoRA's two trained matrices where it has them.
+class Norm:
+    """A norm by the root mean square, frozen.
 
     Attributes:
-        layer: `nn.Linear`, or bitsandbytes' `Linear4bit`, whose weights are dequantised whenever they are used.
-        down: LoRA's A [rank, inputs], or None.
-        up: LoRA's B [outputs, rank], or None.
-        scale: What LoRA's product is multiplied by.
+        weight: [size].
+        epsilon: Added to the mean square.
     """
 
-    layer: Any
-    down: torch.Tensor | None = None
-    up: torch.Tensor | None = None
-    scale: float = 1.0
-
-    def weight(self, dtype: torch.dtype) -> torch.Tensor:
-        """The dense weight [outputs, inputs]."""
-        weight = self.layer.weight
-        state = getattr(weight, "quant_state", None)
-        if state is not None:
-            from bitsandbytes.functional import dequantize_4bit
-
-            weight = dequantize_4bit(weight.data, state)
-        dense: torch.Tensor = weight.to(dtype)
-        return dense
+    weight: torch.Tensor
+    epsilon: float
 
 
 def project(
-    x: torch.Tensor, projections: Sequence[Projection], residual: torch.Tensor | None = None
+    x: torch.Tensor, projections: Sequence[Projection], residual: torch.Tensor | None = None, norm: Norm | None = None
 ) -> tuple[torch.Tensor, ...]:
     """Apply linear layers that share their input.
 
@@ -48,102 +38,130 @@ def project(
         x: [tokens, inputs].
         projections: The layers.
         residual: Added to the output; for a single layer only.
+        norm: Applied to `x` before.
 
     Returns:
         [tokens, outputs] of each layer.
     """
-    thin = [part for projection in projections for part in (projection.down, projection.up)]
-    outputs: tuple[torch.Tensor, ...] = _Project.apply(x, residual, tuple(projections), *thin)
+    given = linear.thin(projections)
+    outputs: tuple[torch.Tensor, ...] = _Project.apply(x, residual, norm, tuple(projections), *given)
     return outputs
 
 
 class _Project(torch.autograd.Function):  # type: ignore[misc]  # torch's types are skipped
     @staticmethod
-    def forward(ctx: Any, x: Any, residual: Any, projections: Any, *thin: Any) -> tuple[Any, ...]:
-        downs = [down for down in thin[::2] if down is not None]
-        down: Any = torch.cat(downs).to(x.dtype) if downs else None
-        hidden: Any = x @ down.t() if downs else None
-        outputs = []
-        ups: list[Any] = []
-        at = 0
-        for projection, up in zip(projections, thin[1::2], strict=True):
-            weight = projection.weight(x.dtype)
-            output = x @ weight.t() if residual is None else torch.addmm(residual, x, weight.t())
-            if projection.layer.bias is not None:
-                output += projection.layer.bias
-            if up is not None:
-                ups.append((up * projection.scale).to(x.dtype))
-                output.addmm_(hidden[:, at : at + up.shape[1]], ups[-1].t())
-                at += up.shape[1]
-            outputs.append(output)
-        ctx.save_for_backward(x, hidden, down, *ups)
-        ctx.projections, ctx.residual = projections, residual is not None
+    def forward(ctx: Any, x: Any, residual: Any, norm: Any, projections: Any, *_: Any) -> tuple[Any, ...]:
+        inverse = None if norm is None else _inverse(x, norm)
+        outputs, kept = linear.forward(x if norm is None else _normed(x, inverse, norm), projections, residual)
+        ctx.save_for_backward(x, inverse, *kept.tensors())
+        ctx.projections, ctx.norm, ctx.residual = projections, norm, residual is not None
         return tuple(outputs)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Any, ...]:
-        x, hidden, down, *ups = ctx.saved_tensors
-        grad_x: Any = None
-        thin: list[Any] = []
-        grad_hidden: Any = torch.empty_like(hidden) if hidden is not None else None
-        at = 0
-        for projection, grad in zip(ctx.projections, grads, strict=True):
-            if ctx.needs_input_grad[0]:
-                weight = projection.weight(x.dtype)
-                grad_x = grad @ weight if grad_x is None else grad_x.addmm_(grad, weight)
-            if projection.up is None:
-                thin += [None, None]
-                continue
-            up = ups.pop(0)
-            part = slice(at, at + up.shape[1])
-            at += up.shape[1]
-            grad_hidden[:, part] = grad @ up
-            grad_up = (hidden[:, part].t() @ grad).t()
-            thin += [part, grad_up.to(projection.up.dtype) * projection.scale]
-        if grad_hidden is not None:
-            if grad_x is not None:
-                grad_x.addmm_(grad_hidden, down)
-            grad_down = (grad_hidden.t() @ x).to(torch.float32)
-            thin = [
-                grad_down[part].to(ctx.projections[index // 2].down.dtype) if isinstance(part, slice) else part
-                for index, part in enumerate(thin)
-            ]
-        return grad_x, grads[0] if ctx.residual else None, None, *thin
+        x, inverse, *rest = ctx.saved_tensors
+        taken = x if ctx.norm is None else _normed(x, inverse, ctx.norm)
+        grad_x, trained = linear.backward(
+            taken, grads, ctx.projections, Kept.of(rest), needs_x=bool(ctx.needs_input_grad[0])
+        )
+        if ctx.norm is not None and grad_x is not None:
+            grad_x = _norm_back(grad_x, x, inverse, ctx.norm)
+        return grad_x, grads[0] if ctx.residual else None, None, None, *trained
 
 
-def rms_norm(x: torch.Tensor, weight: torch.Tensor, epsilon: float) -> torch.Tensor:
+def mlp(x: torch.Tensor, norm: Norm, gate: Projection, up: Projection, down: Projection) -> torch.Tensor:
+    """A decoder layer's second half: norm, SwiGLU, residual.
+
+    Args:
+        x: [tokens, size].
+        norm: Applied to `x` before.
+        gate: To the factor that goes through SiLU.
+        up: To the other factor.
+        down: Back to the layer's size.
+
+    Returns:
+        [tokens, size]: ``x + down(silu(gate(norm(x))) * up(norm(x)))``.
+    """
+    output: torch.Tensor = _Mlp.apply(x, norm, (gate, up), (down,), *linear.thin((gate, up, down)))
+    return output
+
+
+class _Mlp(torch.autograd.Function):  # type: ignore[misc]  # torch's types are skipped
+    @staticmethod
+    def forward(ctx: Any, x: Any, norm: Any, into: Any, out: Any, *_: Any) -> Any:
+        inverse = _inverse(x, norm)
+        (gate, up), kept_in = linear.forward(_normed(x, inverse, norm), into)
+        (output,), kept_out = linear.forward(torch.nn.functional.silu(gate).mul_(up), out, residual=x)
+        ctx.save_for_backward(x, inverse, gate, up, *kept_in.tensors(), *kept_out.tensors())
+        ctx.norm, ctx.into, ctx.out, ctx.count_in = norm, into, out, len(kept_in.tensors())
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple[Any, ...]:
+        x, inverse, gate, up, *rest = ctx.saved_tensors
+        kept_in, kept_out = Kept.of(rest[: ctx.count_in]), Kept.of(rest[ctx.count_in :])
+        risen = torch.nn.functional.silu(gate)
+        grad: Any
+        grad, trained_out = linear.backward(risen * up, grads, ctx.out, kept_out, needs_x=True)
+        grad_up = risen.mul_(grad)
+        grad_gate = torch.ops.aten.silu_backward(grad.mul_(up), gate)
+        grad_x: Any
+        grad_x, trained_in = linear.backward(
+            _normed(x, inverse, ctx.norm),
+            (grad_gate, grad_up),
+            ctx.into,
+            kept_in,
+            needs_x=bool(ctx.needs_input_grad[0]),
+        )
+        if grad_x is not None:
+            grad_x = _norm_back(grad_x, x, inverse, ctx.norm).add_(grads[0])
+        return grad_x, None, None, None, *trained_in, *trained_out
+
+
+def rms_norm(x: torch.Tensor, norm: Norm) -> torch.Tensor:
     """Normalise by the root mean square, as Llama does: in fp32, rounded, then times a frozen weight.
 
     Args:
         x: [..., size].
-        weight: [size], frozen.
-        epsilon: Added to the mean square.
+        norm: What by.
 
     Returns:
         The normalised `x`.
     """
-    output: torch.Tensor = _RmsNorm.apply(x, weight, epsilon)
+    output: torch.Tensor = _RmsNorm.apply(x, norm)
     return output
 
 
 class _RmsNorm(torch.autograd.Function):  # type: ignore[misc]  # torch's types are skipped
     @staticmethod
-    def forward(ctx: Any, x: Any, weight: Any, epsilon: float) -> Any:
-        wide = x.float()
-        norm = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
-        inverse = norm.square_().div_(x.shape[-1]).add_(epsilon).rsqrt_()
-        ctx.save_for_backward(x, weight, inverse)
-        wide = wide.mul_(inverse) if wide is not x else wide * inverse
-        return wide.to(x.dtype).mul_(weight)
+    def forward(ctx: Any, x: Any, norm: Any) -> Any:
+        inverse = _inverse(x, norm)
+        ctx.save_for_backward(x, inverse)
+        ctx.norm = norm
+        return _normed(x, inverse, norm)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Any, ...]:
-        x, weight, inverse = ctx.saved_tensors
-        wide = (grads[0] * weight).float()
-        wide_x = x.float()
-        # d/dx of x * inverse(x): the gradient times inverse, less its part along x
-        along = torch.linalg.vecdot(wide, wide_x).unsqueeze(-1) * inverse.pow(3).div_(-x.shape[-1])
-        return (wide * inverse).addcmul_(wide_x, along).to(x.dtype), None, None
+        x, inverse = ctx.saved_tensors
+        return _norm_back(grads[0], x, inverse, ctx.norm), None
+
+
+def _inverse(x: torch.Tensor, norm: Norm) -> torch.Tensor:
+    """One over the root of the mean square and epsilon: [..., 1], fp32."""
+    length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+    return length.square_().div_(x.shape[-1]).add_(norm.epsilon).rsqrt_()
+
+
+def _normed(x: torch.Tensor, inverse: torch.Tensor, norm: Norm) -> torch.Tensor:
+    return (x * inverse).to(x.dtype).mul_(norm.weight)
+
+
+def _norm_back(grad: torch.Tensor, x: torch.Tensor, inverse: torch.Tensor, norm: Norm) -> torch.Tensor:
+    wide = (grad * norm.weight).float()
+    wide_x = x.float()
+    # d/dx of x * inverse(x): the gradient times inverse, less its part along x
+    along = torch.linalg.vecdot(wide, wide_x).unsqueeze(-1) * inverse.pow(3).div_(-x.shape[-1])
+    return (wide * inverse).addcmul_(wide_x, along).to(x.dtype)
 
 
 def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
@@ -183,31 +201,3 @@ def _turn(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, out: torch.Tens
     swapped[..., :half] = (left * cos).addcmul_(right, sin, value=-way)
     swapped[..., half:] = (right * cos).addcmul_(left, sin, value=way)
     return out
-
-
-def gated(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
-    """SwiGLU's middle: silu(gate) * up.
-
-    Args:
-        gate: [tokens, size].
-        up: [tokens, size].
-
-    Returns:
-        [tokens, size].
-    """
-    output: torch.Tensor = _Gated.apply(gate, up)
-    return output
-
-
-class _Gated(torch.autograd.Function):  # type: ignore[misc]  # torch's types are skipped
-    @staticmethod
-    def forward(ctx: Any, gate: Any, up: Any) -> Any:
-        ctx.save_for_backward(gate, up)
-        return torch.nn.functional.silu(gate).mul_(up)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Any) -> tuple[Any, ...]:
-        gate, up = ctx.saved_tensors
-        (grad,) = grads
-        grad_up = torch.nn.functional.silu(gate).mul_(grad)
-        return torch.ops.aten.silu_backward(grad * up, gate), grad_up
