@@ -2,11 +2,13 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,15 +18,22 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs torch (extra gpu)")
 pytest.importorskip("peft", reason="needs peft (extra gpu)")
 
-from safetensors.torch import load_file  # noqa: E402 - torch first, or the whole module is skipped
+from safetensors import safe_open  # noqa: E402 - torch first, or the whole module is skipped
+from safetensors.torch import load_file  # noqa: E402
 
 from tiararodney.sekft.errors import RunFailed, UsageError  # noqa: E402
-from tiararodney.sekft.model import attach_adapter, generate_batch, load_base, use_adapter  # noqa: E402
+from tiararodney.sekft.model import (  # noqa: E402
+    attach_adapter,
+    fourbit,
+    generate_batch,
+    load_base,
+    use_adapter,
+)
 from tiararodney.sekft.render import check_contract, render_prompt  # noqa: E402
-from tiararodney.sekft.sft import adapter as adapter_module  # noqa: E402
 from tiararodney.sekft.sft import gradients  # noqa: E402
 from tiararodney.sekft.sft.checkpoint import checkpoint_folder  # noqa: E402
 from tiararodney.sekft.sft.config import TrainConfig  # noqa: E402
+from tiararodney.sekft.sft.progress import is_diverging  # noqa: E402
 from tiararodney.sekft.sft.train import train  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -144,6 +153,32 @@ def test_a_hot_base_is_bit_for_bit_as_before(configure: Configure, tiny_base: Pa
         assert torch.equal(base.model(input_ids=ids).logits, before)
 
 
+@pytest.mark.parametrize("guarded", [True, False])
+def test_checkpoints_resume_and_saving_leave_a_packed_base_as_it_was_and_would_not_without_the_guard(
+    configure: Configure, make_base: Callable[..., Path], guarded: bool, monkeypatch: pytest.MonkeyPatch
+):
+    """A forward repacks 4-bit weights on some CPUs, and reading them then is wrong; see `model.fourbit`."""
+    functional = pytest.importorskip("bitsandbytes.functional", reason="needs bitsandbytes (extra gpu)")
+    if not guarded:
+        if not functional.has_avx512bf16():
+            pytest.skip("this CPU has no AVX512-BF16, so bitsandbytes does not repack")
+        monkeypatch.setattr(fourbit, "guard_against_repacking", lambda _model: 0)
+    folder = make_base(hidden_size=256, intermediate_size=512, num_attention_heads=4)
+    base = load_base(folder, four_bit=True, device="cpu", dequantise=False)
+    ids = torch.tensor([list(range(5, 60))])
+    with torch.no_grad():
+        before = base.model(input_ids=ids).logits
+    config = configure(base=folder, checkpoint_every=1, dtype="bfloat16", load_4bit=True)
+    asked = iter([False] * 4 + [True] * 100)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, base, should_stop=lambda: next(asked))
+    out = train(replace(config, resume=True), base)
+    attach_adapter(base, out, "tuned")
+    base.model.state_dict()  # what plain peft's save_pretrained asks for
+    with torch.no_grad():
+        assert torch.equal(base.model(input_ids=ids).logits, before) is guarded
+
+
 def test_a_packed_four_bit_base_trains_as_its_dequantised_twin(configure: Configure, tiny_base: Path, tmp_path: Path):
     pytest.importorskip("bitsandbytes", reason="needs bitsandbytes (extra gpu)")
     outs = []
@@ -243,6 +278,42 @@ def test_a_run_that_diverges_says_so_and_keeps_the_checkpoint(configure: Configu
     assert beside(config) == {"adapter.checkpoint"}
 
 
+def test_a_loss_that_rises_out_of_hand_stops_the_run_and_the_checkpoint_is_of_before(
+    configure: Configure, tmp_path: Path
+):
+    good = train(configure(out=tmp_path / "good", epochs=12.0))
+    config = configure(init_adapter=good, lr_schedule="constant", warmup_ratio=0.0, epochs=20.0, max_grad_norm=1e9)
+    config = replace(config, checkpoint_every=1, lora_r=16, lora_alpha=32.0)
+    with pytest.raises(RunFailed, match=r"for 5 steps.*the run diverged.*--learning-rate \(here 50"):
+        train(replace(config, learning_rate=50.0))
+    assert beside(config) == {"good", "adapter.checkpoint"}
+    with safe_open(checkpoint_folder(config.out) / "state.safetensors", framework="pt") as file:
+        curve_so_far = json.loads(file.metadata()["progress"])["curve"]
+    assert not is_diverging(curve_so_far, steps=1), "a checkpoint is not written over by a run that is on its way out"
+
+
+def test_a_loss_that_is_high_now_and_then_is_no_divergence():
+    first, high, fine = {"loss": 1.0}, {"loss": 3.1}, {"loss": 2.9}
+    assert is_diverging([first, *[high] * 5])
+    assert not is_diverging([first, *[high] * 4])
+    assert not is_diverging([first, *[high] * 4, fine, *[high] * 4])
+    assert not is_diverging([first, *[high] * 4, {"validation_loss": 9.0}])
+    assert not is_diverging([])
+
+
+@pytest.mark.parametrize("message", ["DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes", ""])
+def test_one_example_that_does_not_fit_is_told_and_another_fault_keeps_its_traceback(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch, message: str
+):
+    def crowded(*_: Any, **__: Any) -> None:
+        raise RuntimeError(message)
+
+    monkeypatch.setattr(gradients, "row_loss", crowded)
+    expected = RunFailed if message else RuntimeError
+    with pytest.raises(expected, match="one example in a row" if message else "^$"):
+        train(configure(max_steps=1))
+
+
 def test_rows_are_halved_when_memory_runs_out(configure: Configure, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     config = configure(max_steps=3)
     expected = train(config)
@@ -260,15 +331,38 @@ def test_rows_are_halved_when_memory_runs_out(configure: Configure, monkeypatch:
         assert one["loss"] == pytest.approx(other["loss"], rel=1e-3)
 
 
-def test_a_full_disk_is_told_and_leaves_nothing(configure: Configure, monkeypatch: pytest.MonkeyPatch):
-    def full(*_: Any, **__: Any) -> None:
-        raise OSError(28, "No space left on device")
+@contextmanager
+def _files_up_to(size: int) -> Iterator[None]:
+    """Let this process write no file longer than that, as a full disk would."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
 
-    monkeypatch.setattr(adapter_module, "save_file", full)
+
+def test_a_disk_that_takes_no_more_is_told_and_leaves_nothing(configure: Configure):
     config = configure(max_steps=1)
-    with pytest.raises(RunFailed, match="No space left on device"):
+    with _files_up_to(10_000), pytest.raises(RunFailed, match=r"adapter: cannot write it: .*(large|[Ff]ile|I/O)"):
         train(config)
     assert beside(config) == set()
+
+
+def test_a_disk_that_is_full_at_a_checkpoint_keeps_the_one_before(configure: Configure):
+    config = configure(checkpoint_every=1)
+    asked = iter([False] * 4 + [True] * 100)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, should_stop=lambda: next(asked))
+    state = checkpoint_folder(config.out) / "state.safetensors"
+    before = state.read_bytes()
+    with _files_up_to(10_000), pytest.raises(RunFailed, match="cannot write it"):
+        train(replace(config, resume=True))
+    assert state.read_bytes() == before
+    assert [file.name for file in state.parent.iterdir()] == ["state.safetensors"]
+    assert train(replace(config, resume=True)).is_dir()
 
 
 def test_early_stopping_keeps_the_weights_that_validated_best(configure: Configure):
