@@ -8,6 +8,7 @@ import random
 import re
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -204,6 +205,31 @@ def test_it_runs_where_torch_is_not(base, tmp_path):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "⟦exit<|im_end|>⟧" in done.stdout
+
+
+def test_a_terminal_that_lacks_the_characters_is_shown_their_codes(base, tmp_path):
+    path = tmp_path / "d.jsonl"
+    path.write_text(json.dumps(row()) + "\n")
+    flags = ["--data", str(path), "--base", str(base), "--inspect"]
+    done = subprocess.run(
+        [sys.executable, "-m", "tiararodney.sekft.sft.cli", *flags],
+        capture_output=True,
+        check=False,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert b"\\u27e6exit<|im_end|>\\u27e7" in done.stdout
+
+
+def test_lengths_are_told_as_quantiles_and_as_a_histogram(look):
+    rows = [row(n, ("echo " + "x" * 10 * n, "exit")) for n in range(20)]
+    found = report(look, *rows)
+    assert sum(b["examples"] for b in found["length_histogram"]) == found["examples"] == 20
+    assert found["length_histogram"][0]["from"] == found["example_length"]["p0"]
+    assert found["length_histogram"][-1]["to"] == found["example_length"]["p100"]
+    assert all(a["to"] + 1 == b["from"] for a, b in pairwise(found["length_histogram"]))
+    _, out = look(*rows)
+    assert re.search(r"[▁-█ ]+  \d+ to \d+ tokens", out)
 
 
 @pytest.mark.parametrize("kind", ["truncated", "types", "huge", "deep", "binary", "surrogate", "nan"])

@@ -29,10 +29,6 @@ _LARGEST = 1 << 26
 _PIECE = 1 << 16
 
 
-class EndpointDown(SekftError):
-    """The server did not answer after all attempts: a fault of ours, not the model's."""
-
-
 class Refused(SekftError):
     """An HTTP status that no second attempt changes.
 
@@ -45,6 +41,19 @@ class Refused(SekftError):
     def __init__(self, status: int, text: str, reason: str = "") -> None:
         self.status, self.text = status, text
         super().__init__(f"HTTP {status} {reason}: {text}".strip().rstrip(":"))
+
+
+class EndpointDown(SekftError):
+    """The server did not answer after all attempts: a fault of ours, not the model's.
+
+    Args:
+        message: what was tried.
+        refused: the status it answered with the last time, None where it did not answer.
+    """
+
+    def __init__(self, message: str, refused: Refused | None = None) -> None:
+        self.refused = refused
+        super().__init__(message)
 
 
 class NotJson(RunFailed):
@@ -161,22 +170,21 @@ class Endpoint:
             headers["Authorization"] = f"Bearer {self.api_key}"
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(url, data, headers)  # noqa: S310 - the flags let http and https pass only
-        pause = FIRST_PAUSE
+        pause, last = FIRST_PAUSE, None
         for attempt in range(1, attempts + 1):
             try:
                 deadline = time.monotonic() + self.seconds
                 with _opener(url).open(request, timeout=self.seconds) as response:
                     return json.loads(_read(response, deadline))
             except urllib.error.HTTPError as error:
-                refused = Refused(error.code, _told(error), error.reason)
-                asked = error.headers.get("Retry-After", "")
+                last, asked = Refused(error.code, _told(error), error.reason), error.headers.get("Retry-After", "")
                 if error.code not in _TRANSIENT:
-                    raise refused from None
-                why = str(refused)
+                    raise last from None
+                why = str(last)
                 if asked.isdecimal():
                     pause = max(pause, float(asked))
             except (OSError, http.client.HTTPException) as error:
-                why = str(getattr(error, "reason", error)) or type(error).__name__
+                last, why = None, str(getattr(error, "reason", error)) or type(error).__name__
             except (ValueError, RecursionError):
                 raise NotJson(
                     f"--endpoint {url}: the answer is no JSON. Is this an OpenAI-compatible server?"
@@ -185,7 +193,7 @@ class Endpoint:
                 time.sleep(min(pause, LONGEST_PAUSE))
                 pause *= 2
         tries = f"{attempts} attempts" if attempts > 1 else "the first attempt"
-        raise EndpointDown(f"--endpoint {url}: no answer after {tries} ({why}).")
+        raise EndpointDown(f"--endpoint {url}: no answer after {tries} ({why}).", last)
 
 
 def _read(response: http.client.HTTPResponse, deadline: float) -> bytes:

@@ -1,6 +1,7 @@
 """The render contract: what a model is trained on is what it is served. Pure: no torch, no transformers, no effects."""
 
 from tiararodney.sekft.render.fingerprint import (
+    CONTRACT_FILE,
     Fingerprint,
     Policy,
     apply_policy,
@@ -18,6 +19,7 @@ from tiararodney.sekft.render.template import canonical_chat_template, render_pr
 from tiararodney.sekft.render.tokens import Tokenizer
 
 __all__ = [
+    "CONTRACT_FILE",
     "IGNORED",
     "NORMALIZER_VERSION",
     "Example",

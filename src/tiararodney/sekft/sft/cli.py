@@ -50,12 +50,14 @@ def run(argv: Sequence[str], base: Base, prog: str) -> TrainConfig | None:
         The configuration of the run that was done; None after --inspect.
 
     Raises:
-        RunFailed: With --inspect, not one session can be trained on.
+        RunFailed: With --inspect, not one session can be trained on, or the endpoint differs.
     """
     config, args = parse(list(argv), prog, base.settings())
     if config is None:
         if _inspect(args):
-            raise RunFailed(f"{prog} --inspect: every session is refused; the reasons stand above.")
+            raise RunFailed(
+                f"{prog} --inspect: every session is refused, or the endpoint differs; the reasons stand above."
+            )
         return None
     _train_and_print(config, base)
     return config
@@ -77,6 +79,11 @@ def _inspect(args: argparse.Namespace) -> int:
             html=args.html,
             filters=chosen(args.data_version, args.data_split, args.verified, quarantine=args.quarantined),
             control_tokens=args.control_tokens,
+            endpoint=args.endpoint,
+            model=args.model or "",
+            api_key_env=args.api_key_env,
+            endpoint_sessions=args.endpoint_sessions,
+            request_seconds=args.request_seconds,
         )
     )
 

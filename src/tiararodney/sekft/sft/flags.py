@@ -57,8 +57,31 @@ def build_parser(prog: str = "sekft-train") -> argparse.ArgumentParser:
     look.add_argument("--show", type=int, default=3, metavar="N", help="sessions shown in full (default: %(default)s)")
     look.add_argument("--json", action="store_true", help="print what --inspect found as one JSON object")
     look.add_argument("--html", metavar="FILE", help="write what --inspect found as a page")
+    _add_endpoint_flags(parser)
     add_common_flags(parser, verbose="a line on stderr for every step")
     return parser
+
+
+def _add_endpoint_flags(parser: argparse.ArgumentParser) -> None:
+    live = parser.add_argument_group("holding a server against the data (with --inspect; exit code 1 where it differs)")
+    live.add_argument("--endpoint", metavar="URL", help="ask this server for its prompts (http://host:port/v1)")
+    live.add_argument("--model", metavar="NAME", help="name under which the server knows the model")
+    live.add_argument(
+        "--api-key-env",
+        default="OPENAI_API_KEY",
+        metavar="NAME",
+        help="environment variable with the endpoint's key (default: %(default)s)",
+    )
+    live.add_argument(
+        "--endpoint-sessions", type=int, default=5, metavar="N", help="sessions to compare (default: %(default)s)"
+    )
+    live.add_argument(
+        "--request-seconds",
+        type=float,
+        default=60.0,
+        metavar="S",
+        help="time one request to the endpoint may take, in seconds (default: %(default)s)",
+    )
 
 
 def _add_flag(group: Any, name: str, kind: str, default: Any, metadata: Mapping[str, Any]) -> None:
@@ -100,6 +123,7 @@ def parse(
         raise UsageError(f"--data is missing: give a folder or file of trajectories, or --hub. See {prog} --help.")
     if args.base is None:
         raise UsageError(f"--base is missing: give the folder of a base model. See {prog} --help.")
+    _check_endpoint(args)
     if args.inspect:
         return None, args
     if args.out is None:
@@ -107,3 +131,20 @@ def parse(
     config = TrainConfig(**{f.name: getattr(args, f.name) for f in fields(TrainConfig)})
     check(config)
     return config, args
+
+
+def _check_endpoint(args: argparse.Namespace) -> None:
+    if args.endpoint is None:
+        if args.model is not None:
+            raise UsageError("--model names a model of an endpoint: give --endpoint URL too.")
+        return
+    if not args.inspect:
+        raise UsageError("--endpoint is asked for its prompts by --inspect: give that too.")
+    if args.model is None:
+        raise UsageError("--endpoint needs --model NAME: the name under which the server knows the model.")
+    for name in ("endpoint_sessions", "request_seconds"):
+        if not 0 < getattr(args, name) < float("inf"):
+            raise UsageError(f"{flag_of(name)}: found {getattr(args, name)}, expected a number above 0.")
+    from tiararodney.sekft.endpoint import check_url
+
+    check_url(args.endpoint)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_right
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from functools import cache
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from tiararodney.sekft.render import (
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 
 _NAMED = 5
 """How many places of each kind are named; all are counted."""
+_BINS = 24
 _QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.9, 0.99, 1.0)
 
 
@@ -60,7 +64,7 @@ class Survey:
     trained: int = 0
     commands: int = 0
     terminals: Counter[str] = field(default_factory=Counter)
-    lengths: list[int] = field(default_factory=list)
+    lengths: Counter[int] = field(default_factory=Counter)
     split: Tally = field(default_factory=Tally)
     too_long: Tally = field(default_factory=Tally)
     duplicates: Tally = field(default_factory=Tally)
@@ -68,8 +72,8 @@ class Survey:
     control: defaultdict[tuple[str, str], Tally] = field(default_factory=lambda: defaultdict(Tally))
     merges: defaultdict[str, Tally] = field(default_factory=lambda: defaultdict(Tally))
     archetypes: Counter[str] = field(default_factory=Counter)
-    scenario_splits: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
-    archetype_splits: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    scenario_splits: dict[str, frozenset[str]] = field(default_factory=dict)
+    archetype_splits: dict[str, frozenset[str]] = field(default_factory=dict)
     seen: set[bytes] = field(default_factory=set)
 
     def add(self, tok: Tokenizer, session: Session) -> list[Example]:
@@ -96,9 +100,9 @@ class Survey:
         self.seen.add(digest)
         self.archetypes[session.archetype or "(none told)"] += 1
         if session.scenario_id:
-            self.scenario_splits[session.scenario_id].add(session.split)
+            _note(self.scenario_splits, session.scenario_id, session.split)
         if session.archetype:
-            self.archetype_splits[session.archetype].add(session.split)
+            _note(self.archetype_splits, session.archetype, session.split)
 
     def _control_text(self, tok: Tokenizer, session: Session, place: str) -> None:
         pattern = control_pattern(tok)
@@ -110,7 +114,7 @@ class Survey:
     def _count(self, session: Session, examples: list[Example], place: str) -> None:
         self.examples += len(examples)
         lengths = [len(e.input_ids) for e in examples]
-        self.lengths += lengths
+        self.lengths.update(lengths)
         self.tokens += sum(lengths)
         self.trained += sum(end - start for e in examples for start, end in e.spans)
         self.commands += sum(len(e.turns) for e in examples)
@@ -143,6 +147,7 @@ class Survey:
             "commands": self.commands,
             "terminals": dict(self.terminals),
             "example_length": quantiles(self.lengths),
+            "length_histogram": histogram(self.lengths),
             "split_sessions": self.split.to_json(),
             "over_max_length": {"max_length": self.max_length, **self.too_long.to_json()},
             "refusals": {k: v.to_json() for k, v in sorted(self.refusals.items())},
@@ -156,12 +161,40 @@ class Survey:
         }
 
 
-def quantiles(values: list[int]) -> dict[str, int]:
-    """Return the smallest, the largest and quantiles between (the nearest value, no interpolation)."""
+def quantiles(values: Counter[int]) -> dict[str, int]:
+    """Return the smallest, the largest and quantiles between (the nearest value, no interpolation).
+
+    Args:
+        values: how often each value occurs.
+    """
     if not values:
         return {}
     ordered = sorted(values)
-    return {f"p{round(q * 100)}": ordered[round(q * (len(ordered) - 1))] for q in _QUANTILES}
+    upto = list(accumulate(values[v] for v in ordered))
+    at = {q: bisect_right(upto, round(q * (upto[-1] - 1))) for q in _QUANTILES}
+    return {f"p{round(q * 100)}": ordered[i] for q, i in at.items()}
+
+
+def histogram(values: Counter[int]) -> list[dict[str, int]]:
+    """Return equal ranges of the values, each with its first, its last and how many examples lie there."""
+    if not values:
+        return []
+    low, high = min(values), max(values)
+    width = max(1, -(-(high - low + 1) // _BINS))
+    bins = [{"from": start, "to": min(start + width - 1, high), "examples": 0} for start in range(low, high + 1, width)]
+    for value, n in values.items():
+        bins[(value - low) // width]["examples"] += n
+    return bins
+
+
+@cache
+def _with(splits: frozenset[str], split: str) -> frozenset[str]:
+    # One object for all scenarios of a split: a hundred thousand scenarios have a set each, of two or three kinds.
+    return splits | {split}
+
+
+def _note(of: dict[str, frozenset[str]], name: str, split: str) -> None:
+    of[name] = _with(of.get(name, frozenset()), split)
 
 
 def contract_findings(tok: Tokenizer, sample: Example | None) -> list[str]:
