@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -117,3 +120,33 @@ def shared_world(request: pytest.FixtureRequest) -> Iterator[World]:
         pytest.skip(reason)
     with open_world(make_scenario(), request.param, Limits(command_seconds=10)) as world:
         yield world
+
+
+@pytest.fixture
+def server() -> Iterator[Any]:
+    """Serve prepared answers, `(status, body)` or a function of the request to one; requests are kept."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            self.server.requests.append((self.path, json.loads(body), self.headers.get("Authorization")))
+            answers = self.server.answers
+            status, answer = answers(self.server.requests[-1][1]) if callable(answers) else answers.pop(0)
+            self.send_response(status)
+            for name, value in self.server.headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(answer if isinstance(answer, bytes) else json.dumps(answer).encode())
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    http.requests, http.answers, http.headers = [], [], {}
+    http.url = f"http://127.0.0.1:{http.server_port}/v1"
+    thread = threading.Thread(target=http.serve_forever, daemon=True)
+    thread.start()
+    yield http
+    http.shutdown()
+    http.server_close()
+    thread.join()

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tiararodney.posix_sdc import processes, sandbox
+from tiararodney.posix_sdc import owner, processes, sandbox
 from tiararodney.posix_sdc.errors import InfrastructureError
 from tiararodney.posix_sdc.supervised import START_SECONDS, Ear, Supervised
 
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 # Where root's worlds have their ids: far above those of users, containers and services.
 _BASE, _IDS = 1_900_000_000, 65_536
 _PIECE = 65536
+# Stands in the environment of a sandbox while it is made, and in none inside of it.
+_OWNER = "POSIX_SDC_OWNER"
 # Pids in the session's sandbox: bwrap's own reaper, and the shell, which it starts first.
 _INSIDE_INIT, _INSIDE_SHELL = 1, 2
 _BLOWS = 20
@@ -182,6 +184,11 @@ class _Box:
                 self.process.kill()
         self.process.wait()
 
+    def abort(self) -> None:
+        """Kill everything in the sandbox."""
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+
     def close(self) -> None:
         """Kill everything in the sandbox and wait until it is gone."""
         self._ends.close()
@@ -205,8 +212,8 @@ def _launcher(
     for fd, file in zip(opened[1:], files[1:], strict=True):
         line += _copied(fd, f"{sandbox.LIBRARIES}/{file.name}")
     if ranged:
-        line = ["setpriv", f"--reuid={_BASE}", f"--regid={_BASE}", "--clear-groups", "--", *line]
-    env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+        line = ["setpriv", f"--reuid={_BASE}", f"--regid={_BASE}", "--clear-groups", "--pdeathsig=KILL", "--", *line]
+    env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", _OWNER: owner.label()}
     if len(opened) > 1:
         env["LD_PRELOAD"] = ":".join(f"/proc/self/fd/{fd}" for fd in opened[1:])
     return line, env, opened
@@ -312,6 +319,10 @@ class BwrapWorld:
         """Remove the world."""
         self._box.close()
 
+    def abort(self) -> None:
+        """End everything in it, from any thread."""
+        self._box.abort()
+
 
 def start(scenario: Scenario, limits: Limits) -> BwrapWorld:
     """Stand a scenario up in sandboxes."""
@@ -319,5 +330,12 @@ def start(scenario: Scenario, limits: Limits) -> BwrapWorld:
 
 
 def sweep() -> int:
-    """Return 0: a sandbox ends with the process that started it, and leaves nothing anywhere."""
-    return 0
+    """Kill sandboxes whose owner is gone; return how many processes that were.
+
+    A finished sandbox ends with the process that started it. One that was killed in the middle of its making may stay:
+    its first process waits for a word from the one that was killed.
+    """
+    left = [member for member, name in processes.marked(_OWNER) if owner.gone(name)]
+    for member in left:
+        processes.send(member, signal.SIGKILL)
+    return len(left)

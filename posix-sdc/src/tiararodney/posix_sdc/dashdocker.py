@@ -14,8 +14,10 @@ import os
 import re
 import secrets
 import select
+import socket
 import struct
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +28,6 @@ from tiararodney.posix_sdc.shell import quoted
 from tiararodney.posix_sdc.supervised import CHECKER_ENVIRONMENT, START_SECONDS, Ear, Supervised
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Iterator, Mapping
 
     import docker
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from tiararodney.posix_sdc.supervised import Limits, Verdict
 
 LABEL = "tiararodney.posix-sdc"
+_SOCKET = Path("/var/run/docker.sock")
+_SECONDS, _SWEEP_SECONDS = 120, 10
 _HEADER = 8
 _CONFLICT = 409
 _OUT, _REPORT = 1, 2
@@ -115,7 +118,7 @@ def _guarded(what: str) -> Iterator[None]:
 
 def _address() -> str | None:
     """Return the engine's address where the default one is not it: a podman socket."""
-    if os.environ.get("DOCKER_HOST") or Path("/var/run/docker.sock").exists():
+    if os.environ.get("DOCKER_HOST") or _SOCKET.exists():
         return None
     for path in (
         Path(os.environ.get("XDG_RUNTIME_DIR", "/nonexistent"), "podman/podman.sock"),
@@ -141,8 +144,11 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "DOCKER_HOST": address} if address else dict(os.environ)
 
 
-def connect() -> docker.DockerClient:
+def connect(seconds: float = _SECONDS) -> docker.DockerClient:
     """Return a client of the engine; each user takes its own.
+
+    Args:
+        seconds: that one call may take.
 
     Raises:
         InfrastructureError: no engine answers.
@@ -151,7 +157,7 @@ def connect() -> docker.DockerClient:
 
     version = _version()
     with _guarded("no container engine answers"):
-        return docker.from_env(version=version, timeout=120, environment=_environment())
+        return docker.from_env(version=version, timeout=seconds, environment=_environment())
 
 
 def unusable() -> str | None:
@@ -276,6 +282,12 @@ class DockerWorld:
         """End the session, then let the checker judge the world."""
         return self._session.check(f" {len(self._checker)}\n".encode() + self._checker)
 
+    def abort(self) -> None:
+        """Cut its stream, from any thread; closing it removes the container."""
+        stream = getattr(self._stream, "_sock", self._stream)
+        with contextlib.suppress(OSError):
+            stream.shutdown(socket.SHUT_RDWR)
+
     def close(self) -> None:
         """Remove the container."""
         if self._container is not None:
@@ -348,10 +360,12 @@ def start(scenario: Scenario, limits: Limits) -> DockerWorld:
 
 
 def sweep() -> int:
-    """Remove containers of this machine whose owner is gone; return how many."""
-    client = connect()
+    """Remove containers of this machine whose owner is gone; return how many. Nothing where no engine is to be seen."""
+    if not _seen():
+        return 0
+    client = connect(_SWEEP_SECONDS)
     removed = 0
-    with _guarded("leftovers cannot be removed"):
+    with contextlib.closing(client), _guarded("leftovers cannot be removed"):
         from docker.errors import APIError
 
         for container in client.containers.list(all=True, filters={"label": LABEL}, ignore_removed=True):
@@ -359,5 +373,9 @@ def sweep() -> int:
                 with contextlib.suppress(APIError):
                     container.remove(force=True, v=True)
                     removed += 1
-        client.close()
     return removed
+
+
+def _seen() -> bool:
+    """Tell whether there is an engine's address at all, which costs nothing to find out."""
+    return find_spec("docker") is not None and bool(os.environ.get("DOCKER_HOST") or _address() or _SOCKET.exists())

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from tiararodney.posix_sdc import parquet
+from tiararodney.posix_sdc import owner, parquet
 from tiararodney.posix_sdc.card import card
 from tiararodney.posix_sdc.errors import UsageError
 from tiararodney.posix_sdc.record import output_folder, whole
@@ -128,7 +128,6 @@ def _line(file: IO[str], item: dict[str, Any]) -> None:
 
 def _by_split(wanted: Export, kind: str, counts: dict[str, int]) -> None:
     """Write a folder with one ``.jsonl`` for each split that there is."""
-    folder = output_folder(wanted.out)
     with ExitStack() as stack:
         files: dict[str, IO[str]] = {}
         for item in _records(wanted, kind, counts):
@@ -136,7 +135,7 @@ def _by_split(wanted: Export, kind: str, counts: dict[str, int]) -> None:
             if split not in SPLITS:
                 raise UsageError(f"{item['id']}: found split {split!r}, expected one of {', '.join(SPLITS)}.")
             if split not in files:
-                beside = stack.enter_context(whole(folder / f"{split}.jsonl"))
+                beside = stack.enter_context(whole(output_folder(wanted.out) / f"{split}.jsonl"))
                 files[split] = stack.enter_context(beside.open("w", encoding="utf-8"))
             _line(files[split], item)
         _refuse_nothing(wanted, kind, counts)
@@ -148,7 +147,7 @@ def _data_set(wanted: Export, counts: dict[str, int]) -> None:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"--out {out}: found something there already, expected a free name or an empty folder.")
     output_folder(out.parent)
-    folder = Path(tempfile.mkdtemp(dir=out.parent, prefix=".", suffix=".tmp"))
+    folder = Path(tempfile.mkdtemp(dir=out.parent, prefix=owner.prefix()))
     try:
         for kind in parquet.KINDS:
             if (wanted.scenarios if kind == "scenarios" else wanted.trajectories) is None:

@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tiararodney.posix_sdc import owner
 from tiararodney.posix_sdc.errors import InfrastructureError, UsageError
 from tiararodney.posix_sdc.standup import HOME, UID, USER
 
@@ -98,7 +99,8 @@ def _from_debootstrap(client: docker.DockerClient, tag: str, mirror: str) -> str
         )
     if os.geteuid() != 0:
         raise UsageError("debootstrap needs root. Run `posix-sdc image` as root, or where a registry can be reached.")
-    with tempfile.TemporaryDirectory(prefix="posix-sdc-image-") as folder:
+    owner.clear(Path(tempfile.gettempdir()))
+    with tempfile.TemporaryDirectory(prefix=owner.prefix()) as folder:
         root = Path(folder, "root")
         line = ["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", RELEASE, str(root)]
         mirror = mirror or apt_mirror()

@@ -1,9 +1,14 @@
-"""Names the process that owns a world, so that another one can tell whether it still lives."""
+"""Names the process that owns a world or an unfinished file, so that another one can tell whether it still lives."""
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
+import shutil
 from pathlib import Path
+
+_SLUG = re.compile(r"\.posix-sdc-([0-9a-f]{8})-([0-9a-f]{8})-(\d+)-(\d*)-")
 
 
 def label() -> str:
@@ -24,6 +29,31 @@ def gone(name: str) -> bool:
     if machine != _machine():
         return False
     return boot != _boot() or not pid.isdigit() or _started(int(pid)) != started
+
+
+def prefix() -> str:
+    """Return how the names of this process's unfinished files and folders begin."""
+    return f".posix-sdc-{_short(_machine())}-{_short(_boot())}-{os.getpid()}-{_started(os.getpid())}-"
+
+
+def clear(folder: Path) -> int:
+    """Remove what processes of this machine that are gone left unfinished in a folder; return how much that was."""
+    removed = 0
+    for path in folder.glob(".posix-sdc-*"):
+        found = _SLUG.match(path.name)
+        if found is None or found[1] != _short(_machine()):
+            continue
+        if found[2] != _short(_boot()) or _started(int(found[3])) != found[4]:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+            removed += 1
+    return removed
+
+
+def _short(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def _machine() -> str:

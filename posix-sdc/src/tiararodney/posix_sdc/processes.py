@@ -61,6 +61,29 @@ def inside(top: int) -> list[Member]:
     return members
 
 
+def marked(variable: str) -> list[tuple[Member, str]]:
+    """Return the processes that were started with an environment variable, and its value in each.
+
+    Args:
+        variable: its name; processes whose environment may not be read are passed over.
+    """
+    start = f"{variable}=".encode()
+    pids = [int(path.name) for path in Path("/proc").glob("[0-9]*")]
+    return [
+        (Member(pid, 0, stat[19]), item[len(start) :].decode())
+        for pid in pids
+        for item in _environment(pid)
+        if item.startswith(start) and (stat := _stat(pid))
+    ]
+
+
+def _environment(pid: int) -> list[bytes]:
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return []
+
+
 def send(member: Member, *numbers: int) -> None:
     """Signal a process, unless it is gone; another one that has its number by now is left alone."""
     with contextlib.suppress(ProcessLookupError, PermissionError):

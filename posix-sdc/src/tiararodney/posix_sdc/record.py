@@ -13,12 +13,15 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from tiararodney.posix_sdc import owner
 from tiararodney.posix_sdc.errors import UsageError
 from tiararodney.posix_sdc.files import SCENARIOS, records
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator
 
+THREADS = "posix-sdc-each"
+ABORT_SECONDS = 5.0  # for what is under way to end after an interrupt
 _LONGEST = 200
 T = TypeVar("T")
 R = TypeVar("R")
@@ -38,7 +41,7 @@ def whole(path: Path) -> Iterator[Path]:
 
     A reader sees all of a file or none of it, and an error leaves what was there before.
     """
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=owner.prefix())
     os.close(handle)
     beside = Path(name)
     try:
@@ -62,7 +65,7 @@ def write_record(path: Path, record: Jsonable) -> None:
 
 
 def output_folder(path: str | Path) -> Path:
-    """Make a folder for results.
+    """Make a folder for results, and clear away what killed runs left unfinished in it.
 
     Raises:
         UsageError: there is something else of this name, or it cannot be made.
@@ -76,33 +79,45 @@ def output_folder(path: str | Path) -> Path:
         raise UsageError(
             f"--out {folder}: cannot be made ({error.strerror}). Choose a folder you may write to."
         ) from None
+    owner.clear(folder)
     return folder
 
 
-def each(jobs: int, items: Sequence[T], action: Callable[[T], R], keep: Callable[[R], None]) -> None:
+def each(
+    jobs: int,
+    items: Iterable[T],
+    action: Callable[[T], R],
+    keep: Callable[[R], None],
+    abort: Callable[[], None] = lambda: None,
+) -> None:
     """Run an action on every item in threads, and hand each result over in this one.
 
-    On an error or an interrupt nothing new is begun, what is under way ends and is handed to nobody (the interrupt
-    may have reached it as well), and the error is raised.
+    On an error or an interrupt nothing new is begun, what is under way is told to end and handed to nobody (the
+    interrupt may have reached it as well), and the error is raised.
 
     Args:
         jobs: threads.
         items: what to work on, in order.
         action: run once for each item.
         keep: given every result, as they finish.
+        abort: makes actions that are under way end soon.
     """
     waiting = iter(items)
     running: set[Future[R]] = set()
-    with ThreadPoolExecutor(max_workers=jobs) as threads:
-        try:
-            running = {threads.submit(action, item) for item in islice(waiting, jobs)}
-            while running:
-                finished, running = wait(running, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    keep(future.result())
-                    running |= {threads.submit(action, item) for item in islice(waiting, 1)}
-        finally:
-            threads.shutdown(wait=True, cancel_futures=True)
+    threads = ThreadPoolExecutor(max_workers=jobs, thread_name_prefix=THREADS)
+    try:
+        running = {threads.submit(action, item) for item in islice(waiting, jobs)}
+        while running:
+            finished, running = wait(running, return_when=FIRST_COMPLETED)
+            for future in finished:
+                keep(future.result())
+                running |= {threads.submit(action, item) for item in islice(waiting, 1)}
+    except BaseException:
+        abort()
+        threads.shutdown(wait=False, cancel_futures=True)
+        wait(running, timeout=ABORT_SECONDS)
+        raise
+    threads.shutdown()
 
 
 def file_name(record_id: str) -> str:

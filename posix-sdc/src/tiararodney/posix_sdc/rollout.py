@@ -13,12 +13,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any, Protocol, TypeVar
 
+from tiararodney.posix_sdc.ahead import Ahead
 from tiararodney.posix_sdc.errors import InfrastructureError
 from tiararodney.posix_sdc.schema import Scenario, Trajectory, Turn
 from tiararodney.posix_sdc.world import CommandResult, Limits, World, open_world
 
 PROMPT = "$ "
 MAX_TURNS = 30
+_AHEAD = 4  # worlds that open while replies are being made
 ATTEMPTS = 3  # a session that a fault of ours spoilt is played twice more before it is reported
 OUTCOMES = ("success", "wrong_terminal", "unverified", "unclean", "turn_limit", "died", "infrastructure")
 
@@ -102,14 +104,17 @@ def is_prose(command: str, result: CommandResult) -> bool:
 class _Session:
     """One session under way: its world, its turns and what is known of them."""
 
-    def __init__(self, scenario: Scenario, runtime: str, limits: Limits, max_turns: int) -> None:
+    def __init__(
+        self, scenario: Scenario, runtime: str, limits: Limits, max_turns: int, ahead: Ahead | None = None
+    ) -> None:
         self.scenario, self.limits, self.max_turns = scenario, limits, max_turns
         self.turns = opening(scenario)
         self.prose: list[int] = []
         self.commands = 0
         self.ended = ""
         self.stack = ExitStack()
-        self.world: World = self.stack.enter_context(open_world(scenario, runtime=runtime, limits=limits))
+        opened = ahead.world(scenario) if ahead else open_world(scenario, runtime=runtime, limits=limits)
+        self.world: World = self.stack.enter_context(opened)
         self.started = time.monotonic()
 
     def messages(self) -> list[dict[str, str]]:
@@ -203,12 +208,25 @@ def name_of(operator: object) -> str:
     return str(getattr(operator, "name", "") or type(operator).__name__)
 
 
+def ahead_of(scenarios: Iterable[Scenario], runtime: str, limits: Limits | None, width: int = _AHEAD) -> Ahead:
+    """Return what opens the worlds of the next scenarios while sessions run, for `run_session`.
+
+    Args:
+        scenarios: in the order in which they will be played.
+        runtime: ``auto``, ``docker`` or ``bwrap``.
+        limits: of each world; the defaults of `Limits` where None.
+        width: worlds to be open beyond those in use.
+    """
+    return Ahead(lambda scenario: open_world(scenario, runtime=runtime, limits=limits or Limits()), scenarios, width)
+
+
 def run_session(
     scenario: Scenario,
     operator: Operator,
     runtime: str = "auto",
     limits: Limits | None = None,
     max_turns: int = MAX_TURNS,
+    ahead: Ahead | None = None,
 ) -> Trajectory:
     """Play one session and judge it.
 
@@ -218,6 +236,7 @@ def run_session(
         runtime: ``auto``, ``docker`` or ``bwrap``.
         limits: of time and memory; the defaults of `Limits` where None.
         max_turns: commands after which the session is stopped.
+        ahead: where worlds are open already (see `ahead_of`); it decides their runtime and limits then.
 
     Returns:
         The trajectory. A fault of ours is retried, then recorded with the outcome ``infrastructure``; never raised.
@@ -228,7 +247,7 @@ def run_session(
         if callable(reset):
             reset()
         try:
-            session = _Session(scenario, runtime, limits or Limits(), max_turns)
+            session = _Session(scenario, runtime, limits or Limits(), max_turns, ahead)
             with session.stack:
                 while not session.act(operator.reply(session.messages())):
                     pass
@@ -262,7 +281,11 @@ def run_batch(
     bounds, name = limits or Limits(), name_of(operator)
     waiting = deque((s, 1) for s in scenarios)
     live: dict[_Session, int] = {}
-    with ThreadPoolExecutor(max_workers=min(width, 16)) as threads, ExitStack() as leftovers:
+    with (
+        ThreadPoolExecutor(max_workers=min(width, 16)) as threads,
+        ahead_of(scenarios, runtime, bounds, min(width, _AHEAD)) as ahead,
+        ExitStack() as leftovers,
+    ):
         leftovers.callback(_close, live)
 
         def again(scenario: Scenario, attempt: int, fault: InfrastructureError) -> Iterator[Trajectory]:
@@ -273,7 +296,7 @@ def run_batch(
 
         while waiting or live:
             starting = [waiting.popleft() for _ in range(min(len(waiting), width - len(live)))]
-            opened = threads.map(lambda job: _guarded(_Session, job[0], runtime, bounds, max_turns), starting)
+            opened = threads.map(lambda job: _guarded(_Session, job[0], runtime, bounds, max_turns, ahead), starting)
             for (scenario, attempt), begun in zip(starting, opened, strict=True):
                 if isinstance(begun, InfrastructureError):
                     yield from again(scenario, attempt, begun)

@@ -136,7 +136,7 @@ class Shell:
         self._end = f"\n{end}\n".encode()
         self._secret = secrets.token_hex(16)
         self._report = b""
-        self._deadline = time.monotonic() + limits.session_seconds
+        self._deadline: float | None = None  # a session's time begins with its first command
         self._last, self._shadowed, self._interrupted = 0, False, False
         self.ended: Ended | None = None
         self._wire.send(prelude(self._secret, workdir, programs).encode(), time.monotonic() + limits.command_seconds)
@@ -144,7 +144,6 @@ class Shell:
     def ready(self, seconds: float) -> bool:
         """Wait until the shell answers for the first time; False when it does not within the time."""
         result = self._exchange(":", replace(self._limits, command_seconds=seconds))
-        self._deadline = time.monotonic() + self._limits.session_seconds
         return result.ended is None and result.status == 0
 
     def run(self, command: str) -> CommandResult:
@@ -155,6 +154,8 @@ class Shell:
         """
         if self.ended:
             return CommandResult("", None, self.ended)
+        if self._deadline is None:
+            self._deadline = time.monotonic() + self._limits.session_seconds
         left = self._deadline - time.monotonic()
         if left <= 0:
             self._wire.kill()

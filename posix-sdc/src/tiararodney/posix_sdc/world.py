@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
@@ -19,10 +20,26 @@ if TYPE_CHECKING:
 
     from tiararodney.posix_sdc.schema import Scenario
 
-__all__ = ["RUNTIMES", "CommandResult", "Limits", "Verdict", "World", "open_world", "resolve_runtime", "sweep"]
+__all__ = [
+    "RUNTIMES",
+    "CommandResult",
+    "Limits",
+    "Verdict",
+    "World",
+    "abort_worlds",
+    "close_worlds",
+    "open_world",
+    "resolve_runtime",
+    "sweep",
+]
 
 RUNTIMES = ("auto", "docker", "bwrap")
 _log = logging.getLogger(__name__)
+
+# The open worlds of this process; a world is closed only once it is no longer among them.
+_open: set[World] = set()
+_lock = threading.Lock()
+_aborted = threading.Event()
 
 
 class World(Protocol):
@@ -47,6 +64,9 @@ class World(Protocol):
     def close(self) -> None:
         """Remove the world. Harmless when it is gone already."""
 
+    def abort(self) -> None:
+        """End everything in it, from any thread: the one that uses it gets an InfrastructureError, and closes it."""
+
 
 @contextmanager
 def open_world(scenario: Scenario, runtime: str = "auto", limits: Limits | None = None) -> Iterator[World]:
@@ -67,12 +87,44 @@ def open_world(scenario: Scenario, runtime: str = "auto", limits: Limits | None 
     """
     world = _start(resolve_runtime(runtime), scenario, limits or Limits())
     try:
+        with _lock:
+            _open.add(world)
+            if _aborted.is_set():
+                world.abort()
         yield world
     finally:
-        world.close()
+        _end(world)
+
+
+def _end(world: World) -> None:
+    with _lock:
+        _open.discard(world)
+    world.close()
+
+
+def abort_worlds() -> None:
+    """End every world of this process and open no other, until `close_worlds`. For the end of an interrupted run."""
+    _aborted.set()
+    with _lock:
+        for world in _open:
+            world.abort()
+
+
+def close_worlds() -> None:
+    """Remove the worlds that nobody has ended, once those who used them have had their time; then others may open."""
+    with _lock:
+        left = list(_open)
+    for world in left:
+        try:
+            _end(world)
+        except InfrastructureError as error:
+            _log.debug("closing: %s", error)
+    _aborted.clear()
 
 
 def _start(runtime: str, scenario: Scenario, limits: Limits) -> World:
+    if _aborted.is_set():
+        raise InfrastructureError("the run is being stopped")
     if runtime == "docker":
         from tiararodney.posix_sdc import dashdocker
 
@@ -98,8 +150,7 @@ def resolve_runtime(name: str = "auto") -> str:
     for runtime in RUNTIMES[1:] if name == "auto" else (name,):
         reason = _unusable(runtime)
         if reason is None:
-            if runtime == "docker":
-                _sweep_once()
+            _sweep_once()
             if name == "auto":
                 _log.info("runtime: %s%s", runtime, f" ({reasons[0]})" if reasons else "")
             return runtime
@@ -120,7 +171,7 @@ def _unusable(runtime: str) -> str | None:
 
 @functools.cache
 def _sweep_once() -> None:
-    """Remove leftovers before this process makes its first world."""
+    """Remove leftovers, of either runtime, before this process makes its first world."""
     sweep()
 
 
