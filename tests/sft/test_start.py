@@ -94,3 +94,20 @@ def test_dropout_draws_the_same_in_a_resumed_run(configure: Configure, tmp_path:
         train(config, should_stop=lambda: next(asked))
     assert same_bits(unbroken, train(replace(config, resume=True)))
     assert not same_bits(unbroken, train(replace(config, out=tmp_path / "without", lora_dropout=0.0)))
+
+
+def test_a_merged_model_is_written_beside_the_adapter(configure: Configure, tmp_path: Path):
+    from peft import AutoPeftModelForCausalLM
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    config = configure(epochs=3.0, save_merged=tmp_path / "merged")
+    out = train(config)
+    ids = torch.tensor([list(range(5, 60))])
+    with torch.no_grad():
+        merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype="auto")(input_ids=ids).logits
+        tuned = AutoPeftModelForCausalLM.from_pretrained(out, dtype=torch.float32)(input_ids=ids).logits
+    torch.testing.assert_close(merged, tuned, rtol=1e-3, atol=1e-3)
+    template = AutoTokenizer.from_pretrained(tmp_path / "merged").chat_template
+    assert template == (out / "chat_template.jinja").read_text(), "it normalises by itself, as the adapter's does"
+    with pytest.raises(UsageError, match=r"--save-merged .*: exists"):
+        train(replace(config, out=tmp_path / "another"))

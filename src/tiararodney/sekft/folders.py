@@ -62,6 +62,7 @@ def new_folder(out: Path, *, replace: bool) -> Iterator[Path]:
     try:
         yield temporary
         for file in (path for path in temporary.rglob("*") if path.is_file()):
+            file.chmod(0o644)
             with file.open("rb") as stream:
                 os.fsync(stream.fileno())
         temporary.chmod(0o755)

@@ -198,7 +198,22 @@ def _has_room(folder: Path, device: str) -> bool:
     return bool(needed <= ROOM * free)
 
 
-def _load(folder: Path, four_bit: bool, device: str, dtype: torch.dtype) -> Any:  # transformers ships no types
+def load_plain(folder: Path) -> Any:  # transformers ships no types
+    """Load the weights as they are on the disk, on the CPU, for other uses than computing with them.
+
+    Args:
+        folder: A model folder.
+
+    Returns:
+        transformers' model, in the files' own precision.
+
+    Raises:
+        UsageError: transformers cannot load it.
+    """
+    return _load(folder, False, "cpu", "auto")  # noqa: FBT003 - not in 4 bits
+
+
+def _load(folder: Path, four_bit: bool, device: str, dtype: torch.dtype | str) -> Any:  # the same
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging as transformers_logging
 

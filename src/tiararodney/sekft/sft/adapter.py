@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import tempfile
 from typing import TYPE_CHECKING, Any
 
@@ -11,18 +12,29 @@ from safetensors.torch import save_file
 from tiararodney.sekft.errors import UsageError
 from tiararodney.sekft.folders import new_folder
 from tiararodney.sekft.model.adapters import CONFIG, RECORD, WEIGHTS, tensor_names
+from tiararodney.sekft.sft.card import model_card
+from tiararodney.sekft.sft.curve import draw_curve
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from tiararodney.sekft.model import Base
+    from tiararodney.sekft.render.fingerprint import Fingerprint
 
-CURVE = "curve.jsonl"
+log = logging.getLogger(__name__)
+
+CURVE, PICTURE, CARD = "curve.jsonl", "curve.png", "README.md"
 
 
 def write_adapter(
-    out: Path, base: Base, name: str, record: Mapping[str, Any], contract: Callable[[Path], object], *, replace: bool
+    out: Path,
+    base: Base,
+    name: str,
+    record: Mapping[str, Any],
+    contract: Callable[[Path], Fingerprint],
+    *,
+    replace: bool,
 ) -> None:
     """Write the adapter's folder in one move.
 
@@ -30,7 +42,8 @@ def write_adapter(
         out: The folder; it appears complete or not at all.
         base: The base that the adapter hangs on.
         name: The adapter's name.
-        record: What was done, for `training.json`; its `curve` goes to `curve.jsonl`, a line each.
+        record: What was done, for `training.json` and the card; its `curve` goes to `curve.jsonl`, a line each, and is
+            drawn.
         contract: Writes tokenizer, chat template and `render.json` into a folder.
         replace: Put it in place of a folder that is there.
 
@@ -45,30 +58,36 @@ def write_adapter(
         config.inference_mode = True
         config.save_pretrained(folder)
         config.inference_mode = inference
-        contract(folder)
+        rendered = contract(folder)
         told = {key: value for key, value in record.items() if key != "curve"}
         (folder / RECORD).write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         lines = "".join(json.dumps(entry) + "\n" for entry in record["curve"])
         (folder / CURVE).write_text(lines, encoding="utf-8")
+        (folder / CARD).write_text(model_card(out.name, record, rendered.to_json()), encoding="utf-8")
+        try:
+            draw_curve(record["curve"], out.name, folder / PICTURE)
+        except ModuleNotFoundError as error:
+            log.warning("%s is not drawn: it needs %s. Install it: pip install matplotlib", PICTURE, error.name)
 
 
-def check_out(out: Path, *, overwrite: bool) -> None:
-    """Refuse an `--out` that cannot be written, before hours are spent on it.
+def check_out(out: Path, *, overwrite: bool, flag: str = "--out") -> None:
+    """Refuse a folder that cannot be written, before hours are spent on it.
 
     Args:
         out: The folder to be.
         overwrite: Whether a folder that is there may be replaced.
+        flag: What named it.
 
     Raises:
         UsageError: It exists, or its parent cannot be made or written.
     """
     if out.exists() and not overwrite:
-        raise UsageError(f"--out {out}: exists. Name a new folder, or give --overwrite to replace it.")
+        raise UsageError(f"{flag} {out}: exists. Name a new folder, or give --overwrite to replace an adapter.")
     if out.exists() and not (out / CONFIG).is_file() and any(out.iterdir() if out.is_dir() else [out]):
-        raise UsageError(f"--out {out}: exists and is no adapter's folder; --overwrite replaces adapters only.")
+        raise UsageError(f"{flag} {out}: exists and is no adapter's folder; --overwrite replaces adapters only.")
     try:
         out.absolute().parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=out.absolute().parent):
             pass
     except OSError as error:
-        raise UsageError(f"--out {out}: {error.strerror} in {out.absolute().parent}. Name another folder.") from None
+        raise UsageError(f"{flag} {out}: {error.strerror} in {out.absolute().parent}. Name another folder.") from None

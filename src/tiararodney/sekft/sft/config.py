@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 VERIFIED = ("any", "passed", "failed")
 POLICIES = ("keep", "escape")  # those of `render.fingerprint`, which --help has no time to load
 VALIDATION_BY = ("scenario", "archetype")
+TRACKERS = ("tensorboard", "wandb", "trackio")
 SCHEDULES = ("cosine", "linear", "constant")
 
 
@@ -108,6 +109,23 @@ class TrainConfig:
     patience: int = field(
         default=0, metadata={"plan": True, "help": "stop after so many validations without a better loss; 0 for never"}
     )
+    report_to: tuple[str, ...] = field(
+        default=(),
+        metadata={
+            "help": "tell of the run here too; may be given again. TensorBoard's files lie beside --out",
+            "choices": TRACKERS,
+        },
+    )
+    save_merged: Path | None = field(
+        default=None,
+        metadata={"help": "write base and adapter as one model here too; must not exist", "metavar": "DIR"},
+    )
+    push_to_hub: str | None = field(
+        default=None, metadata={"help": "upload the adapter's folder to this repository of the hub", "metavar": "NAME"}
+    )
+    hub_public: bool = field(
+        default=False, metadata={"help": "let everybody see a repository that --push-to-hub makes"}
+    )
     checkpoint_every: int = field(default=50, metadata={"help": "steps between checkpoints; 0 for none"})
     resume: bool = field(default=False, metadata={"help": "go on from the checkpoint of a run that was cut off"})
     overwrite: bool = field(default=False, metadata={"help": "replace --out, and drop a checkpoint beside it"})
@@ -144,5 +162,10 @@ def check(config: TrainConfig) -> None:
         for name in names:
             if not fits(getattr(config, name)):
                 raise UsageError(f"{flag_of(name)}: found {getattr(config, name)}, expected {expected}.")
+    for tracker in config.report_to:
+        if tracker not in TRACKERS:
+            raise UsageError(f"--report-to: found {tracker}, expected one of {', '.join(TRACKERS)}.")
+    if config.save_merged is not None and config.save_merged == config.out:
+        raise UsageError(f"--save-merged: found {config.out}, which is --out too. Name another folder.")
     if config.patience and not config.validation_fraction:
         raise UsageError("--patience: needs validation sessions. Give --validation-fraction too, such as 0.1.")

@@ -28,6 +28,7 @@ GROUPS = {
     "validation and checkpoints": (
         "validation_fraction", "validation_by", "validate_every", "patience", "checkpoint_every", "resume", "overwrite",
     ),
+    "what else is written": ("report_to", "save_merged", "push_to_hub", "hub_public"),
 }  # fmt: skip
 TYPES: dict[str, Any] = {
     "int": int,
@@ -35,6 +36,7 @@ TYPES: dict[str, Any] = {
     "str": str,
     "Path": Path,
     "Path | None": Path,
+    "str | None": str,
     "tuple[Path, ...]": Path,
     "tuple[str, ...]": str,
 }
@@ -92,7 +94,8 @@ def _add_flag(group: Any, name: str, kind: str, default: Any, metadata: Mapping[
     options: dict[str, Any] = {"type": TYPES[kind], "help": metadata["help"]}
     options |= {key: metadata[key] for key in ("choices", "metavar") if key in metadata}
     if kind.startswith("tuple"):
-        options = {"metavar": "NAME" if name == "hub" else "DIR|FILE"} | options | {"action": "append"}
+        shown = {} if "choices" in metadata else {"metavar": "NAME" if name == "hub" else "DIR|FILE"}
+        options = shown | options | {"action": "append"}
     elif isinstance(default, str | int | float):
         options |= {"default": default}
         options["help"] += " (default: %(default)s)"
@@ -117,7 +120,7 @@ def parse(
         SystemExit: argparse's own, for ``--help`` and unknown flags.
     """
     args = parse_flags(build_parser(prog), argv, implied)
-    for name in ("data", "hub", "data_version", "data_split"):
+    for name in ("data", "hub", "data_version", "data_split", "report_to"):
         setattr(args, name, tuple(getattr(args, name) or ()))
     if not args.data and not args.hub:
         raise UsageError(f"--data is missing: give a folder or file of trajectories, or --hub. See {prog} --help.")

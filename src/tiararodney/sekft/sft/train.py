@@ -16,16 +16,19 @@ from tiararodney.sekft.folders import drop_unfinished
 from tiararodney.sekft.model import Base, load_base
 from tiararodney.sekft.model.base import find_folder
 from tiararodney.sekft.model.fourbit import require_bitsandbytes
+from tiararodney.sekft.model.merge import merge_adapter
 from tiararodney.sekft.render import apply_policy, save_contract
 from tiararodney.sekft.sft.adapter import check_out, write_adapter
 from tiararodney.sekft.sft.checkpoint import checkpoint_folder, drop_checkpoint, load_checkpoint, save_checkpoint
 from tiararodney.sekft.sft.data import Examples, read_examples
+from tiararodney.sekft.sft.hub import check_hub, push
 from tiararodney.sekft.sft.loop import Task, run_steps
 from tiararodney.sekft.sft.lora import NAME, fresh_adapter, start_digest, told_shape
 from tiararodney.sekft.sft.progress import Progress, held
 from tiararodney.sekft.sft.ranks import Ranks, launched, meeting, own_device
 from tiararodney.sekft.sft.schedule import plan_run
 from tiararodney.sekft.sft.stopping import stopping
+from tiararodney.sekft.sft.trackers import check_trackers, tracking
 from tiararodney.sekft.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
@@ -64,6 +67,11 @@ def train(config: TrainConfig, base: Base | None = None, should_stop: Callable[[
     check_out(config.out, overwrite=config.overwrite)
     if ranks.writes:
         _check_checkpoint(config)
+        check_trackers(config)
+        if config.push_to_hub:
+            check_hub(config.push_to_hub)
+        if config.save_merged is not None:
+            check_out(config.save_merged, overwrite=False, flag="--save-merged")
     with meeting(ranks, config.device):
         return _train(config, base, should_stop, ranks)
 
@@ -84,9 +92,10 @@ def _train(config: TrainConfig, base: Base | None, should_stop: Callable[[], boo
     ranks.agree("data", examples.digest)
     ranks.agree("a base", base.fingerprint)
     checkpoint = checkpoint_folder(config.out)
-    with fresh_adapter(base, config) as parameters, stopping(should_stop) as stop:
+    tracked = replace(config, report_to=config.report_to if ranks.writes else ())
+    with tracking(tracked) as tell, fresh_adapter(base, config) as parameters, stopping(should_stop) as stop:
         ranks.share([parameter.data for parameter in parameters.values()])
-        task = _task(config, base, examples, parameters, ranks)
+        task = _task(config, base, examples, parameters, ranks, tell)
         progress = Progress()
         same = _identity(config, base, examples)
         if config.resume:
@@ -118,6 +127,10 @@ def _train(config: TrainConfig, base: Base | None, should_stop: Callable[[], boo
         "adapter in %s: %d steps, %.0f s, %.0f tokens/s",
         config.out, progress.step, progress.seconds, progress.tokens / max(progress.seconds, 1e-9),
     )  # fmt: skip
+    if config.save_merged is not None:
+        merge_adapter(base.path, config.out, config.save_merged)
+    if config.push_to_hub:
+        log.info("uploaded: %s", push(config.out, config.push_to_hub, public=config.hub_public))
     return config.out
 
 
@@ -135,7 +148,12 @@ def _check_checkpoint(config: TrainConfig) -> None:
 
 
 def _task(
-    config: TrainConfig, base: Base, examples: Examples, parameters: dict[str, torch.nn.Parameter], ranks: Ranks
+    config: TrainConfig,
+    base: Base,
+    examples: Examples,
+    parameters: dict[str, torch.nn.Parameter],
+    ranks: Ranks,
+    tell: Callable[[Mapping[str, Any]], None],
 ) -> Task:
     optimizer = torch.optim.AdamW(
         parameters.values(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
@@ -152,7 +170,7 @@ def _task(
         steps=steps,
         epoch_ends=epoch_ends,
         ranks=ranks,
-        told=lambda _entry: None,
+        told=tell,
     )
 
 

@@ -1,0 +1,71 @@
+"""Merge an adapter into its base: one folder that needs neither peft nor sekft."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from tiararodney.sekft.errors import UsageError
+from tiararodney.sekft.folders import new_folder
+from tiararodney.sekft.model.adapters import CONFIG, RECORD, WEIGHTS, read_config
+from tiararodney.sekft.model.base import find_folder, load_plain
+from tiararodney.sekft.model.fingerprint import base_fingerprint
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+# What in an adapter's folder is about the adapter and not about the model it makes.
+OF_THE_ADAPTER = {CONFIG, WEIGHTS, RECORD, "README.md", "curve.jsonl", "curve.png"}
+
+
+def merge_adapter(base: Path, adapter: Path, out: Path, flag: str = "--adapter") -> Path:
+    """Write the model that base and adapter make together, in the base's own precision.
+
+    An adapter that was trained on NF4 weights is merged into the weights before rounding: the result computes what the
+    base in full precision with the adapter computes, which differs a little from the 4-bit base with the adapter.
+
+    Args:
+        base: The base model's folder.
+        adapter: An adapter's folder.
+        out: The folder to write; it appears complete or not at all. Tokenizer and chat template are the adapter's.
+        flag: What named the adapter, for messages.
+
+    Returns:
+        `out`.
+
+    Raises:
+        UsageError: The adapter is of another base, or `out` exists.
+        RunFailed: The disk refuses.
+    """
+    from peft import PeftModel
+
+    if out.exists():
+        raise UsageError(f"{out}: exists. Name a new folder for the merged model.")
+    folder = find_folder(base)
+    read_config(adapter, flag)
+    record = adapter / RECORD
+    if record.is_file():
+        trained_on = json.loads(record.read_text(encoding="utf-8"))["base"]["fingerprint"]
+        if trained_on != base_fingerprint(folder):
+            raise UsageError(f"{flag} {adapter}: the adapter of another base than {base}. Pass that one.")
+    model = load_plain(folder)
+    with warnings.catch_warnings():
+        # peft asks for a property by the name it had before transformers 5.2x
+        warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
+        handle: Any = PeftModel.from_pretrained(model, str(adapter))
+    with torch.no_grad():
+        merged = handle.merge_and_unload(safe_merge=True)
+    with new_folder(out, replace=False) as fresh:
+        merged.save_pretrained(fresh)
+        for file in adapter.iterdir():
+            if file.is_file() and file.name not in OF_THE_ADAPTER:
+                shutil.copyfile(file, fresh / file.name)
+    log.info("merged model in %s", out)
+    return out
