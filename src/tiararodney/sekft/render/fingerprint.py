@@ -15,8 +15,15 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, Self, TypeVar, cast, runtime_checkable
 
 from tiararodney.sekft.errors import ContractMismatch
+from tiararodney.sekft.render.canonical import (
+    canonical_chat_template,
+    prints_the_date,
+    template_clock,
+    template_policy,
+    template_settings,
+)
 from tiararodney.sekft.render.normalize import NORMALIZER_VERSION
-from tiararodney.sekft.render.template import canonical_chat_template, prints_the_date, template_clock, template_policy
+from tiararodney.sekft.render.thoughts import switched_off
 from tiararodney.sekft.render.tokens import Tokenizer, as_tokenizer
 
 CONTRACT_FILE = "render.json"
@@ -39,10 +46,6 @@ _COMPARED = {
 class Savable(Tokenizer, Protocol):
     """A tokenizer that can be written to a folder."""
 
-    def with_template(self, template: str) -> Self:
-        """Return the same tokenizer with another chat template."""
-        ...
-
     def save(self, folder: str | Path) -> None:
         """Write the tokenizer's files."""
         ...
@@ -62,6 +65,7 @@ class Fingerprint:
         control_tokens: policy for control-token text in messages, ``keep`` or ``escape``.
         libraries: versions at hand when it was taken.
         clock: the moment that a template which prints the date prints for good, empty where it prints none.
+        settings: variables of the model's template that are set for good, such as ``enable_thinking``.
         schema_version: of this record.
     """
 
@@ -71,6 +75,7 @@ class Fingerprint:
     control_tokens: str
     libraries: Mapping[str, str] = field(default_factory=dict)
     clock: str = ""
+    settings: Mapping[str, bool] = field(default_factory=dict)
     schema_version: str = SCHEMA_VERSION
 
     def to_json(self) -> dict[str, Any]:
@@ -89,18 +94,33 @@ class Fingerprint:
         for name in _COMPARED:
             if not isinstance(data.get(name), str):
                 raise ContractMismatch(f"{source}: field {name!r}: found {data.get(name)!r}, expected a string.")
-        libraries = data.get("libraries")
+        libraries, settings = (
+            value if isinstance(value, Mapping) else {} for value in (data.get("libraries"), data.get("settings"))
+        )
         return cls(
             **{name: data[name] for name in _COMPARED},
-            libraries=dict(libraries) if isinstance(libraries, Mapping) else {},
+            libraries=dict(libraries),
+            settings={str(name): value is True for name, value in settings.items()},
             clock=str(data.get("clock") or ""),
         )
 
 
-def take_fingerprint(tokenizer: object, policy: Policy = "keep", clock: datetime | None = None) -> Fingerprint:
-    """Take the fingerprint of a tokenizer and its chat template under a policy, the clock stopped where it is given."""
+def take_fingerprint(
+    tokenizer: object,
+    policy: Policy = "keep",
+    clock: datetime | None = None,
+    settings: Mapping[str, bool] | None = None,
+) -> Fingerprint:
+    """Take the fingerprint of a tokenizer and its chat template.
+
+    Args:
+        tokenizer: a `Tokenizer` or a transformers tokenizer.
+        policy: for control-token text.
+        clock: where the clock is stopped, None where it runs.
+        settings: of the template; those that turn thinking off where not given.
+    """
     tok = as_tokenizer(tokenizer)
-    template = contract_template(tok, policy, clock)
+    template = contract_template(tok, policy, clock, settings)
     stopped = template_clock(template)
     return Fingerprint(
         template_sha256=_sha256(template),
@@ -109,22 +129,33 @@ def take_fingerprint(tokenizer: object, policy: Policy = "keep", clock: datetime
         control_tokens=template_policy(template) or policy,
         libraries=_versions(),
         clock=stopped.isoformat(timespec="seconds") if stopped else "",
+        settings=template_settings(template),
     )
 
 
-def contract_template(tok: Tokenizer, policy: Policy = "keep", clock: datetime | None = None) -> str:
-    """Return the canonical template of a tokenizer under a policy."""
-    return canonical_chat_template(tok.chat_template, tok.control_tokens if policy == "escape" else (), clock)
+def contract_template(
+    tok: Tokenizer,
+    policy: Policy = "keep",
+    clock: datetime | None = None,
+    settings: Mapping[str, bool] | None = None,
+) -> str:
+    """Return the canonical template of a tokenizer; the arguments are those of `take_fingerprint`."""
+    return canonical_chat_template(
+        tok.chat_template,
+        tok.control_tokens if policy == "escape" else (),
+        clock,
+        switched_off(tok) if settings is None else settings,
+    )
 
 
 def apply_policy(tokenizer: S, policy: Policy = "keep") -> S:
     """Return the tokenizer to train with under a policy.
 
     Sessions are normalised before they are rendered, so the model's own template does, and renders faster. The
-    canonical one is needed where it does more: break control tokens up, or stop the clock of a template that prints
-    the date (now, so that what is rendered next month is what was trained).
+    canonical one is needed where it does more: break control tokens up, turn thinking off, or stop the clock of a
+    template that prints the date (now, so that what is rendered next month is what was trained).
     """
-    if policy == "keep" and not prints_the_date(tokenizer.chat_template):
+    if policy == "keep" and not prints_the_date(tokenizer.chat_template) and not switched_off(tokenizer):
         return tokenizer
     return tokenizer.with_template(contract_template(tokenizer, policy, _now()))
 
@@ -167,7 +198,7 @@ def read_contract(adapter_dir: str | Path) -> Fingerprint:
 def contract_differences(adapter_dir: str | Path, tokenizer: object) -> list[str]:
     """Return what differs between an adapter's contract and a tokenizer at hand; empty where they are the same."""
     trained = read_contract(adapter_dir)
-    here = take_fingerprint(tokenizer, _policy(trained), _clock(trained, adapter_dir))
+    here = take_fingerprint(tokenizer, _policy(trained), _clock(trained, adapter_dir), trained.settings)
     return [
         f"{name}: trained with {_short(getattr(trained, key))}, here {_short(getattr(here, key))}"
         for key, name in _COMPARED.items()
@@ -207,9 +238,9 @@ def contract_tokenizer(tokenizer: S, adapter_dir: str | Path) -> S:
     """
     trained = read_contract(adapter_dir)
     policy, clock = _policy(trained), _clock(trained, adapter_dir)
-    if policy == "keep" and clock is None:
+    if policy == "keep" and clock is None and not trained.settings:
         return tokenizer
-    return tokenizer.with_template(contract_template(tokenizer, policy, clock))
+    return tokenizer.with_template(contract_template(tokenizer, policy, clock, trained.settings))
 
 
 def _policy(trained: Fingerprint) -> Policy:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from tiararodney.sekft.render.canonical import escaped
 from tiararodney.sekft.render.session import RefusalReason, SessionRefused
-from tiararodney.sekft.render.template import escaped
+from tiararodney.sekft.render.thoughts import before_thought
 
 if TYPE_CHECKING:
     from tiararodney.sekft.render.tokens import Tokenizer
@@ -130,7 +131,8 @@ def _ended(tok: Tokenizer, closed: str, start: int, form: str) -> tuple[int, str
 
 
 def _opens_alike(tok: Tokenizer, prompt: str, before: str) -> bool:
-    """Say whether a recorded reply follows the same opening as a served one, be the history told otherwise."""
+    """Say whether a recorded reply follows the same opening as a served one, be history and thoughts told otherwise."""
+    prompt, before = before_thought(prompt), before_thought(before)
     tokens = [m.start() for m in control_pattern(tok).finditer(prompt)]
     opening = prompt[tokens[-1] :] if tokens else prompt[prompt.rstrip().rfind("\n") + 1 :]
     return before.endswith(opening) or before.rstrip().endswith(opening.rstrip())

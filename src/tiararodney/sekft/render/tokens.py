@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, Self, cast
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -62,16 +62,22 @@ class Tokenizer(Protocol):
         """Return the text of ids, control tokens included."""
         ...
 
+    def with_template(self, template: str) -> Self:
+        """Return the same tokenizer with another chat template."""
+        ...
+
 
 class TransformersTokenizer:
     """A transformers tokenizer seen as a `Tokenizer`, without importing transformers.
 
     Args:
         inner: an object with transformers' tokenizer interface; offsets need its fast kind.
+        template: a chat template in place of its own.
     """
 
-    def __init__(self, inner: Any) -> None:
+    def __init__(self, inner: Any, template: str | None = None) -> None:
         self.inner = inner
+        self._template = template
         added: Mapping[int, Any] = inner.added_tokens_decoder
         self._control = {str(token): int(i) for i, token in added.items() if is_control(token)}
         self._anchors = frozenset(int(i) for i, t in added.items() if is_anchor(t))
@@ -79,7 +85,7 @@ class TransformersTokenizer:
     @property
     def chat_template(self) -> str:
         """Jinja source of the template."""
-        return str(self.inner.chat_template)
+        return str(self.inner.get_chat_template()) if self._template is None else self._template
 
     @property
     def bos_token(self) -> str | None:
@@ -109,7 +115,11 @@ class TransformersTokenizer:
     def render_text(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> str:
         """Apply the chat template."""
         plain = [dict(m) for m in messages]
-        return str(self.inner.apply_chat_template(plain, tokenize=False, add_generation_prompt=add_generation_prompt))
+        return str(
+            self.inner.apply_chat_template(
+                plain, chat_template=self._template, tokenize=False, add_generation_prompt=add_generation_prompt
+            )
+        )
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of a text."""
@@ -124,6 +134,10 @@ class TransformersTokenizer:
         """Return the text of ids, control tokens included."""
         text = self.inner.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
         return cast("str", text)
+
+    def with_template(self, template: str) -> Self:
+        """Return the same tokenizer with another chat template."""
+        return type(self)(self.inner, template)
 
 
 def is_control(token: Any) -> bool:

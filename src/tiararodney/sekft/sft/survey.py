@@ -18,8 +18,9 @@ from tiararodney.sekft.render import (
     build_masked_examples,
     normalize_for_template,
 )
+from tiararodney.sekft.render.canonical import template_clock, template_settings
 from tiararodney.sekft.render.reply import control_pattern
-from tiararodney.sekft.render.template import template_clock
+from tiararodney.sekft.render.thoughts import opened_thought
 
 if TYPE_CHECKING:
     from tiararodney.sekft.trajectories import Session
@@ -199,22 +200,34 @@ def _note(of: dict[str, frozenset[str]], name: str, split: str) -> None:
 
 def contract_findings(tok: Tokenizer, sample: Example | None) -> list[str]:
     """Return what a user should know about a model's template and tokenizer."""
-    out = []
     probe = [Message("user", "$ ")]
     try:
         served = tok.render_text(probe, add_generation_prompt=True)
-        if served == tok.render_text(probe, add_generation_prompt=False):
-            out.append("The template has no generation prompt: a reply follows the environment's turn at once.")
+        closed = tok.render_text(probe, add_generation_prompt=False)
     except Exception as error:  # noqa: BLE001 - the template is a program of somebody else's
-        out.append(f"The template refuses a session of one user turn: {error}")
-        served = ""
+        return [f"The template refuses a session of one user turn: {error}", *_token_findings(tok, sample)]
+    bos, thought = tok.bos_token, opened_thought(served)
+    settings = ", ".join(f"{k} = {str(v).lower()}" for k, v in template_settings(tok.chat_template).items())
+    found = {
+        "The template has no generation prompt: a reply follows the environment's turn at once.": served == closed,
+        f"The generation prompt opens a thought ({thought.strip()}): replies are trained inside it, as it is served. "
+        "Serve without a parser that takes thoughts out of replies.": bool(thought),
+        f"The template's thinking is off for good ({settings}): commands come without thoughts.": bool(settings),
+        f"The template writes {bos} twice.": bool(bos) and served.startswith(f"{bos}{bos}"),
+    }
+    return [*(text for text, true in found.items() if true), *_date_findings(tok), *_token_findings(tok, sample)]
+
+
+def _date_findings(tok: Tokenizer) -> list[str]:
     if template_clock(tok.chat_template):
-        out.append("The template prints the date: it is stopped at the day of training, for serving too.")
-    elif "strftime_now" in tok.chat_template:
-        out.append("The template prints the date: a prompt that is served another day differs from the trained one.")
-    bos = tok.bos_token
-    if bos and served.startswith(bos + bos):
-        out.append(f"The template writes {bos} twice.")
+        return ["The template prints the date: it is stopped at the day of training, for serving too."]
+    if "strftime_now" in tok.chat_template:
+        return ["The template prints the date: a prompt that is served another day differs from the trained one."]
+    return []
+
+
+def _token_findings(tok: Tokenizer, sample: Example | None) -> list[str]:
+    out = []
     if not tok.control_tokens:
         out.append("The tokenizer has no special tokens: no end of turn can be learnt.")
     if sample is not None and tok.eos_token is not None:
