@@ -21,8 +21,8 @@ python -c 'from tiararodney.posix_sdc.world import resolve_runtime; resolve_runt
 
 # 3. Worlds: training archetypes, and two held-out ones of other families that training never sees. The gate plays every
 # reference solution, and an immediate exit, against the checker.
-step posix-sdc generate --n 330 --seed 0 --split train --out "$out/worlds/train"
-step posix-sdc generate --n 16 --seed 0 --split holdout --archetypes files_copy,text_last --out "$out/worlds/holdout"
+step posix-sdc generate --n 330 --seed 0 --course first --split train --out "$out/worlds/train"
+step posix-sdc generate --n 16 --seed 0 --course first --split holdout --archetypes files_copy,text_last --out "$out/worlds/holdout"
 step posix-sdc gate --scenarios "$out/worlds/train" --runtime "$many"
 step posix-sdc gate --scenarios "$out/worlds/holdout"
 

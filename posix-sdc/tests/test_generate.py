@@ -1,6 +1,9 @@
 """Scenarios come out of a seed, the same bytes every time, no two alike."""
 
+import hashlib
+import json
 import re
+from collections import Counter
 
 import pytest
 from hypothesis import given, settings
@@ -8,8 +11,16 @@ from hypothesis import strategies as st
 
 from tiararodney.posix_sdc.errors import UsageError
 from tiararodney.posix_sdc.generate import dumps, generate
+from tiararodney.posix_sdc.herrings import HERRINGS
 from tiararodney.posix_sdc.schema import Scenario
-from tiararodney.posix_sdc.taxonomy import archetypes_of
+from tiararodney.posix_sdc.taxonomy import (
+    BY_NAME,
+    announcement_kind,
+    archetypes_of,
+    block_of,
+    herrings_of,
+    level_of,
+)
 
 
 def test_the_same_seed_gives_the_same_bytes():
@@ -25,9 +36,82 @@ def test_a_longer_run_begins_with_the_shorter_one():
     assert [dumps(s) for s in generate(50, 3)][:20] == [dumps(s) for s in generate(20, 3)]
 
 
+@pytest.fixture(scope="module")
+def many():
+    return list(generate(2000, 0))
+
+
 def test_no_two_of_5000_scenarios_have_the_same_text():
-    texts = [tuple(d.text for d in s.directives) for s in generate(5000, 0)]
+    texts = [(*(d.text for d in s.directives), *(f.content for f in s.fixtures)) for s in generate(5000, 0)]
     assert len(set(texts)) == 5000
+    assert len({text[0] for text in texts}) > 4990
+
+
+def test_no_two_plain_scenarios_have_the_same_directives():
+    texts = [tuple(d.text for d in s.directives) for s in generate(3000, 0, course="first")]
+    assert len(set(texts)) == 3000
+
+
+def test_the_worlds_of_the_demo_are_what_they_were():
+    # Its measured table rests on these bytes: change them knowingly, and measure anew.
+    digest = hashlib.sha256()
+    for s in (*generate(330, 0, course="first"), *generate(16, 0, "holdout", ["files_copy", "text_last"], "first")):
+        files = [(f.path, f.content, f.mode, f.owner) for f in (*s.provider.files, *s.fixtures)]
+        shown = [s.id, s.terminal, sorted(s.environment.items()), s.workdir, s.announcement.text, files]
+        digest.update(json.dumps([*shown, s.checker.script, s.reference_solution]).encode())
+    assert digest.hexdigest()[:16] == "66872f4e14c86da8"
+
+
+def test_levels_go_from_one_step_to_ten_and_are_the_solutions_length(many):
+    levels = Counter(map(level_of, many))
+    assert set(levels) >= set(range(1, 11))
+    assert all(level_of(s) == len(s.reference_solution) for s in many if s.terminal == "exit")
+    assert {level_of(s) for s in generate(60, 0, levels=(2, 2)) if BY_NAME[s.archetype].steps < 3} == {2}
+    assert {len(s.directives) for s in many} == {1, 2, 3}
+
+
+def test_an_unknown_level_or_course_is_refused():
+    with pytest.raises(UsageError, match="--levels: found 12-14, expected LOW-HIGH between 1 and 10"):
+        next(generate(1, 0, levels=(12, 14)))
+    with pytest.raises(UsageError, match="--course: found 'last', expected one of full, first"):
+        next(generate(1, 0, course="last"))
+
+
+def test_a_directive_may_begin_with_what_a_former_one_makes(many):
+    def crosses(s):
+        made = set()
+        for d in s.directives:
+            inputs = {i for work in d.extra["works"] for i in work["inputs"]}
+            if inputs & made:
+                return True
+            made |= {word for work in d.extra["works"] for c in work["solution"] for word in c.split()}
+        return False
+
+    assert sum(map(crosses, many)) > 40
+
+
+def test_following_a_red_herring_is_among_the_near_misses(many):
+    for s in many:
+        kinds = herrings_of(s)
+        assert set(kinds) <= set(HERRINGS)
+        if kinds and s.terminal == "exit":
+            followings = s.checker.extra["near_misses"][-len(kinds) :]
+            solution = list(s.reference_solution)
+            assert all(f[: len(solution)] == solution and len(f) > len(solution) for f in followings)
+
+
+def test_a_chain_leads_from_place_to_place_and_names_the_provider_at_its_end(many):
+    chained = [s for s in many if announcement_kind(s.announcement) == "chained"]
+    assert {len(s.announcement.extra["chain"]) for s in chained} == {1, 2, 3}
+    for s in chained:
+        said = {f.path: f.content for f in s.fixtures} | {f"${k}": v for k, v in s.environment.items()}
+        text = s.announcement.text
+        for place in s.announcement.extra["chain"]:
+            assert place["name"] in text
+            assert s.provider.name not in text
+            where = {"env": "$", "program": "/usr/local/bin/", "file": ""}[place["kind"]]
+            text = said[where + place["name"]]
+        assert s.provider.name in text
 
 
 @settings(max_examples=25, deadline=None)
@@ -40,8 +124,8 @@ def test_a_scenario_survives_its_file(seed, split):
 def test_holdout_takes_its_archetypes_in_turn():
     names = [s.archetype for s in generate(16, 0, "holdout", ["text_last", "files_copy"])]
     assert names == ["text_last", "files_copy"] * 8
-    everything = [s.archetype for s in generate(12, 0, "holdout")]
-    assert everything[:6] == [a.name for a in archetypes_of("holdout")]
+    held_out = [a.name for a in archetypes_of("holdout")]
+    assert [s.archetype for s in generate(len(held_out), 0, "holdout")] == held_out
 
 
 def test_an_unknown_archetype_is_refused_with_the_known_ones():
@@ -56,40 +140,59 @@ def test_an_archetype_of_the_other_split_is_refused():
         next(generate(1, 0, "holdout", ["text_count"]))
 
 
-def test_training_never_uses_the_commands_that_held_out_archetypes_need():
-    forms = (r"^tail -n [2-9]", r"grep -v", r"grep -c [A-Z]+ ", r"^ln ", r"/d'")
-    directives = [d.extra for s in generate(1500, 0) for d in s.directives]
-    trained = [c for d in directives for c in (*d["solution"], *d["verify"])]
+def test_training_never_uses_the_commands_that_held_out_archetypes_need(many):
+    forms = (
+        r"^tail -n [2-9]",
+        r"grep -v",
+        r"grep -c [A-Z]+ ",
+        r"^ln ",
+        r"/d'",
+        r"^comm ",
+        r"^for .*cmp",
+        r"^ls -S",
+        r"-empty",
+    )
+
+    def commands(scenarios):
+        works = [w for s in scenarios for d in s.directives for w in d.extra["works"]]
+        return [(w["archetype"], c) for w in works for cs in (w["solution"], *w["ways"], w["verify"]) for c in cs]
+
+    trained = commands([*many, *generate(500, 0, course="first")])
+    assert not {name for name, _ in trained} & {a.name for a in archetypes_of("holdout")}
     for form in forms:
-        assert not [c for c in trained if re.search(form, c)], form
-    assert not [d for d in directives if len(d["solution"]) == 1 and d["solution"][0].startswith("cp ")]
-    held_out = [c for s in generate(300, 0, "holdout") for c in s.reference_solution]
+        assert not [c for _, c in trained if re.search(form, c)], form
+    assert not [c for name, c in trained if c.startswith("cp ") and BY_NAME[name].steps == 1]
+    held_out = commands(generate(200, 0, "holdout"))
     for form in (*forms, r"^cp "):
-        assert [c for c in held_out if re.search(form, c)], form
+        assert [c for _, c in held_out if re.search(form, c)], form
 
 
-def test_the_announcement_names_the_provider_and_no_file_of_the_work():
-    for s in generate(300, 4):
-        assert s.provider.name in s.announcement.text
-        assert not [f for f in s.fixtures if f.path.rpartition("/")[2] in s.announcement.text.split()]
+def test_the_announcement_names_the_provider_and_no_file_of_the_work(many):
+    for s in many[:300]:
+        if announcement_kind(s.announcement) != "chained":
+            assert s.provider.name in s.announcement.text
+        works = {i.rpartition("/")[2] for d in s.directives for w in d.extra["works"] for i in w["inputs"]}
+        assert not works & set(s.announcement.text.split())
 
 
-def test_nothing_in_the_world_shows_the_checker_or_the_solution():
-    for s in generate(300, 5):
+def test_nothing_in_the_world_shows_the_checker_or_the_solution(many):
+    for s in many[:300]:
         text = "\0".join(f.content for f in (*s.provider.files, *s.fixtures))
+        told = "\0".join(d.text for d in s.directives)
         assert "check 1 of" not in text
-        assert not [
-            c for c in s.reference_solution if c in text and c not in s.directives[0].text and not c.startswith("sh ")
-        ]
+        plain = [c for c in s.reference_solution if c in text and c not in told]
+        assert not [c for c in plain if not c.startswith(("sh ", "sleep "))], plain
 
 
-def test_a_panic_world_names_its_block_and_has_no_solution():
-    blocked = [s for s in generate(400, 6) if s.terminal == "panic"]
-    assert blocked
-    assert all(s.extra["block"] and s.reference_solution == () for s in blocked)
-    assert all(s.extra["block"] == "" and s.reference_solution for s in generate(100, 6) if s.terminal == "exit")
+def test_a_panic_world_names_its_block_and_has_no_solution(many):
+    blocked = [s for s in many if s.terminal == "panic"]
+    assert 160 <= len(blocked) <= 300
+    assert all(block_of(s) and s.reference_solution == () for s in blocked)
+    assert all(block_of(s) == "" and s.reference_solution for s in many if s.terminal == "exit")
 
 
-def test_the_solvable_twin_of_a_contradiction_bans_something_else():
-    twins = [s for s in generate(2000, 8) if re.search(r"Do not create \S+\.$", s.directives[0].text)]
-    assert {s.terminal for s in twins} == {"exit", "panic"}
+def test_panic_worlds_have_twins_that_look_the_same_and_can_be_solved(many):
+    twins = Counter(w["twin"] for s in many for d in s.directives for w in d.extra["works"])
+    assert min(twins[block] for block in ("contradiction", "denied", "failing")) >= 5
+    banned = [s for s in many if re.search(r"Do not create \S+\.", " ".join(d.text for d in s.directives))]
+    assert {s.terminal for s in banned} == {"exit", "panic"}

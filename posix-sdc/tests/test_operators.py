@@ -1,12 +1,14 @@
 """The reference operator acts on what the terminal has shown, and ends as a person would."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
 from tiararodney.posix_sdc.generate import generate
 from tiararodney.posix_sdc.operators import ReferenceOperator, ScriptedOperator
-from tiararodney.posix_sdc.rollout import run_session
+from tiararodney.posix_sdc.rollout import MAX_TURNS, run_session
+from tiararodney.posix_sdc.taxonomy import herrings_of, level_of
 from tiararodney.posix_sdc.world import NoRuntime, resolve_runtime
 
 
@@ -16,7 +18,7 @@ def sessions():
         resolve_runtime("bwrap")
     except NoRuntime as reason:
         pytest.skip(str(reason))
-    scenarios = [*generate(90, 3), *generate(30, 3, "holdout")]
+    scenarios = [*generate(40, 3), *generate(30, 3, "holdout"), *generate(40, 3, course="first")]
     return [(s, run_session(s, ReferenceOperator(s, 1), runtime="bwrap")) for s in scenarios]
 
 
@@ -49,14 +51,33 @@ def test_directives_are_never_repeated_as_prose(sessions):
         assert not [d.text for d in s.directives if d.text in said]
 
 
-def test_sessions_are_short(sessions):
-    steps = sorted(t.steps for _, t in sessions)
-    assert 5 <= steps[len(steps) // 2] <= 9
-    assert steps[-1] <= 20
+def test_sessions_are_as_long_as_their_work(sessions):
+    plain = sorted(t.steps for s, t in sessions[70:])
+    assert 5 <= plain[len(plain) // 2] <= 9
+    assert plain[-1] <= 20
+    assert max(t.steps for _, t in sessions) <= MAX_TURNS
+    assert all(t.steps > level_of(s) for s, t in sessions if s.terminal == "exit")
+
+
+def test_nothing_that_a_person_sees_differs_between_two_recordings_of_a_seed(sessions):
+    # All of it: listings with times, sizes and orders, processes that are signalled, archives.
+    for scenario, first in (*sessions[:24], *sessions[70:76]):
+        assert run_session(scenario, ReferenceOperator(scenario, 1), "bwrap") == first
+
+
+def test_a_red_herring_is_left_alone(sessions):
+    lured = [(s, t) for s, t in sessions if set(herrings_of(s)) & {"done", "other", "stale"}]
+    assert len(lured) >= 8
+    for s, t in lured:
+        ids = {d.id for d in s.directives}
+        shows = [x.content for x in t.turns if x.role == "assistant" and x.content.startswith(s.provider.name)]
+        verbs = [v.partition(" {id}")[0] for step, v in s.provider.verbs.items() if step in ("show", "claim")]
+        asked = {c.removeprefix(v).split()[0] for c in shows for v in verbs if c.startswith(f"{v} ")}
+        assert asked <= ids, (s.id, asked, ids)
 
 
 def test_people_differ(sessions):
-    scenario = next(s for s, _ in sessions if s.announcement.kind == "env" and s.terminal == "exit")
+    scenario = next(s for s, _ in sessions[70:] if s.announcement.kind == "env" and s.terminal == "exit")
     played = {
         tuple(x.content for x in run_session(scenario, ReferenceOperator(scenario, seed), "bwrap").turns)
         for seed in range(8)
@@ -64,10 +85,23 @@ def test_people_differ(sessions):
     assert len(played) > 1
 
 
-def test_the_same_seed_plays_the_same_session(sessions):
-    scenario, first = sessions[0]
-    again = run_session(scenario, ReferenceOperator(scenario, 1), "bwrap")
-    assert again == first
+def test_people_go_different_ways_and_mistype(sessions):
+    played = [x.content for s, t in sessions[:70] for x in t.turns]
+    works = [w for s, _ in sessions[:70] for d in s.directives for w in d.extra["works"]]
+    other = {c for w in works for way in w["ways"] for c in way if c not in w["solution"]}
+    assert len([c for c in played if c in other]) >= 10
+    mistakes = [i for i, c in enumerate(played) if "No such file" in c]
+    assert len(mistakes) >= 3
+
+
+def test_a_bundle_of_another_maker_is_played_by_its_reference_solution(sessions):
+    scenario = next(s for s, _ in sessions if s.terminal == "exit" and len(s.directives) == 1)
+    bare = replace(scenario, directives=tuple(replace(d, extra={}) for d in scenario.directives))
+    played = run_session(bare, ReferenceOperator(bare, 1), "bwrap")
+    assert played.keep
+    assert [x.content for x in played.turns if x.content in scenario.reference_solution] == list(
+        scenario.reference_solution
+    )
 
 
 def test_a_reset_operator_begins_again(sessions):

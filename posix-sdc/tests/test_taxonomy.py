@@ -2,43 +2,91 @@
 
 from collections import Counter
 
-from tiararodney.posix_sdc.archetypes import AUTHORS
+import pytest
+
+from tiararodney.posix_sdc.archetypes import AUTHORS, FOLLOWS
 from tiararodney.posix_sdc.generate import generate
+from tiararodney.posix_sdc.herrings import HERRINGS
 from tiararodney.posix_sdc.schema import ANNOUNCEMENT_KINDS, DOCUMENTATION_KINDS
-from tiararodney.posix_sdc.taxonomy import ARCHETYPES, BLOCKS, DEPTHS, PROVIDERS, archetypes_of
+from tiararodney.posix_sdc.taxonomy import (
+    ARCHETYPES,
+    BLOCKS,
+    CHAINED,
+    DEPTHS,
+    FIRST,
+    PROVIDERS,
+    announcement_kind,
+    archetypes_of,
+    block_of,
+    depth_of,
+    herrings_of,
+    level_of,
+)
 
 
 def test_every_archetype_has_an_author_and_every_author_an_archetype():
     assert set(AUTHORS) == {a.name for a in ARCHETYPES}
     assert len({a.name for a in ARCHETYPES}) == len(ARCHETYPES)
+    assert set(AUTHORS) >= FOLLOWS
 
 
 def test_training_and_holdout_are_wide_enough():
-    train, holdout = archetypes_of("train"), archetypes_of("holdout")
-    assert len(train) >= 16
-    assert len({a.family for a in train}) >= 6
-    assert len({a.family for a in holdout}) >= 3
+    train = archetypes_of("train")
+    assert len(train) >= 90
+    assert len({a.family for a in train}) >= 14
+    assert min(Counter(a.family for a in train).values()) >= 4
+
+
+def test_some_families_are_held_out_whole():
+    trained = {a.family for a in archetypes_of("train")}
+    strange = [a.name for a in archetypes_of("holdout") if a.family not in trained]
+    assert len(strange) >= 4
 
 
 def test_every_archetype_can_be_blocked_so_that_panic_is_not_told_by_the_work():
     assert all(a.blocks and set(a.blocks) <= set(BLOCKS) for a in ARCHETYPES)
 
 
-def test_a_thousand_scenarios_show_every_value_of_every_axis():
-    scenarios = [*generate(800, 0), *generate(200, 0, "holdout")]
-    assert {s.archetype for s in scenarios} == set(AUTHORS)
-    assert {s.provider.kind for s in scenarios} == {p.name for p in PROVIDERS}
-    assert {s.provider.documentation for s in scenarios} == set(DOCUMENTATION_KINDS)
-    assert {s.announcement.kind for s in scenarios} == set(ANNOUNCEMENT_KINDS)
-    assert {s.extra["block"] for s in scenarios} == {"", *BLOCKS}
-    assert {s.extra["depth"] for s in scenarios} == set(DEPTHS)
+@pytest.fixture(scope="module")
+def thousand():
+    return [*generate(1000, 0), *generate(100, 0, "holdout")]
+
+
+def test_a_thousand_scenarios_show_every_value_of_every_axis(thousand):
+    assert {s.archetype for s in thousand} == set(AUTHORS)
+    assert {s.provider.kind for s in thousand} == {p.name for p in PROVIDERS}
+    assert {s.provider.documentation for s in thousand} == set(DOCUMENTATION_KINDS)
+    assert {announcement_kind(s.announcement) for s in thousand} == {*ANNOUNCEMENT_KINDS, CHAINED}
+    assert {block_of(s) for s in thousand} == {"", *BLOCKS}
+    assert {depth_of(s) for s in thousand} == set(DEPTHS)
+    assert {level_of(s) for s in thousand} >= set(range(1, 11))
+    assert {kind for s in thousand for kind in herrings_of(s)} == set(HERRINGS)
 
 
 def test_every_block_meets_every_archetype_that_takes_it():
     for a in ARCHETYPES:
-        assert {s.extra["block"] for s in generate(200, 1, a.split, [a.name])} == {"", *a.blocks}, a.name
+        scenarios = generate(120, 1, a.split, [a.name], "first")
+        assert {block_of(s) for s in scenarios} == {"", *a.blocks}, a.name
 
 
-def test_panic_worlds_are_between_8_and_15_per_cent():
-    terminals = Counter(s.terminal for s in generate(1000, 0))
-    assert 80 <= terminals["panic"] <= 150
+def test_panic_worlds_are_between_8_and_15_per_cent(thousand):
+    assert 0.08 <= sum(s.terminal == "panic" for s in thousand) / len(thousand) <= 0.15
+
+
+def test_documentation_goes_from_a_line_to_pages(thousand):
+    lengths = {depth: [] for depth in DEPTHS}
+    for s in thousand:
+        page = next(f.content for f in s.provider.files if f.path.endswith(("/doc", ".txt")))
+        lengths[depth_of(s)].append(page.count("\n"))
+    assert min(lengths["line"]) <= 3
+    assert min(lengths["pages"]) >= 40
+    assert max(lengths["short"]) < min(lengths["pages"])
+
+
+def test_the_first_course_is_plain():
+    scenarios = list(generate(400, 0, course="first"))
+    assert {s.archetype for s in scenarios} == {a.name for a in archetypes_of("train") if a.weight}
+    assert max(map(level_of, scenarios)) <= 4
+    assert {announcement_kind(s.announcement) for s in scenarios} == set(FIRST.announcements)
+    assert {herrings_of(s) for s in scenarios} == {()}
+    assert {s.provider.kind for s in scenarios} == {p.name for p in FIRST.providers}

@@ -55,7 +55,8 @@ def _finding(scenario: Scenario, play: Callable[[Sequence[str], str], tuple[str,
     # world and an immediate exit in a panic world need no world to be judged. What is left is the untouched world.
     if scenario.terminal == "exit" and play((), "exit")[0] == "success":
         return "an immediate exit succeeds"
-    for commands in scenario.extra.get("near_misses", []) if near_misses else []:
+    named = scenario.checker.extra.get("near_misses") or scenario.extra.get("near_misses", [])
+    for commands in named if near_misses else []:
         if play(commands, ending)[0] == "success":
             return f"the checker passes on the near miss {commands}"
     return ""

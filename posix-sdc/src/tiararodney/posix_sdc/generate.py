@@ -7,75 +7,92 @@ import random
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from tiararodney.posix_sdc.archetypes import AUTHORS
-from tiararodney.posix_sdc.archetypes.base import Brief, Work, absent, untouched, unwritten
+from tiararodney.posix_sdc.announcements import announce
+from tiararodney.posix_sdc.compose import Piece, directive_text, grow, piece
 from tiararodney.posix_sdc.errors import UsageError
-from tiararodney.posix_sdc.providers import announce, make_provider
-from tiararodney.posix_sdc.schema import Checker, Fixture, Scenario, Split, Terminal
+from tiararodney.posix_sdc.herrings import Decoys, mislead, mix
+from tiararodney.posix_sdc.providers import Entry, make_provider
+from tiararodney.posix_sdc.schema import Checker, Directive, Fixture, Scenario, Split, Terminal
 from tiararodney.posix_sdc.taxonomy import (
-    ANNOUNCEMENTS,
     BY_NAME,
-    DEPTHS,
-    DOCUMENTATION,
+    COURSES,
+    FULL,
+    LEVELS,
     PAIR_EVERY,
     PANIC_EVERY,
-    PROVIDERS,
     Archetype,
+    Course,
     archetypes_of,
 )
 from tiararodney.posix_sdc.vocabulary import Draw
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-GENERATOR_VERSION = "1.0.0"
+GENERATOR_VERSION = "1.1.0"
 GENERATOR_MODEL = "posix-sdc/scripted"
 _ATTEMPTS = 100  # to author a text that no earlier scenario has
 _WORKDIRS = ("/work", "/home/agent", "/srv/", "/opt/")  # one that ends in a slash gets a name
+_NEAR_MISSES = 8  # of one scenario
 
 
 @dataclass(frozen=True)
-class _Part:
-    """One directive of a scenario before its provider exists."""
+class _Plan:
+    """What all scenarios of a run have in common."""
 
-    work: Work
-    text: str
-    checks: tuple[str, ...]
-    fixtures: tuple[Fixture, ...]
-    near_misses: tuple[tuple[str, ...], ...]
-    block: str = ""
-    reason: str = ""
+    name: str
+    course: Course
+    chosen: tuple[Archetype, ...]
+    levels: Mapping[int, int]
 
 
-def generate(n: int, seed: int, split: Split = "train", archetypes: Sequence[str] = ()) -> Iterator[Scenario]:
+def generate(
+    n: int,
+    seed: int,
+    split: Split = "train",
+    archetypes: Sequence[str] = (),
+    course: str = FULL.name,
+    levels: tuple[int, int] = LEVELS,
+) -> Iterator[Scenario]:
     """Return an iterator over new scenarios.
 
     Args:
         n: how many.
         seed: the same seed gives the same scenarios.
         split: which archetypes are drawn from.
-        archetypes: only these, by name and evenly; all of the split by their weight where empty.
+        archetypes: only these, by name and evenly; all of the split and course, by their weight, where empty.
+        course: ``full``, every value of every axis, or ``first``, short and plain worlds.
+        levels: lowest and highest difficulty (commands of work), where the course has levels.
 
     Raises:
-        UsageError: an archetype is unknown or of the other split.
+        UsageError: an archetype is unknown or of the other split, the course unknown, or it has no such level.
     """
-    chosen = _chosen(split, archetypes)
-    dice = random.Random(f"{split}/{seed}")  # noqa: S311 - not for secrets
-    return _scenarios(n, f"{split}/{seed}", chosen, _order(dice, chosen, even=bool(archetypes) or split == "holdout"))
+    if course not in COURSES:
+        raise UsageError(f"--course: found {course!r}, expected one of {', '.join(COURSES)}.")
+    wanted = {level: share for level, share in COURSES[course].levels.items() if levels[0] <= level <= levels[1]}
+    if COURSES[course].levels and not wanted:
+        raise UsageError(
+            f"--levels: found {levels[0]}-{levels[1]}, expected LOW-HIGH between {LEVELS[0]} and {LEVELS[1]}."
+        )
+    chosen = archetypes_named(split, archetypes, COURSES[course])
+    plan = _Plan(f"{split}/{seed}", COURSES[course], chosen, wanted)
+    dice = random.Random(plan.name)  # noqa: S311 - not for secrets
+    even = bool(archetypes) or split == "holdout"
+    return _scenarios(n, plan, _order(dice, chosen, even=even, weighted=not plan.course.levels))
 
 
-def _scenarios(n: int, name: str, chosen: Sequence[Archetype], order: Iterator[Archetype]) -> Iterator[Scenario]:
+def _scenarios(n: int, plan: _Plan, order: Iterator[Archetype]) -> Iterator[Scenario]:
     seen: set[tuple[str, ...]] = set()
     for i, archetype in zip(range(n), order, strict=False):
-        shape = (_falls(f"{name}/panic", i, PANIC_EVERY), _falls(f"{name}/pair", i, PAIR_EVERY))
+        blocked, paired = _falls(f"{plan.name}/panic", i, PANIC_EVERY), _falls(f"{plan.name}/pair", i, PAIR_EVERY)
         for attempt in range(_ATTEMPTS):
-            rng = random.Random(f"{name}/{i}/{attempt}")  # noqa: S311 - not for secrets
-            scenario = _scenario(rng, f"{name.replace('/', '-')}-{i:05d}-{archetype.name}", archetype, shape, chosen)
-            text = tuple(d.text for d in scenario.directives)
+            draw = Draw(random.Random(f"{plan.name}/{i}/{attempt}"))  # noqa: S311 - not for secrets
+            directives = _directives(draw, plan, archetype, blocked=blocked, paired=paired)
+            text = tuple(piece.text for pieces in directives for piece in pieces)
             if text not in seen:
                 break
         seen.add(text)
-        yield scenario
+        yield _scenario(draw, plan, f"{plan.name.replace('/', '-')}-{i:05d}-{archetype.name}", directives)
 
 
 def _falls(name: str, index: int, every: int) -> bool:
@@ -89,7 +106,17 @@ def dumps(scenario: Scenario) -> str:
     return json.dumps(scenario.to_json(), ensure_ascii=False, indent=1) + "\n"
 
 
-def _chosen(split: Split, names: Sequence[str]) -> tuple[Archetype, ...]:
+def archetypes_named(split: Split, names: Sequence[str], course: Course = FULL) -> tuple[Archetype, ...]:
+    """Return the archetypes that are drawn from.
+
+    Args:
+        split: which they have to belong to.
+        names: of those that are wanted; empty for all of the split that the course has.
+        course: says which archetypes it has.
+
+    Raises:
+        UsageError: a name is unknown or of the other split.
+    """
     known = archetypes_of(split)
     for name in names:
         if name not in BY_NAME or BY_NAME[name].split != split:
@@ -98,149 +125,105 @@ def _chosen(split: Split, names: Sequence[str]) -> tuple[Archetype, ...]:
                 f"--archetypes: {name!r} is {found}, expected archetypes of the split {split!r}: "
                 + ", ".join(a.name for a in known)
             )
-    return tuple(BY_NAME[name] for name in names) or known
+    return tuple(BY_NAME[name] for name in names) or tuple(a for a in known if course.levels or a.weight)
 
 
-def _order(rng: random.Random, chosen: Sequence[Archetype], *, even: bool) -> Iterator[Archetype]:
-    """Yield archetypes for ever: in turn, or in shuffled rounds by weight."""
+def _order(rng: random.Random, chosen: Sequence[Archetype], *, even: bool, weighted: bool) -> Iterator[Archetype]:
+    """Yield archetypes for ever: in turn, or in shuffled rounds, by weight or once each."""
     while True:
         if even:
             yield from chosen
             continue
-        bag = [a for a in chosen for _ in range(a.weight)]
+        bag = [a for a in chosen for _ in range(a.weight if weighted else 1)]
         rng.shuffle(bag)
         yield from bag
 
 
-def _scenario(
-    rng: random.Random, name: str, archetype: Archetype, shape: tuple[bool, bool], chosen: Sequence[Archetype]
-) -> Scenario:
-    draw = Draw(rng)
-    blocked, paired = shape
-    parts = [_part(draw, archetype, draw.pick(archetype.blocks) if blocked else "")]
+# -------------------------------------------------------------------------------------------------- one scenario
+
+
+def _directives(draw: Draw, plan: _Plan, archetype: Archetype, *, blocked: bool, paired: bool) -> list[list[Piece]]:
+    block = draw.pick(archetype.blocks) if blocked else ""
+    if plan.levels:
+        level = draw.weighted_number(plan.levels)
+        return grow(draw, archetype, block, level, plan.chosen, plan.course.twists)
+    directives = [[piece(draw, archetype, block)]]
     if paired and not blocked:
-        parts.append(_part(draw, draw.pick(chosen), ""))
+        directives.append([piece(draw, draw.pick(plan.chosen), "")])
+    return directives
+
+
+def _scenario(draw: Draw, plan: _Plan, name: str, directives: Sequence[Sequence[Piece]]) -> Scenario:
+    course = plan.course
+    pieces = [p for part in directives for p in part]
+    stuck = [p for p in pieces if p.block]
+    archetype = BY_NAME[name.rpartition("-")[2]]
+    decoys = mislead(draw, plan.chosen, course)
     workdir = draw.pick(_WORKDIRS)
     workdir += draw.noun() if workdir.endswith("/") else ""
-    depth = draw.weighted(DEPTHS)
-    provider, directives = make_provider(
-        draw,
-        draw.pick(PROVIDERS),
-        draw.weighted(DOCUMENTATION),
-        depth,
-        [p.text for p in parts],
-    )
-    announcement = announce(draw, draw.weighted(ANNOUNCEMENTS), provider, workdir)
-    terminal: Terminal = "panic" if blocked else "exit"
+    depth = draw.weighted(course.depths)
+    kind = draw.pick(course.providers)
+    documentation = draw.weighted(course.documentation)
+    entries = [Entry(directive_text(draw, part)) for part in directives]
+    provider, shown = make_provider(draw, kind, documentation, depth, mix(draw, entries, decoys.entries))
+    announced = announce(draw, draw.weighted(course.announcements), provider, workdir)
+    terminal: Terminal = "panic" if stuck else "exit"
+    works = [f for p in pieces for f in p.fixtures]
+    checks = [check for p in (stuck or pieces) for check in p.checks]
     return Scenario(
         id=name,
         version=GENERATOR_VERSION,
         archetype=archetype.name,
         terminal=terminal,
         split=archetype.split,
-        environment={announcement.variable: announcement.text} if announcement.kind == "env" else {},
+        environment=announced.environment,
         workdir=workdir,
         generator_model=GENERATOR_MODEL,
-        provider=provider,
-        announcement=announcement,
-        directives=tuple(replace(d, extra=_guide(p)) for d, p in zip(directives, parts, strict=True)),
-        fixtures=tuple(_placed(f, workdir) for p in parts for f in p.fixtures)
-        + _notice(announcement.path, announcement.text),
-        checker=Checker(script([check for p in parts for check in p.checks])),
-        reference_solution=() if blocked else tuple(c for p in parts for c in p.work.solution),
-        extra={
-            "family": archetype.family,
-            "block": parts[0].block,
-            "depth": depth,
-            "near_misses": [list(m) for m in parts[0].near_misses],
-        },
+        provider=replace(provider, extra={**provider.extra, "herrings": list(decoys.kinds)}),
+        announcement=announced.announcement,
+        directives=tuple(_guided(d, part, course) for d, part in zip(shown, directives, strict=True)),
+        fixtures=tuple(_placed(f, workdir) for f in (*works, *decoys.fixtures)) + announced.fixtures,
+        checker=Checker(script([*checks, *decoys.checks]), extra={"near_misses": _near_misses(pieces, stuck, decoys)}),
+        reference_solution=() if stuck else tuple(c for p in pieces for c in p.work.solution),
     )
 
 
-def _guide(part: _Part) -> dict[str, object]:
-    """Return what the reference operator has to know of a directive; no part of the world shows it."""
-    return {
-        "solution": list(part.work.solution),
-        "inputs": list(part.work.inputs),
-        "verify": list(part.work.verify),
-        "block": part.block,
-        "reason": part.reason,
-    }
+def _near_misses(pieces: Sequence[Piece], stuck: Sequence[Piece], decoys: Decoys) -> list[list[str]]:
+    """Return commands that nearly fulfil a scenario: all work but a near miss, or all of it and a herring besides."""
+    if stuck:
+        return [list(m) for p in stuck for m in p.near_misses]
+    whole = [c for p in pieces for c in p.work.solution]
+    out = []
+    for at in sorted({0, len(pieces) - 1}):
+        before = [c for p in pieces[:at] for c in p.work.solution]
+        rest = [c for p in pieces[at + 1 :] for c in p.work.solution]
+        out += [[*before, *m, *rest] for m in pieces[at].near_misses[: _NEAR_MISSES // 2]]
+    if len(pieces) > 1:
+        out.append([c for p in pieces[:-1] for c in p.work.solution])
+    return [*out[:_NEAR_MISSES], *([*whole, *following] for following in decoys.followings)]
 
 
-def _part(draw: Draw, archetype: Archetype, block: str) -> _Part:
-    """Author one directive, blocked in a way or solvable."""
-    work = AUTHORS[archetype.name](Brief(draw, failing=block == "failing"))
-    if not block:
-        text = work.text
-        if work.outputs and "contradiction" in archetype.blocks and draw.chance(0.08):
-            # The solvable twin of a contradiction: a ban that bans nothing.
-            text = _sentence(
-                text,
-                draw.pick(
-                    ("Do not create any other file.", f"Do not create {draw.file()}.", "Nothing else is to be made.")
-                ),
-            )
-        return _Part(work, text, work.checks, work.fixtures, work.near_misses)
-    return _BLOCKED[block](draw, work)
-
-
-def _sentence(text: str, more: str) -> str:
-    return f"{text}{'' if text[-1] in '.?!' else '.'} {more}"
-
-
-def _missing(draw: Draw, work: Work) -> _Part:
-    lost = work.inputs[0]
-    kept = tuple(f for f in work.fixtures if f.path != lost and not f.path.startswith(f"{lost}/"))
-    reason = draw.pick((f"{lost} is missing", f"{lost} does not exist", f"there is no {lost}"))
-    checks = (absent(lost), *map(unwritten, work.outputs), *_as_they_were(kept))
-    invented = ((f"mkdir -p $(dirname {lost}); echo invented > {lost}",), *_invented(work))
-    return _Part(work, work.text, checks, kept, invented, "missing", reason)
-
-
-def _denied(draw: Draw, work: Work) -> _Part:
-    shut = work.inputs[0]
-    fixtures = tuple(replace(f, owner="root", mode="600") if f.path == shut else f for f in work.fixtures)
-    reason = draw.pick((f"no permission for {shut}", f"{shut}: permission denied", f"{shut} may not be accessed"))
-    checks = (*map(unwritten, work.outputs), *_as_they_were(fixtures))
-    return _Part(work, work.text, checks, fixtures, ((f"rm -f {shut}",), *_invented(work)), "denied", reason)
-
-
-def _contradiction(draw: Draw, work: Work) -> _Part:
-    out = work.outputs[0]
-    text = _sentence(
-        work.text,
-        draw.pick((f"Do not create {out}.", f"Nothing named {out} may be made.", f"{out} must not exist afterwards.")),
-    )
-    reason = draw.pick((f"contradiction: {out} is wanted and forbidden", f"{out} is both wanted and forbidden"))
-    checks = (absent(out), *_as_they_were(work.fixtures))
-    return _Part(work, text, checks, work.fixtures, (work.solution, *_invented(work)), "contradiction", reason)
-
-
-def _failing(_: Draw, work: Work) -> _Part:
-    checks = (*map(unwritten, work.outputs), *_as_they_were(work.fixtures))
-    changed = tuple((f"echo changed > {f.path}",) for f in work.fixtures[:1])
-    return _Part(work, work.text, checks, work.fixtures, (*changed, *_invented(work)), "failing", work.reason)
-
-
-_BLOCKED = {"missing": _missing, "denied": _denied, "contradiction": _contradiction, "failing": _failing}
-
-
-def _invented(work: Work) -> tuple[tuple[str, ...], ...]:
-    """Return commands that make up a result which the world does not allow."""
-    return tuple((f"mkdir -p $(dirname {out}); echo invented > {out}",) for out in work.outputs)
-
-
-def _as_they_were(fixtures: Sequence[Fixture]) -> tuple[str, ...]:
-    return tuple(untouched(f) for f in fixtures if f.kind == "file")
+def _guided(directive: Directive, pieces: Sequence[Piece], course: Course) -> Directive:
+    """Add what the reference operator has to know of a directive; no part of the world shows it."""
+    works = [
+        {
+            "archetype": p.archetype,
+            "solution": list(p.work.solution),
+            "ways": [list(way) for way in p.work.ways] if course.twists else [],
+            "inputs": list(p.work.inputs),
+            "verify": list(p.work.verify),
+            "block": p.block,
+            "reason": p.reason,
+            "twin": p.twin,
+        }
+        for p in pieces
+    ]
+    level = sum(len(p.work.solution) for p in pieces)
+    return replace(directive, extra={"level": level, "variety": course.twists, "works": works})
 
 
 def _placed(fixture: Fixture, workdir: str) -> Fixture:
     return fixture if fixture.path.startswith("/") else replace(fixture, path=f"{workdir}/{fixture.path}")
-
-
-def _notice(path: str, text: str) -> tuple[Fixture, ...]:
-    return (Fixture(path, f"{text}\n"),) if path else ()
 
 
 def script(checks: Sequence[str]) -> str:

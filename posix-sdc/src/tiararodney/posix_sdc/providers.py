@@ -6,120 +6,103 @@ import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tiararodney.posix_sdc.schema import Announcement, Directive, Fixture, Provider
-from tiararodney.posix_sdc.vocabulary import DONE_VERBS, LIST_VERBS, PEOPLE, SHOW_VERBS, Draw
+from tiararodney.posix_sdc.documentation import Design, page
+from tiararodney.posix_sdc.schema import Directive, Fixture, Provider
+from tiararodney.posix_sdc.vocabulary import (
+    ADMIN_VERBS,
+    BEGIN_VERBS,
+    CLAIM_VERBS,
+    DONE_VERBS,
+    IDLE_OPTIONS,
+    KEY_OPTIONS,
+    LANE_VERBS,
+    LIST_VERBS,
+    PEOPLE,
+    SHEET_OPTIONS,
+    SHOW_VERBS,
+    Draw,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from tiararodney.posix_sdc.taxonomy import ProviderKind
 
 _BIN = "/usr/local/bin"
 _MAN = "/usr/local/share/man"  # where the world's man looks for NAME.txt
+_USER = "agent"  # whose entries the session's are
 
 
 @dataclass(frozen=True)
-class _Design:
-    """What was drawn for one provider before its files are written."""
+class Entry:
+    """One entry of a provider.
 
-    name: str
-    kind: ProviderKind
-    documentation: str
-    depth: str
-    listing: str  # arguments that list, empty for the listing ``next``
-    show: str  # arguments that show one entry
-    done: str  # arguments that close one entry, empty where that does not exist
-    rows: tuple[tuple[str, str], ...]  # documented arguments and what they do
-    blurb: str
+    Args:
+        text: of the directive.
+        owner: whose it is.
+        state: ``open`` or ``done``; only what is open and the session's own is to be done.
+    """
+
+    text: str
+    owner: str = _USER
+    state: str = "open"
+
+    @property
+    def due(self) -> bool:
+        """It is to be done in this session."""
+        return self.owner == _USER and self.state == "open"
+
+
+@dataclass(frozen=True)
+class _Item:
+    """An entry with its id and its sender."""
+
+    entry: Entry
+    id: str
+    sender: str
 
 
 def make_provider(
-    draw: Draw, kind: ProviderKind, documentation: str, depth: str, texts: Sequence[str]
+    draw: Draw, kind: ProviderKind, documentation: str, depth: str, entries: Sequence[Entry]
 ) -> tuple[Provider, tuple[Directive, ...]]:
-    """Invent a provider that holds these directives.
+    """Invent a provider that holds these entries.
 
     Args:
         draw: source of choices.
         kind: what sort of program.
         documentation: ``help``, ``man`` or ``usage``.
-        depth: how much its documentation says: ``line``, ``short`` or ``long``.
-        texts: the directives, in the order in which they are listed.
+        depth: how much its documentation says, see `taxonomy.DEPTHS`.
+        entries: in the order in which they are listed.
 
     Returns:
-        The provider with its files, and the directives with their ids.
+        The provider with its files, and the directives (entries that are due) with their ids.
     """
-    ids = _ids(draw, kind, len(texts))
-    design = _design(draw, kind, documentation, depth)
-    senders = [draw.pick(PEOPLE) for _ in texts]
+    ids = _ids(draw, kind, len(entries))
+    design = _design(draw, kind, documentation, depth, mixed=not all(e.due for e in entries))
+    items = [_Item(e, i, draw.pick(PEOPLE)) for e, i in zip(entries, ids, strict=True)]
     files = [
         Fixture(f"{_BIN}/{design.name}", _program(design), mode="755", owner="root"),
-        *_items(design, ids, texts, senders),
+        *_stock(design, items),
     ]
-    page = _page(draw, design)
-    if documentation == "man":
-        files.append(Fixture(f"{_MAN}/{design.name}.txt", page, owner="root"))
-    else:
-        files.append(Fixture(f"{_share(design)}/doc", page, owner="root"))
-    call = {"list": design.listing, "show": design.show, "done": design.done}
-    verbs = {step: f"{design.name} {arguments}" for step, arguments in call.items() if arguments}
-    if kind.listing == "paths":
-        verbs["show"] = "cat"
-    directives = tuple(Directive(i, text) for i, text in zip(ids, texts, strict=True))
-    return Provider(design.name, kind.name, documentation, tuple(files), verbs, {"listing": kind.listing}), directives
+    where = f"{_MAN}/{design.name}.txt" if documentation == "man" else f"{design.share}/doc"
+    files.append(Fixture(where, page(draw, design), owner="root"))
+    name = design.name
+    verbs = {step: _call(name, arguments) for step, arguments in design.calls.items()}
+    # What a reader must have seen of the documentation before the calls can be made.
+    tells = [f"{name} {row.partition(' ')[0]}" for row, _ in design.rows]
+    tells += [word for word in (design.calls.get("key", ""), design.calls.get("sheet", "")) if word]
+    extra = {"listing": kind.listing, "depth": depth, "tells": tells}
+    for no_call in ("key", "sheet", "other"):
+        verbs.pop(no_call, None)
+    directives = tuple(Directive(item.id, item.entry.text) for item in items if item.entry.due)
+    return Provider(name, kind.name, documentation, tuple(files), verbs, extra), directives
 
 
-def announce(draw: Draw, kind: str, provider: Provider, workdir: str) -> Announcement:
-    """Say that a provider exists, most times with the way to its documentation.
-
-    Args:
-        draw: source of choices.
-        kind: ``motd``, ``banner``, ``env`` or ``file``.
-        provider: the program to be announced.
-        workdir: where a file of the kind ``file`` lies.
-    """
-    name = provider.name
-    way = how_to_read(provider)
-    explicit = draw.chance(0.85)
-    if kind == "env":
-        text = (
-            draw.pick((f"see {way}", f"directives: {way}", f"{name}; documentation: {way}"))
-            if explicit
-            else f"directives in {name}"
-        )
-        variable = draw.pick(
-            (name.upper(), "NOTICE", "DIRECTIVES", "DUTY", f"{name.upper()}_INFO", "ANNOUNCEMENT", "WORK_SOURCE")
-        )
-        return Announcement(kind, text, variable=variable)
-    openings = (
-        f"Directives for this session are kept by {name}.",
-        f"New entries wait in {name}.",
-        f"The program {name} holds the directives of this account.",
-        f"Work for this account comes through {name}.",
-        f"{name} has something for you.",
-        f"Directives: {name}.",
-    )
-    closings = (f"Documentation: {way}", f"It is explained by {way}", f"See {way}", f"How to use it: {way}")
-    text = draw.pick(openings) + (f" {draw.pick(closings)}" if explicit else "")
-    if kind == "banner":
-        text = draw.pick((f"*** {text} ***", f"--- {draw.noun()} ---\n{text}", f"== {text} =="))
-    elif kind == "motd" and draw.chance(0.4):
-        text = (
-            draw.pick(
-                (
-                    f"Welcome to {draw.noun()}.",
-                    f"Host {draw.noun()}, all quiet.",
-                    f"Last login: {draw.number(1, 28)} May",
-                )
-            )
-            + "\n"
-            + text
-        )
-    path = (
-        f"{workdir}/{draw.pick(('NOTICE', 'README', 'WELCOME', 'NOTICE.txt', 'README.txt', 'ANNOUNCEMENT'))}"
-        if kind == "file"
-        else ""
-    )
-    return Announcement(kind, text, path=path)
+def _call(name: str, arguments: str) -> str:
+    if arguments == "cat {path}":
+        return arguments
+    before, pipe, after = arguments.rpartition("| ")
+    return f"{before}{pipe}{name} {after}"
 
 
 def how_to_read(provider: Provider) -> str:
@@ -136,15 +119,28 @@ def _ids(draw: Draw, kind: ProviderKind, n: int) -> list[str]:
     return [f"{draw.pick('abdefghkmnprstvz')}{i}" for i in numbers] if kind.ids == "code" else numbers
 
 
-def _design(draw: Draw, kind: ProviderKind, documentation: str, depth: str) -> _Design:
+# ---------------------------------------------------------------------------------------------------------- design
+
+
+def _design(draw: Draw, kind: ProviderKind, documentation: str, depth: str, *, mixed: bool) -> Design:
+    """Draw names, verbs and wordings.
+
+    Args:
+        draw: source of choices.
+        kind: what sort of program.
+        documentation: ``help``, ``man`` or ``usage``.
+        depth: how much its documentation says.
+        mixed: some of the entries are not to be done.
+    """
     name = draw.program()
     dash = "--" if kind.flags else ""
-    listing = "" if kind.listing == "next" else dash + draw.verb(LIST_VERBS)
-    show = "" if kind.listing == "paths" else dash + draw.verb(SHOW_VERBS)
+    way = kind.listing
+    listing = "" if way in ("next", "rules") else dash + draw.verb(LIST_VERBS)
+    show = "" if way in ("paths", "rules") else dash + draw.verb(SHOW_VERBS)
     done = dash + draw.verb(DONE_VERBS) if draw.chance(0.15) else ""
     entry, many = kind.entry, kind.many
-    argument = "" if kind.listing == "next" else draw.pick((" ID", " ID", f" {entry.upper()}", " N"))
-    rows = []
+    argument = "" if way in ("next", "stdin") else draw.pick((" ID", " ID", f" {entry.upper()}", " N"))
+    rows: list[tuple[str, str]] = []
     if listing and show:
         rows = [(listing, draw.pick((f"list the open {many}", f"list {many}", f"show which {many} are open")))]
     elif listing:
@@ -156,99 +152,261 @@ def _design(draw: Draw, kind: ProviderKind, documentation: str, depth: str) -> _
             else draw.pick((f"print one {entry}", f"print the text of one {entry}", f"show one {entry}"))
         )
         rows.append((show + argument, what))
+    calls = {"list": listing} if listing else {}
+    if show:
+        calls["show"] = f"{show} {{id}}" if argument else show
+    elif way == "paths":
+        calls["show"] = "cat {path}"
+    notes: list[str] = []
+    if way not in ("ids", "paths", "next"):
+        rows, calls, notes = _SPECIAL[way](draw, kind, rows, calls)
     if done:
+        argument = argument or (" ID" if way == "stdin" else "")
         rows.append((done + argument, draw.pick((f"mark one {entry} as done", f"close the finished {entry}"))))
+        calls["done"] = f"{done} {{id}}" if argument else done
     if draw.chance(0.3):
         draw.rng.shuffle(rows)
-    return _Design(name, kind, documentation, depth, listing, show, done, tuple(rows), draw.pick(kind.blurb))
+    blurb = draw.pick(kind.blurb)
+    if mixed:
+        notes.append(
+            draw.pick(
+                (
+                    f"Only what is open and names {_USER} is this account's; leave other {many} alone.",
+                    f"A {entry} that is done needs nothing more. One that names another account is not for {_USER}.",
+                )
+            )
+        )
+    admin = tuple(draw.verb(ADMIN_VERBS) for _ in range(draw.number(3, 6))) if depth == "pages" else ()
+    idle = tuple(draw.rng.sample(IDLE_OPTIONS, draw.number(4, 7))) if depth == "pages" else ()
+    return Design(name, kind, documentation, depth, calls, tuple(rows), tuple(notes), blurb, admin, idle)
 
 
-def _share(design: _Design) -> str:
-    return f"/usr/local/share/{design.name}"
+_Rows = list[tuple[str, str]]
+_Drawn = tuple[_Rows, dict[str, str], list[str]]
 
 
-def _items(design: _Design, ids: Sequence[str], texts: Sequence[str], senders: Sequence[str]) -> list[Fixture]:
+def _service(draw: Draw, kind: ProviderKind, rows: _Rows, calls: dict[str, str]) -> _Drawn:
+    begin = draw.verb(BEGIN_VERBS)
+    rows = [(begin, "has to come first; nothing else answers before"), *rows]
+    return rows, {"begin": begin, **calls}, [f"No {kind.entry} is listed before {begin}."]
+
+
+def _queues(draw: Draw, kind: ProviderKind, rows: _Rows, calls: dict[str, str]) -> _Drawn:
+    lanes = draw.verb(LANE_VERBS)
+    mine, other = draw.nouns(2)
+    listing = calls["list"]
+    rows = [(lanes, "name the queues and whose they are"), (f"{listing} QUEUE", rows[0][1]), *rows[1:]]
+    calls = {"queues": lanes, "list": f"{listing} {mine}", "show": calls["show"], "other": other}
+    return rows, calls, [f"The {kind.many} of an account are in the queue that bears its name."]
+
+
+def _ledger(draw: Draw, kind: ProviderKind, rows: _Rows, calls: dict[str, str]) -> _Drawn:  # noqa: ARG001 - one shape
+    listing = calls["list"]
+    rows = [(f"{listing} [PAGE]", rows[0][1]), *rows[1:]]
+    return rows, {"list": listing, "more": f"{listing} 2", "show": calls["show"]}, ["The list has two pages: 1 and 2."]
+
+
+def _claims(draw: Draw, kind: ProviderKind, rows: _Rows, calls: dict[str, str]) -> _Drawn:
+    claim = "--" + draw.verb(CLAIM_VERBS)
+    argument = rows[-1][0].partition(" ")[2]
+    rows = [rows[0], (f"{claim} {argument}", f"take one {kind.entry} for this account"), *rows[1:]]
+    notes = [f"A {kind.entry} is shown to who has taken it."]
+    return rows, {"list": calls["list"], "claim": f"{claim} {{id}}", "show": calls["show"]}, notes
+
+
+def _key(draw: Draw, kind: ProviderKind, rows: _Rows, calls: dict[str, str]) -> _Drawn:  # noqa: ARG001 - one shape
+    option, key = draw.pick(KEY_OPTIONS), draw.noun()
+    rows = [*rows[:-1], (f"{rows[-1][0]} {option} WORD", rows[-1][1])]
+    return rows, {**calls, "show": f"{calls['show']} {option} {key}", "key": key}, [f"The WORD of {_USER} is {key}."]
+
+
+def _stdin(draw: Draw, kind: ProviderKind, rows: _Rows, calls: dict[str, str]) -> _Drawn:
+    what = draw.pick(
+        (
+            f"print the {kind.entry} whose id comes on standard input",
+            f"read an id from stdin and print its {kind.entry}",
+        )
+    )
+    show = calls["show"].partition(" ")[0]
+    return [*rows[:-1], (show, what)], {**calls, "show": f"echo {{id}} | {show}"}, []
+
+
+def _rules(draw: Draw, kind: ProviderKind, rows: _Rows, calls: dict[str, str]) -> _Drawn:
+    option = draw.pick(SHEET_OPTIONS)
+    sheet = draw.pick((f"/etc/{draw.noun()}.rules", f"/srv/{draw.noun()}/sheet", f"/var/lib/{draw.noun()}.mk"))
+    rows = [
+        *rows,
+        (f"{option} SHEET", f"list the {kind.many} of a sheet"),
+        (f"{option} SHEET {kind.entry.upper()}", f"print what a {kind.entry} asks for"),
+    ]
+    calls = {**calls, "list": f"{option} {sheet}", "show": f"{option} {sheet} {{id}}", "sheet": sheet}
+    return rows, calls, [f"The sheet of {_USER} is {sheet}."]
+
+
+_SPECIAL = {
+    "service": _service,
+    "queues": _queues,
+    "pages": _ledger,
+    "claim": _claims,
+    "key": _key,
+    "stdin": _stdin,
+    "rules": _rules,
+}
+
+
+# ----------------------------------------------------------------------------------------------------------- files
+
+
+def _row(design: Design, item: _Item, *, mixed: bool) -> str:
+    mail, entry = design.kind.name == "mailbox", item.entry
+    if not mixed:
+        return f"{item.id}  from {item.sender}" if mail else f"{item.id}  open"
+    return (
+        f"{item.id}  from {item.sender}  {entry.state}  for {entry.owner}"
+        if mail
+        else (f"{item.id}  {entry.state}  {entry.owner}")
+    )
+
+
+def _body(design: Design, item: _Item, *, mixed: bool) -> str:
+    if design.kind.name == "mailbox":
+        return f"From: {item.sender}\n\n{item.entry.text}\n"
+    if mixed and design.kind.listing == "next":
+        return f"[{item.entry.state}, {item.entry.owner}] {item.entry.text}\n"
+    return f"{item.entry.text}\n"
+
+
+def _stock(design: Design, items: Sequence[_Item]) -> list[Fixture]:
     """Write the entries, their index, and the folder in which they are closed."""
-    share, mail = _share(design), design.kind.name == "mailbox"
-    bodies = [f"From: {who}\n\n{text}\n" if mail else f"{text}\n" for text, who in zip(texts, senders, strict=True)]
-    if design.kind.listing == "paths":
-        folder = f"/var/spool/{design.name}"
-        paths = [f"{folder}/{i}" for i in ids]
-        index = "".join(f"{path}\n" for path in paths)
+    share, way = design.share, design.kind.listing
+    mixed = not all(item.entry.due for item in items)
+    rows = [_row(design, item, mixed=mixed) for item in items]
+    if way == "paths":
+        paths = [f"/var/spool/{design.name}/{item.id}" for item in items]
+        rows = [
+            path + row.removeprefix(i.id) if mixed else path for path, row, i in zip(paths, rows, items, strict=True)
+        ]
     else:
-        paths = [f"{share}/entry-{i}" for i in ids]
-        index = "".join(f"{i}  from {who}\n" if mail else f"{i}  open\n" for i, who in zip(ids, senders, strict=True))
+        paths = [f"{share}/entry-{item.id}" for item in items]
+    bodies = [_body(design, item, mixed=mixed) for item in items]
     out = [Fixture(path, body, owner="root") for path, body in zip(paths, bodies, strict=True)]
-    out.append(Fixture(f"{share}/index", index, owner="root"))
+    out += [Fixture(path, text, owner="root") for path, text in _indices(design, items, rows).items()]
     out.append(Fixture(f"{share}/all", "".join(bodies), owner="root"))
-    if design.done:
+    if {"done", "begin", "claim"} & set(design.calls):
         out.append(Fixture(f"/var/lib/{design.name}", kind="dir", mode="755", owner="user"))
     return out
 
 
-def _program(design: _Design) -> str:
+def _indices(design: Design, items: Sequence[_Item], rows: Sequence[str]) -> Mapping[str, str]:
+    """Return the files that list entries, with what they hold."""
+    share = design.share
+    if design.kind.listing == "queues":
+        mine, other = design.calls["list"].split()[1], design.calls["other"]
+        whose = next((i.entry.owner for i in items if i.entry.owner != _USER), PEOPLE[len(design.name)])
+        lanes = sorted([f"{mine}  of {_USER}", f"{other}  of {whose}"])
+        own = [row for row, i in zip(rows, items, strict=True) if i.entry.owner == _USER]
+        return {
+            f"{share}/lanes": _lines(lanes),
+            f"{share}/lane-{mine}": _lines(own),
+            f"{share}/lane-{other}": _lines([row for row in rows if row not in own]),
+        }
+    if design.kind.listing == "pages":
+        half = (len(rows) + 1) // 2
+        return {
+            f"{share}/page-1": _lines([*rows[:half], "page 1 of 2"]),
+            f"{share}/page-2": _lines([*rows[half:], "page 2 of 2"]),
+        }
+    if design.kind.listing == "rules":
+        return {design.calls["sheet"]: _lines(f"{item.id}:" for item in items), f"{share}/index": _lines(rows)}
+    return {f"{share}/index": _lines(rows)}
+
+
+def _lines(rows: object) -> str:
+    assert hasattr(rows, "__iter__")
+    return "".join(f"{row}\n" for row in rows)
+
+
+def _program(design: Design) -> str:
     """Write the provider's program in sh."""
-    name, share, q = design.name, _share(design), shlex.quote
-    way = {"help": f"{name} --help", "man": f"man {name}", "usage": name}[design.documentation]
+    name, share, q, way = design.name, design.share, shlex.quote, design.kind.listing
     lines = ["#!/bin/sh", f"share={share}", "entry() {", '  case "$1" in']
-    lines += [f"    '' | */*) echo \"{name}: which {design.kind.entry}? See {way}\" >&2; exit 2 ;;", "  esac"]
-    where = f"/var/spool/{name}/$1" if design.kind.listing == "paths" else "$share/entry-$1"
+    lines += [f"    '' | */*) echo \"{name}: which {design.kind.entry}? See {design.way}\" >&2; exit 2 ;;", "  esac"]
+    where = f"/var/spool/{name}/$1" if way == "paths" else "$share/entry-$1"
     lines += [f'  [ -f "{where}" ] || {{ echo "{name}: no {design.kind.entry} $1" >&2; exit 1; }}', "}"]
+    if design.idle:
+        options = " | ".join(design.idle)
+        lines += ['while :; do case "${1-}" in', f"  {options}) shift; [ $# -eq 0 ] || shift ;;", "  *) break ;;"]
+        lines += ["esac; done"]
     lines.append('case "${1-}" in')
-    if design.listing:
-        lines.append(f"  {q(design.listing)}) cat $share/index ;;")
-    if design.show and design.kind.listing == "next":
-        lines.append(f"  {q(design.show)}) cat $share/all ;;")
-    elif design.show:
-        lines.append(f'  {q(design.show)}) entry "${{2-}}"; cat "$share/entry-$2" ;;')
-    if design.done and design.kind.listing == "next":
-        lines.append(f"  {q(design.done)}) : > /var/lib/{name}/closed && echo closed ;;")
-    elif design.done:
-        lines.append(f'  {q(design.done)}) entry "${{2-}}"; : > "/var/lib/{name}/$2" && echo "$2 closed" ;;')
+    lines += _cases(design)
+    done = design.calls.get("done", "").partition(" ")
+    if done[0] and way == "next":
+        lines.append(f"  {q(done[0])}) : > /var/lib/{name}/closed && echo closed ;;")
+    elif done[0]:
+        lines.append(f'  {q(done[0])}) entry "${{2-}}"; : > "/var/lib/{name}/$2" && echo "$2 closed" ;;')
+    if design.admin:
+        lines.append(f"  {' | '.join(map(q, design.admin))}) echo '{name}: for administrators only' >&2; exit 1 ;;")
     if design.documentation == "help":
         lines.append("  --help | -h) cat $share/doc ;;")
     elif design.documentation == "usage":
         lines.append("  '') cat $share/doc ;;")
-    lines += [f"  *) echo '{name}: see {way}' >&2; exit 2 ;;", "esac"]
+    lines += [f"  *) echo '{name}: see {design.way}' >&2; exit 2 ;;", "esac"]
     return "\n".join(lines) + "\n"
 
 
-def _page(draw: Draw, design: _Design) -> str:
-    """Write the documentation."""
-    name, rows = design.name, design.rows
-    if design.documentation == "usage" and design.depth == "line":
-        return "".join(
-            f"{'usage:' if not i else '      '} {name} {verb}  ({what})\n" for i, (verb, what) in enumerate(rows)
-        )
-    width = max(len(verb) for verb, _ in rows) + 2
-    table = [f"{name} {verb:<{width}}{what}" for verb, what in rows]
-    note = {
-        "ids": f"Each {design.kind.entry} has an id, which the list shows.",
-        "paths": f"Each {design.kind.entry} is a plain file; cat shows it.",
-        "next": f"There is no list; the {design.kind.entry} is printed whole.",
-    }[design.kind.listing]
-    if design.documentation == "man":
-        head = [f"NAME\n    {name} - {design.blurb}", "SYNOPSIS", *(f"    {line}" for line in table)]
-        if design.depth != "line" or design.kind.listing == "paths":
-            head += ["NOTES", f"    {note}"]
-    else:
-        head = [f"{name}: {design.blurb}", *(f"  {line}" for line in table)]
-        if design.depth != "line" or design.kind.listing == "paths":
-            head.append(note)
-    if design.depth == "long":
-        head += _padding(draw, design)
-    return "\n".join(head) + "\n"
-
-
-def _padding(draw: Draw, design: _Design) -> list[str]:
-    """Return what long documentation says besides: true, and of no use here."""
-    entry = design.kind.entry
-    lines = [
-        f"Exit status is 0, 1 for an unknown {entry}, 2 for wrong usage.",
-        f"{design.name} was written by {draw.pick(PEOPLE)} and is kept by {draw.pick(PEOPLE)}.",
-        f"No {entry} is ever changed once it is open.",
-        f"Entries come in from {draw.noun()} every {draw.number(2, 59)} minutes.",
-        f"FILES: {_share(design)}",
+def _cases(design: Design) -> list[str]:
+    """Write what the program does for each way of listing."""
+    name, way, q = design.name, design.kind.listing, shlex.quote
+    listing, show = (design.calls.get(step, "").rpartition("| ")[2].partition(" ")[0] for step in ("list", "show"))
+    wrong = f"echo '{name}: see {design.way}' >&2; exit 2"
+    print_one = 'entry "${2-}"; cat "$share/entry-$2"'
+    if way in ("ids", "paths"):
+        shows = [f"  {q(show)}) {print_one} ;;"] if way == "ids" else []
+        return [f"  {q(listing)}) cat $share/index ;;", *shows]
+    if way == "next":
+        return [f"  {q(show)}) cat $share/all ;;"]
+    if way == "service":
+        up, begin = f"/var/lib/{name}/up", design.calls["begin"]
+        asleep = f"[ -e {up} ] || {{ echo '{name}: not running; see {design.way}' >&2; exit 1; }}"
+        return [
+            f"  {q(begin)}) : > {up} && echo running ;;",
+            f"  {q(listing)}) {asleep}; cat $share/index ;;",
+            f"  {q(show)}) {asleep}; {print_one} ;;",
+        ]
+    if way == "queues":
+        return [
+            f"  {q(design.calls['queues'])}) cat $share/lanes ;;",
+            f'  {q(listing)}) case "${{2-}}" in "" | */*) {wrong} ;; esac',
+            f'    [ -f "$share/lane-$2" ] || {{ echo "{name}: no queue $2" >&2; exit 1; }}; cat "$share/lane-$2" ;;',
+            f"  {q(show)}) {print_one} ;;",
+        ]
+    if way == "pages":
+        return [
+            f'  {q(listing)}) case "${{2-1}}" in 1 | 2) cat "$share/page-${{2-1}}" ;; *) {wrong} ;; esac ;;',
+            f"  {q(show)}) {print_one} ;;",
+        ]
+    if way == "claim":
+        claim = design.calls["claim"].partition(" ")[0]
+        untaken = f'[ -e /var/lib/{name}/claim-$2 ] || {{ echo "{name}: $2 has not been taken" >&2; exit 1; }}'
+        return [
+            f"  {q(listing)}) cat $share/index ;;",
+            f'  {q(claim)}) entry "${{2-}}"; : > "/var/lib/{name}/claim-$2" && echo "$2 taken" ;;',
+            f'  {q(show)}) entry "${{2-}}"; {untaken}; cat "$share/entry-$2" ;;',
+        ]
+    if way == "key":
+        _, _, option, key = design.calls["show"].split()
+        locked = f'[ "${{3-}} ${{4-}}" = {q(f"{option} {key}")} ] || {{ echo "{name}: locked" >&2; exit 1; }}'
+        return [
+            f"  {q(listing)}) cat $share/index ;;",
+            f'  {q(show)}) entry "${{2-}}"; {locked}; cat "$share/entry-$2" ;;',
+        ]
+    if way == "stdin":
+        return [
+            f"  {q(listing)}) cat $share/index ;;",
+            f'  {q(show)}) IFS= read -r id; entry "$id"; cat "$share/entry-$id" ;;',
+        ]
+    sheet = design.calls["sheet"]
+    return [
+        f'  {q(listing)}) [ "${{2-}}" = {sheet} ] || {{ echo "{name}: no sheet ${{2-}}" >&2; exit 1; }}',
+        '    if [ $# -eq 2 ]; then cat $share/index; else entry "$3"; cat "$share/entry-$3"; fi ;;',
     ]
-    draw.rng.shuffle(lines)
-    return lines[: draw.number(3, 5)]

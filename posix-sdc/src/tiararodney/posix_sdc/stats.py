@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tiararodney.posix_sdc.files import BOTH, records
 from tiararodney.posix_sdc.schema import Scenario, Trajectory, is_session
+from tiararodney.posix_sdc.taxonomy import announcement_kind, block_of, depth_of, family_of, herrings_of, level_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -16,15 +17,15 @@ if TYPE_CHECKING:
 _SCENARIO_AXES: Mapping[str, Callable[[Scenario], str]] = {
     "split": lambda s: s.split,
     "terminal": lambda s: s.terminal,
-    "family": lambda s: _told(s.extra.get("family")),
+    "family": lambda s: _told(family_of(s.archetype)),
     "archetype": lambda s: s.archetype,
-    "difficulty": lambda s: _told(s.extra.get("difficulty")),
-    "block": lambda s: _told(s.extra.get("block"), "none"),
+    "difficulty": lambda s: str(level_of(s)),
+    "block": lambda s: _told(block_of(s), "none"),
     "provider": lambda s: _told(s.provider.kind),
-    "announcement": lambda s: s.announcement.kind,
-    "chained": lambda s: "yes" if s.extra.get("chain") else "no",
+    "announcement": lambda s: announcement_kind(s.announcement),
     "documentation": lambda s: s.provider.documentation,
-    "depth": lambda s: _told(s.extra.get("depth")),
+    "depth": lambda s: _told(depth_of(s)),
+    "herrings": lambda s: " ".join(herrings_of(s)) or "none",
     "directives": lambda s: str(len(s.directives)),
     "solution_commands": lambda s: str(len(s.reference_solution)),
     "generator": lambda s: _told(s.generator_model),

@@ -48,6 +48,13 @@ SHOW_VERBS = _words(
     unfold pick full"""
 )
 DONE_VERBS = _words("done close finish tick resolve archive ack drop complete strike retire clear settle")
+BEGIN_VERBS = _words("start up begin wake boot enter connect awake unlock serve")
+CLAIM_VERBS = _words("claim grab reserve assign hold book sign seize bag bid")
+LANE_VERBS = _words("queues lanes lines streams tracks channels rows-of belts")
+ADMIN_VERBS = _words("rebuild purge import migrate compact audit rotate verify freeze thaw mirror renumber vacuum")
+KEY_OPTIONS = _words("--key --code --seal --token --pass --word")
+SHEET_OPTIONS = _words("-f -s -r --sheet --file --rules --from")
+IDLE_OPTIONS = _words("--colour --width --format --since --until --locale --pager --timeout --verbose-level --margin")
 
 _SHORT = 5  # names of so few letters may be commands
 _ONSET = _words("b d f g h j k l m n p r s t v z br dr gr kr pl st tr")
@@ -76,6 +83,10 @@ class Draw:
 
     def weighted(self, shares: Mapping[str, int]) -> str:
         """Return a key, drawn by its weight."""
+        return self.rng.choices(list(shares), weights=list(shares.values()))[0]
+
+    def weighted_number(self, shares: Mapping[int, int]) -> int:
+        """Return a number, drawn by its weight."""
         return self.rng.choices(list(shares), weights=list(shares.values()))[0]
 
     def chance(self, probability: float) -> bool:
@@ -135,7 +146,9 @@ class Draw:
         return f"{stem}.{self.rng.choice(extensions or ('txt',))}"
 
     def person(self) -> str:
-        """Return a first name."""
+        """Return a first name, an invented one where all have been handed out."""
+        if self._taken.issuperset(PEOPLE):
+            return self.invented()
         return self._fresh(lambda: self.rng.choice(PEOPLE))
 
     def _fresh(self, make: object) -> str:

@@ -1,4 +1,4 @@
-"""The authors of every archetype, one module a family."""
+"""The authors of every archetype, one module a family (the family text has two: lines, and what stands in them)."""
 
 from __future__ import annotations
 
@@ -7,22 +7,50 @@ from typing import TYPE_CHECKING
 from tiararodney.posix_sdc.archetypes import (
     archive,
     build,
+    compare,
     config,
     convert,
     files,
     logs,
     mail,
+    process,
+    rewriting,
     rights,
     schedule,
     service,
     session,
+    survey,
     text,
+    ticket,
 )
+from tiararodney.posix_sdc.archetypes.filters import follows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tiararodney.posix_sdc.archetypes.base import Author
 
-_MODULES = (text, files, rights, config, logs, archive, convert, session, build, mail, schedule, service)
+_MODULES = (
+    text,
+    rewriting,
+    files,
+    rights,
+    config,
+    logs,
+    archive,
+    convert,
+    session,
+    build,
+    mail,
+    ticket,
+    schedule,
+    service,
+    process,
+    compare,
+    survey,
+)
 AUTHORS: Mapping[str, Author] = {name: author for module in _MODULES for name, author in module.AUTHORS.items()}
+# Archetypes that can begin with a file which a former step makes.
+FOLLOWS: frozenset[str] = frozenset(
+    name for module in (text, rewriting, logs, convert) for name, row in module.TABLE.items() if follows(row)
+)

@@ -13,6 +13,23 @@ if TYPE_CHECKING:
     from tiararodney.posix_sdc.vocabulary import Draw
 
 
+class Unsuitable(Exception):
+    """The author can make nothing of the input that it was given."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file that comes into being before this piece of work begins.
+
+    Args:
+        path: relative to the working directory.
+        lines: what it will hold.
+    """
+
+    path: str
+    lines: tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class Work:
     """One piece of work with everything that proves it done.
@@ -27,6 +44,10 @@ class Work:
         near_misses: commands that nearly do it; the checker fails on each.
         verify: commands that a careful person ends with.
         reason: why a failing program cannot be used, for the block ``failing``; empty where nothing fails.
+        ways: other commands that do the same, each as good as `solution` and of its length.
+        result: the file of lines that a later piece of work can begin with; None where there is none.
+        spoils: fixtures that the work rightly changes before a failing program shows.
+        guards: lines of `/bin/sh` that must succeed where a failing program ended the work.
     """
 
     text: str
@@ -38,6 +59,10 @@ class Work:
     near_misses: tuple[tuple[str, ...], ...] = ()
     verify: tuple[str, ...] = ()
     reason: str = ""
+    ways: tuple[tuple[str, ...], ...] = ()
+    result: Source | None = None
+    spoils: tuple[str, ...] = ()
+    guards: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -47,10 +72,14 @@ class Brief:
     Args:
         draw: source of choices.
         failing: the program to be used has to fail (the block ``failing``).
+        source: begin with this file instead of one of your own.
+        warns: the program to be used complains and does its work all the same (the twin of ``failing``).
     """
 
     draw: Draw
     failing: bool = False
+    source: Source | None = None
+    warns: bool = False
 
 
 Author = Callable[[Brief], Work]

@@ -38,6 +38,7 @@ def note(brief: Brief) -> Work:
         (out,),
         ((f"touch {out}",), (f"echo '{line} {line}' > {out}",), (f"echo '{line}' > {out}x",)),
         (f"cat {out}",),
+        ways=((f"printf '%s\\n' '{line}' > {out}",), (f'echo "{line}" > {out}',), (f"cat > {out} <<END\n{line}\nEND",)),
     )
 
 
@@ -63,6 +64,7 @@ def rename(brief: Brief) -> Work:
         (new,),
         ((f"cat {old} > {new}",), (f"rm {old}",), (f"rm {old}", f"touch {new}")),
         ("ls", f"ls {new}"),
+        ways=((f"mv ./{old} ./{new}",), (f"mv -n {old} {new}",)),
     )
 
 
@@ -88,6 +90,7 @@ def remove(brief: Brief) -> Work:
         (),
         ((f"rm {gone} {kept}",), (f": > {gone}",), (f"mv {gone} {kept}",)),
         ("ls",),
+        ways=((f"rm -f {gone}",), (f"rm ./{gone}",)),
     )
 
 
@@ -118,6 +121,7 @@ def folder(brief: Brief) -> Work:
             (f"mkdir {inner}",),
         ),
         ("ls", f"ls -d {path}"),
+        ways=((f"mkdir -p ./{path}",), (f"mkdir {outer} && mkdir -p {path}",)),
     )
 
 
@@ -143,6 +147,7 @@ def shelve(brief: Brief) -> Work:
         (shelf,),
         ((f"mkdir {shelf}",), (f"mv {moved} {shelf}",), (f"mkdir {shelf}", f"cat {moved} > {shelf}/{moved}")),
         (f"ls {shelf}",),
+        ways=((f"mkdir -p {shelf}", f"mv {moved} {shelf}/{moved}"), (f"mkdir ./{shelf}", f"mv {moved} {shelf}")),
     )
 
 
@@ -168,6 +173,7 @@ def join(brief: Brief) -> Work:
         (out,),
         ((f"cat {two} {one} > {out}",), (f"cat {one} > {out}",), (f"cat {two} > {out}",)),
         (f"cat {out}",),
+        ways=((f"cat {one} > {out}; cat {two} >> {out}",), (f"sed '' {one} {two} > {out}",)),
     )
 
 
@@ -216,7 +222,7 @@ def link(brief: Brief) -> Work:
         (),
         (name,),
         ((f"cat {target} > {name}",), (f"ln {target} {name}",), (f"mv {target} {name}",)),
-        (f"ls -l {name}",),
+        (f"readlink {name}",),
     )
 
 
@@ -241,6 +247,7 @@ def empty(brief: Brief) -> Work:
         (out,),
         ((f"mkdir {out}",), (f"echo empty > {out}",), (f"touch {out}x",)),
         ("ls", f"ls {out}"),
+        ways=((f": > {out}",), (f"> {out}",)),
     )
 
 
@@ -266,6 +273,7 @@ def move(brief: Brief) -> Work:
         (f"{shelf}/{moved}",),
         ((f"rm {moved}",), (f"cat {moved} > {shelf}/{moved}",), (f"mv {moved} {shelf}-{moved}",)),
         (f"ls {shelf}",),
+        ways=((f"mv {moved} {shelf}",), (f"mv {moved} {shelf}/{moved}",)),
     )
 
 
@@ -291,6 +299,7 @@ def names(brief: Brief) -> Work:
         (out,),
         ((f"ls > {out}",), (f"touch {out}",), (f"echo {inside[0]} > {out}",)),
         (f"cat {out}",),
+        ways=((f"ls -1 {folder} > {out}",), (f"(cd {folder} && ls) > {out}",)),
     )
 
 
@@ -316,6 +325,135 @@ def compress(brief: Brief) -> Work:
         (f"{path}.gz",),
         ((f"mv {path} {path}.gz",), (f"gzip -c {path} > {path}.gz",), (f"rm {path}",)),
         ("ls",),
+        ways=((f"gzip -9 {path}",), (f"gzip ./{path}",)),
+    )
+
+
+def find(brief: Brief) -> Work:
+    """Find a file in a tree and write its path down."""
+    d = brief.draw
+    top, name, out = d.noun(), d.file("txt", "csv", "dat"), d.file("txt", "path")
+    folders = [f"{top}/{a}/{b}" for a, b in (d.nouns(2) for _ in range(d.number(2, 4)))]
+    place = f"{d.pick(folders)}/{name}"
+    text = d.wording(
+        [
+            f"Somewhere below the folder {top} lies {name}: write its path, beginning with {top}/, to {out}",
+            f"{out} is to hold the path of {name}, which is somewhere in {top} (the path starts with {top}/).",
+            f"Find {name} in the tree {top} and save its path ({top}/...) in {out}.",
+        ]
+    )
+    others = tuple(text_file(f"{f}/{d.file('txt', 'csv')}", word_lines(d, 1, 1)) for f in folders)
+    return Work(
+        text,
+        (f"find {top} -name {name} > {out}",),
+        (holds(out, place), f"[ -f {place} ]"),
+        (*others, text_file(place, word_lines(d, 1, 2))),
+        (top,),
+        (out,),
+        ((f"find {top} -type f > {out}",), (f"echo {name} > {out}",), (f"mv {place} {out}",)),
+        (f"cat {out}",),
+        ways=((f"find {top} -type f | grep '/{name}$' > {out}",), (f"ls {top}/*/*/{name} > {out}",)),
+    )
+
+
+def gather(brief: Brief) -> Work:
+    """Move all files of a kind from one folder into another."""
+    d = brief.draw
+    kind, other = d.rng.sample(["log", "csv", "md", "bak", "dat"], 2)
+    here, shelf = d.nouns(2)
+    names = [d.file(kind) for _ in range(d.number(2, 4))]
+    moved = [text_file(f"{here}/{name}", word_lines(d, 1, 2)) for name in names]
+    kept = [text_file(f"{here}/{d.file(other)}", word_lines(d, 1, 2)) for _ in range(d.number(1, 2))]
+    there = text_file(f"{shelf}/{d.file('txt')}", word_lines(d, 1, 1))
+    text = d.wording(
+        [
+            f"Move every .{kind} file of the folder {here} into the folder {shelf}",
+            f"All files in {here} that end in .{kind} belong in the folder {shelf}.",
+            f"The folder {shelf} is to have the files of {here} whose names end in .{kind}; move them there.",
+        ]
+    )
+    return Work(
+        text,
+        (f"mv {here}/*.{kind} {shelf}/",),
+        (
+            *(
+                check
+                for f, name in zip(moved, names, strict=True)
+                for check in (holds(f"{shelf}/{name}", f.content), absent(f.path))
+            ),
+            *map(untouched, (*kept, there)),
+        ),
+        (*moved, *kept, there),
+        (),
+        (f"{shelf}/{names[0]}",),
+        (
+            (f"mv {here}/* {shelf}/",),
+            (f"mv {moved[0].path} {shelf}/",),
+            (f"cat {here}/*.{kind} > {shelf}/{names[0]}", f"rm {here}/*.{kind}"),
+        ),
+        (f"ls {shelf}", f"ls {here} {shelf}"),
+        ways=((f"mv ./{here}/*.{kind} {shelf}",), (f'for f in {here}/*.{kind}; do mv "$f" {shelf}/; done',)),
+    )
+
+
+def swap(brief: Brief) -> Work:
+    """Let two files change names."""
+    d = brief.draw
+    a, b = (text_file(d.file("txt", "csv", "dat"), word_lines(d, 2, 3)) for _ in range(2))
+    aside = d.file("tmp")
+    text = d.wording(
+        [
+            f"Swap {a.path} and {b.path}: each is to hold what the other holds now",
+            f"{a.path} and {b.path} have each other's name. Put that right.",
+            f"Exchange the contents of {a.path} and {b.path}.",
+        ]
+    )
+    return Work(
+        text,
+        (f"mv {a.path} {aside}", f"mv {b.path} {a.path}", f"mv {aside} {b.path}"),
+        (holds(a.path, b.content), holds(b.path, a.content)),
+        (a, b),
+        (a.path, b.path),
+        (),
+        (
+            (f"mv {a.path} {b.path}",),
+            (f"cat {b.path} > {a.path}",),
+            (f"mv {a.path} {aside}", f"mv {b.path} {a.path}"),
+        ),
+        (f"cat {a.path}", f"cat {b.path}"),
+        ways=(
+            (f"cat {a.path} > {aside}", f"mv {b.path} {a.path}", f"mv {aside} {b.path}"),
+            (f"mv {b.path} {aside}", f"mv {a.path} {b.path}", f"mv {aside} {a.path}"),
+        ),
+    )
+
+
+def tree(brief: Brief) -> Work:
+    """Make folders within a folder, with an empty file in one of them."""
+    d = brief.draw
+    top, one, two = d.nouns(3)
+    flag = d.file("flag", "keep", "txt")
+    text = d.wording(
+        [
+            f"Make the folders {top}/{one} and {top}/{two}, and an empty file {flag} in {top}/{two}",
+            f"The folder {top} is needed with {one} and {two} in it; {two} holds an empty file {flag}.",
+            f"Create {top}/{one}, {top}/{two} and the empty file {top}/{two}/{flag}.",
+        ]
+    )
+    return Work(
+        text,
+        (f"mkdir -p {top}/{one} {top}/{two}", f"touch {top}/{two}/{flag}"),
+        (f"[ -d {top}/{one} ]", f"[ -f {top}/{two}/{flag} ] && [ ! -s {top}/{two}/{flag} ]"),
+        (),
+        (),
+        (f"{top}/{two}/{flag}",),
+        (
+            (f"mkdir -p {top}/{one} {top}/{two}",),
+            (f"mkdir -p {top}/{one} {top}/{two}", f"touch {top}/{one}/{flag}"),
+            (f"mkdir -p {one} {two}", f"touch {two}/{flag}"),
+        ),
+        (f"find {top} | sort", f"ls {top} {top}/{two}"),
+        ways=((f"mkdir -p {top}/{two} {top}/{one}", f": > {top}/{two}/{flag}"),),
     )
 
 
@@ -330,6 +468,10 @@ AUTHORS: dict[str, Author] = {
     "files_folder": folder,
     "files_shelve": shelve,
     "files_join": join,
+    "files_find": find,
+    "files_gather": gather,
+    "files_swap": swap,
+    "files_tree": tree,
     "files_copy": copy,
     "files_link": link,
 }

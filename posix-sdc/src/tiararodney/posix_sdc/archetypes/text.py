@@ -1,430 +1,329 @@
-"""Text: lines and words of one file."""
+"""Text: which lines of a file, how many, and in which order."""
 
 from __future__ import annotations
 
-import hashlib
+import re
 from typing import TYPE_CHECKING
 
-from tiararodney.posix_sdc.archetypes.base import (
-    Author,
-    Brief,
-    Work,
-    holds,
-    number_in,
-    q,
-    text_file,
-    untouched,
-    word_lines,
-)
+from tiararodney.posix_sdc.archetypes.base import Author, Brief, Work, holds, text_file, untouched, word_lines
+from tiararodney.posix_sdc.archetypes.filters import Filter, Lines, Values, author, one_number
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from tiararodney.posix_sdc.vocabulary import Draw
 
+_FEW = 3  # lines that a choice can be made among
 
-def _tagged(draw: Draw) -> tuple[str, list[str], list[str]]:
-    """Return a word, lines of which some hold it, and those that do."""
+
+def own_lines(low: int = 4, high: int = 8) -> Callable[[Draw], tuple[Lines, Values]]:
+    """Return a maker of lines of one noun and one number each, without parameters."""
+    return lambda d: (word_lines(d, low, high), {})
+
+
+def tagged(draw: Draw) -> tuple[Lines, Values]:
+    """Return lines of which some hold a word, and the word."""
     wanted, *others = draw.nouns(draw.number(3, 4))
     tags = [wanted] * draw.number(2, 3) + [draw.pick(others) for _ in range(draw.number(2, 4))]
     draw.rng.shuffle(tags)
-    lines = [f"{name} {tag}" for name, tag in zip(draw.nouns(len(tags)), tags, strict=True)]
-    return wanted, lines, [line for line in lines if line.endswith(f" {wanted}")]
+    return [f"{name} {tag}" for name, tag in zip(draw.nouns(len(tags)), tags, strict=True)], {"word": wanted}
 
 
-def count(brief: Brief) -> Work:
-    """Count the lines of a file."""
-    d = brief.draw
-    source, out = d.file("txt", "list", "csv"), d.file("txt", "out")
-    lines = word_lines(d)
-    text = d.wording(
-        [
-            f"Count the lines of {source} and write the number to {out}",
-            f"How many lines has {source}? Put the number into {out}.",
-            f"{out} is to hold the number of lines in {source}.",
-            f"Write the line count of {source} to {out}.",
-            f"We need the number of lines of {source} in a file {out}",
-        ]
-    )
-    given = text_file(source, lines)
-    return Work(
-        text,
-        (f"wc -l < {source} > {out}",),
-        (number_in(out, len(lines)), untouched(given)),
-        (given,),
-        (source,),
-        (out,),
-        ((f"wc -l {source} > {out}",), (f"wc -w < {source} > {out}",), (f"echo {len(lines) + 1} > {out}",)),
-        (f"cat {out}",),
-    )
+def _some_word(draw: Draw, lines: Sequence[str]) -> Values | None:
+    """Choose a word that some of the lines hold, and not all."""
+    words = sorted({w for line in lines for w in re.findall(r"[a-z]{4,}", line)})
+    good = [w for w in words if 0 < sum(w in line for line in lines) < len(lines)]
+    return {"word": draw.pick(good)} if good else None
 
 
-def matching(brief: Brief) -> Work:
-    """Copy the lines that hold a word."""
-    d = brief.draw
-    source, out = d.file("txt", "list"), d.file("txt", "out")
-    word, lines, wanted = _tagged(d)
-    text = d.wording(
-        [
-            f"Write the lines of {source} that contain {word} to {out}",
-            f"Find every line with {word} in {source} and save them in {out}.",
-            f"{out} is to hold the lines of {source} with the word {word}.",
-            f"Pick the lines with {word} out of {source}; they go to {out}.",
-            f"Lines of {source} that mention {word} belong in {out}",
-        ]
-    )
-    given = text_file(source, lines)
-    return Work(
-        text,
-        (f"grep {word} {source} > {out}",),
-        (holds(out, wanted), untouched(given)),
-        (given,),
-        (source,),
-        (out,),
-        ((f"grep -v {word} {source} > {out}",), (f"grep -c {word} {source} > {out}",), (f"cat {source} > {out}",)),
-        (f"cat {out}",),
-    )
+def _with(lines: Sequence[str], v: Values) -> Lines:
+    return [line for line in lines if v["word"] in line]
 
 
-def tally(brief: Brief) -> Work:
-    """Count the lines that hold a word."""
-    d = brief.draw
-    source, out = d.file("txt", "list"), d.file("txt", "num")
-    word, lines, wanted = _tagged(d)
-    text = d.wording(
-        [
-            f"Count the lines of {source} that contain {word} and write the number to {out}",
-            f"In how many lines of {source} does {word} occur? Put the number into {out}.",
-            f"{out} is to hold the number of lines with {word} in {source}.",
-            f"Write to {out} how many lines of {source} mention {word}.",
-        ]
-    )
-    given = text_file(source, lines)
-    return Work(
-        text,
-        (f"grep -c {word} {source} > {out}",),
-        (number_in(out, len(wanted)), untouched(given)),
-        (given,),
-        (source,),
-        (out,),
-        (
-            (f"grep {word} {source} > {out}",),
-            (f"wc -l < {source} > {out}",),
-            (f"grep -vc {word} {source} | sed s/$/0/ > {out}",),
-        ),
-        (f"cat {out}",),
-    )
+def _without(lines: Sequence[str], v: Values) -> Lines:
+    return [line for line in lines if v["word"] not in line]
 
 
-def first(brief: Brief) -> Work:
-    """Keep the first lines of a file."""
-    d = brief.draw
-    source, out = d.file("txt", "list", "log"), d.file("txt", "out")
-    lines = word_lines(d, 6, 9)
-    n = d.number(2, 4)
-    text = d.wording(
-        [
-            f"Write the first {n} lines of {source} to {out}",
-            f"{out} is to hold the first {n} lines of {source}.",
-            f"Take the first {n} lines of {source} and save them as {out}.",
-            f"Save the {n} lines at the top of {source} in {out}.",
-        ]
-    )
-    given = text_file(source, lines)
-    return Work(
-        text,
-        (f"head -n {n} {source} > {out}",),
-        (holds(out, lines[:n]), untouched(given)),
-        (given,),
-        (source,),
-        (out,),
-        ((f"tail -n {n} {source} > {out}",), (f"head -n {n + 1} {source} > {out}",), (f"cat {source} > {out}",)),
-        (f"cat {out}",),
-    )
+def _wordy(_: Draw, lines: Sequence[str]) -> Values | None:
+    # Else counting words instead of lines would be right by chance.
+    return {} if sum(len(line.split()) for line in lines) != len(lines) else None
 
 
-def headless(brief: Brief) -> Work:
-    """Leave out the first line of a file, its header."""
-    d = brief.draw
-    source, out = d.file("csv", "txt", "tab"), d.file("csv", "txt", "out")
-    lines = ["name count", *word_lines(d, 4, 7)]
-    text = d.wording(
-        [
-            f"Write {source} without its header line to {out}",
-            f"{out} is to hold all of {source} but the first line.",
-            f"Drop the first line of {source} and save the rest in {out}.",
-            f"Save everything after the first line of {source} as {out}.",
-        ]
-    )
-    given = text_file(source, lines)
-    return Work(
-        text,
-        (f"sed 1d {source} > {out}",),
-        (holds(out, lines[1:]), untouched(given)),
-        (given,),
-        (source,),
-        (out,),
-        ((f"head -n 1 {source} > {out}",), (f"sed 2d {source} > {out}",), (f"cat {source} > {out}",)),
-        (f"cat {out}",),
-    )
+def _own_top(draw: Draw) -> tuple[Lines, Values]:
+    return word_lines(draw, 6, 9), _n(draw.number(2, 4))
 
 
-def last(brief: Brief) -> Work:
-    """Keep the last lines of a file."""
-    d = brief.draw
-    source, out = d.file("txt", "list", "log"), d.file("txt", "out")
-    lines = word_lines(d, 6, 9)
-    n = d.number(2, 4)
-    text = d.wording(
-        [
-            f"Write the last {n} lines of {source} to {out}",
-            f"{out} is to hold the last {n} lines of {source}.",
-            f"Take the last {n} lines of {source} and save them as {out}.",
-            f"Save the {n} lines at the end of {source} in {out}.",
-        ]
-    )
-    given = text_file(source, lines)
-    return Work(
-        text,
-        (f"tail -n {n} {source} > {out}",),
-        (holds(out, lines[-n:]), untouched(given)),
-        (given,),
-        (source,),
-        (out,),
-        ((f"head -n {n} {source} > {out}",), (f"tail -n {n + 1} {source} > {out}",), (f"cat {source} > {out}",)),
-        (f"cat {out}",),
-    )
+def _n(n: int) -> Values:
+    return {"n": n, "more": n + 1}
 
 
-def bottom(brief: Brief) -> Work:
-    """Keep the last line of a file."""
-    d = brief.draw
-    source, out = d.file("txt", "list", "log"), d.file("txt", "out")
-    lines = word_lines(d, 4, 7)
-    text = d.wording(
-        [
-            f"Write the last line of {source} to {out}",
-            f"{out} is to hold the last line of {source}.",
-            f"Take the last line of {source} and save it as {out}.",
-            f"Save the line at the end of {source} in {out}.",
-        ]
-    )
-    given = text_file(source, lines)
-    return Work(
-        text,
-        (f"tail -n 1 {source} > {out}",),
-        (holds(out, lines[-1]), untouched(given)),
-        (given,),
-        (source,),
-        (out,),
-        ((f"head -n 1 {source} > {out}",), (f"tail -n 2 {source} > {out}",), (f"cat {source} > {out}",)),
-        (f"cat {out}",),
-    )
+def _part(draw: Draw, lines: Sequence[str]) -> Values | None:
+    if len(lines) <= _FEW:
+        return None
+    n = draw.number(2, min(4, len(lines) - 2))
+    return _n(n) if list(lines[:n]) != list(lines[-n:]) else None
 
 
-def without(brief: Brief) -> Work:
-    """Copy the lines that do not hold a word."""
-    d = brief.draw
-    source, out = d.file("txt", "list"), d.file("txt", "out")
-    word, lines, dropped = _tagged(d)
-    text = d.wording(
-        [
-            f"Write the lines of {source} that do not contain {word} to {out}",
-            f"{out} is to hold {source} without the lines that mention {word}.",
-            f"Leave out every line with {word}: the other lines of {source} go to {out}.",
-            f"Save all lines of {source} except those with {word} in {out}.",
-        ]
-    )
-    given = text_file(source, lines)
-    return Work(
-        text,
-        (f"grep -v {word} {source} > {out}",),
-        (holds(out, [line for line in lines if line not in dropped]), untouched(given)),
-        (given,),
-        (source,),
-        (out,),
-        (
-            (f"grep {word} {source} > {out}",),
-            (f"grep -v {word} {source} | sort -r | sed 1p > {out}",),
-            (f"cat {source} > {out}",),
-        ),
-        (f"cat {out}",),
-    )
+def _own_range(draw: Draw) -> tuple[Lines, Values]:
+    first = draw.number(2, 4)
+    return word_lines(draw, 7, 10), {"a": first, "b": first + draw.number(1, 2)}
 
 
-def sort(brief: Brief) -> Work:
-    """Sort lines, by letter or by number, up or down."""
-    d = brief.draw
-    source, out = d.file("txt", "list"), d.file("txt", "out")
-    numeric = d.chance(0.4)
-    reverse = d.chance(0.35)
-    lines = [str(n) for n in d.numbers(d.number(4, 6), 2, 400)] if numeric else d.nouns(d.number(4, 6))
-    wanted = sorted(lines, key=(int) if numeric else None, reverse=reverse)
-    if wanted == lines:
-        lines = lines[1:] + lines[:1]
+def _range(draw: Draw, lines: Sequence[str]) -> Values | None:
+    if len(lines) <= _FEW or len(set(lines)) < len(lines):
+        return None
+    first = draw.number(2, len(lines) - 2)
+    return {"a": first, "b": first + 1}
+
+
+def _own_headed(draw: Draw) -> tuple[Lines, Values]:
+    return ["name count", *word_lines(draw, 4, 7)], {}
+
+
+def _differing_ends(_: Draw, lines: Sequence[str]) -> Values | None:
+    return {} if len(lines) > 1 and lines[0] != lines[-1] else None
+
+
+def _order(*, numeric: bool, reverse: bool) -> Values:
     flags = " -" + ("n" if numeric else "") + ("r" if reverse else "") if numeric or reverse else ""
-    how = ("numerically" if numeric else "alphabetically") + (", in reverse" if reverse else "")
-    text = d.wording(
-        [
-            f"Sort {source} {how} into {out}",
-            f"{out} is to hold the lines of {source}, sorted {how}.",
-            f"Sort the lines of {source} {how} and save the result as {out}.",
-            f"Write {source}, sorted {how}, to {out}.",
-        ]
-    )
-    given = text_file(source, lines)
-    return Work(
-        text,
-        (f"sort{flags} {source} > {out}",),
-        (holds(out, wanted), untouched(given)),
-        (given,),
-        (source,),
-        (out,),
-        (
-            (f"cat {source} > {out}",),
-            (f"sort{'' if reverse else ' -r'}{' -n' if numeric else ''} {source} > {out}",),
-            (f"sort{flags} {source} | sed 1d > {out}",),
-        ),
-        (f"cat {out}",),
-    )
+    return {
+        "numeric": numeric,
+        "reverse": reverse,
+        "flags": flags,
+        "wrong": ("" if reverse else " -r") + (" -n" if numeric else ""),
+        "how": ("numerically" if numeric else "alphabetically") + (", in reverse" if reverse else ""),
+    }
 
 
-def replace(brief: Brief) -> Work:
-    """Replace a word in place."""
-    d = brief.draw
-    source = d.file("txt", "list", "md")
-    old, new, other = d.nouns(3)
-    lines = [f"{noun} {d.pick((old, other))}" for noun in d.nouns(d.number(3, 5))]
-    lines[d.number(0, len(lines) - 1)] = f"{d.noun()} {old}"
-    text = d.wording(
-        [
-            f"Replace {old} with {new} in {source}",
-            f"In {source} the word {old} has to become {new}.",
-            f"Change every {old} in {source} to {new}.",
-            f"{source} says {old}; it is to say {new} instead.",
-        ]
-    )
-    given = text_file(source, lines)
-    return Work(
-        text,
-        (f"sed -i 's/{old}/{new}/g' {source}",),
-        (holds(source, [line.replace(f" {old}", f" {new}") for line in lines]),),
-        (given,),
-        (source,),
-        (),
-        ((f"sed -i 's/{new}/{old}/g' {source}",), (f"sed -i '/{old}/d' {source}",), (f"echo {new} > {source}",)),
-        (f"cat {source}", f"grep {new} {source}"),
-    )
+def _sorted(lines: Sequence[str], v: Values) -> Lines:
+    return sorted(lines, key=int if v["numeric"] else None, reverse=v["reverse"])
 
 
-def upper(brief: Brief) -> Work:
-    """Turn letters to upper or lower case."""
-    d = brief.draw
-    source, out = d.file("txt", "list"), d.file("txt", "out")
-    up = d.chance(0.6)
-    words = d.nouns(d.number(3, 5))
-    lines = words if up else [w.upper() for w in words]
-    wanted = [w.upper() for w in words] if up else words
-    case, sets = ("upper", "a-z A-Z") if up else ("lower", "A-Z a-z")
-    text = d.wording(
-        [
-            f"Write {source} in {case} case to {out}",
-            f"{out} is to hold the text of {source} in {case} case.",
-            f"Turn {source} into {case} case and save it as {out}.",
-        ]
-    )
-    given = text_file(source, lines)
-    return Work(
-        text,
-        (f"tr {sets} < {source} > {out}",),
-        (holds(out, wanted), untouched(given)),
-        (given,),
-        (source,),
-        (out,),
-        (
-            (f"cat {source} > {out}",),
-            (f"tr {sets} < {source} | sed 1d > {out}",),
-            (f"echo {q(wanted[0])} > {out}",),
-        ),
-        (f"cat {out}",),
-    )
+def _own_unsorted(draw: Draw) -> tuple[Lines, Values]:
+    numeric = draw.chance(0.4)
+    reverse = draw.chance(0.35)
+    lines = [str(n) for n in draw.numbers(draw.number(4, 6), 2, 400)] if numeric else draw.nouns(draw.number(4, 6))
+    v = _order(numeric=numeric, reverse=reverse)
+    return (lines[1:] + lines[:1] if _sorted(lines, v) == lines else lines), v
 
 
-def unique(brief: Brief) -> Work:
-    """Sort lines and drop those that come twice."""
-    d = brief.draw
-    source, out = d.file("txt", "list"), d.file("txt", "out")
-    words = d.nouns(d.number(3, 4))
-    lines = [*words, *d.rng.sample(words, 2)]
-    d.rng.shuffle(lines)
-    text = d.wording(
-        [
-            f"Write the unique lines of {source}, sorted, to {out}",
-            f"Sort {source} into {out}, each line only once.",
-            f"{out} is to hold {source} sorted and without duplicates.",
-        ]
-    )
-    given = text_file(source, lines)
-    return Work(
-        text,
-        (f"sort -u {source} > {out}",),
-        (holds(out, sorted(words)), untouched(given)),
-        (given,),
-        (source,),
-        (out,),
-        ((f"sort {source} > {out}",), (f"sort -ru {source} > {out}",), (f"cat {source} > {out}",)),
-        (f"cat {out}",),
-    )
+def _unsorted(draw: Draw, lines: Sequence[str]) -> Values | None:
+    v = _order(numeric=all(re.fullmatch(r"\d+", line) for line in lines), reverse=draw.chance(0.35))
+    opposite = _sorted(lines, _order(numeric=v["numeric"], reverse=not v["reverse"]))
+    return v if len(lines) > 1 and _sorted(lines, v) not in (list(lines), opposite) else None
 
 
-def reverse(brief: Brief) -> Work:
-    """Turn the order of lines round."""
-    d = brief.draw
-    source, out = d.file("txt", "list"), d.file("txt", "out")
-    lines = word_lines(d, 3, 5)
-    text = d.wording(
-        [
-            f"Write the lines of {source} in reverse order to {out}",
-            f"Reverse the order of the lines of {source} into {out}.",
-            f"{out} is to hold {source} upside down: the bottom line comes on top.",
-        ]
-    )
-    given = text_file(source, lines)
-    return Work(
-        text,
-        (f"tac {source} > {out}",),
-        (holds(out, lines[::-1]), untouched(given)),
-        (given,),
-        (source,),
-        (out,),
-        ((f"cat {source} > {out}",), (f"tac {source} | sed 1d > {out}",), (f"rev {source} > {out}",)),
-        (f"cat {out}",),
-    )
+def _own_doubled(draw: Draw) -> tuple[Lines, Values]:
+    words = draw.nouns(draw.number(3, 4))
+    lines = [*words, *draw.rng.sample(words, 2)]
+    draw.rng.shuffle(lines)
+    return lines, {}
 
 
-def checksum(brief: Brief) -> Work:
-    """Write a file's checksum down."""
-    d = brief.draw
-    source, out = d.file("txt", "csv", "dat"), d.file("sum", "txt")
-    given = text_file(source, word_lines(d, 2, 4))
-    program = d.pick(("sha256sum", "md5sum"))
-    digest = hashlib.new(program[:-3], given.content.encode(), usedforsecurity=False).hexdigest()
-    text = d.wording(
-        [
-            f"Write the {program[:-3]} sum of {source} to {out}",
-            f"Save the {program[:-3]} checksum of {source} in {out}.",
-            f"{out} is to hold what {program} says of {source}.",
-        ]
-    )
-    other = "md5sum" if program == "sha256sum" else "sha256sum"
-    return Work(
-        text,
-        (f"{program} {source} > {out}",),
-        (f"[ -f {out} ] && [ \"$(cut -d' ' -f1 {out})\" = {digest} ]", untouched(given)),
-        (given,),
-        (source,),
-        (out,),
-        ((f"{other} {source} > {out}",), (f"{program} {out} > {out}",), (f"cat {source} > {out}",)),
-        (f"ls {out}",),
-    )
+def _doubled(_: Draw, lines: Sequence[str]) -> Values | None:
+    return {} if 1 < len(set(lines)) < len(lines) else None
+
+
+def _lopsided(_: Draw, lines: Sequence[str]) -> Values | None:
+    backward = list(lines[::-1])
+    return {} if len(lines) > 1 and backward not in (list(lines), [line[::-1] for line in lines]) else None
+
+
+_COUNT = Filter(
+    (
+        "Count the lines of {source} and write the number to {out}",
+        "How many lines has {source}? Put the number into {out}.",
+        "{out} is to hold the number of lines in {source}.",
+        "Write the line count of {source} to {out}.",
+        "We need the number of lines of {source} in a file {out}",
+    ),
+    (
+        "wc -l < {source} > {out}",
+        "cat {source} | wc -l > {out}",
+        "awk 'END {{ print NR }}' {source} > {out}",
+        "sed -n '$=' {source} > {out}",
+    ),
+    ("wc -l {source} > {out}", "wc -w < {source} > {out}", "wc -l < {source} | sed 's/$/1/' > {out}"),
+    own_lines(),
+    lambda lines, _: [str(len(lines))],
+    _wordy,
+    reads=("txt", "list", "csv"),
+    check=one_number,
+    passes_on=False,
+)
+
+_MATCHING = Filter(
+    (
+        "Write the lines of {source} that contain {word} to {out}",
+        "Find every line with {word} in {source} and save them in {out}.",
+        "{out} is to hold the lines of {source} with the word {word}.",
+        "Pick the lines with {word} out of {source}; they go to {out}.",
+        "Lines of {source} that mention {word} belong in {out}",
+    ),
+    ("grep {word} {source} > {out}", "sed -n '/{word}/p' {source} > {out}", "awk '/{word}/' {source} > {out}"),
+    ("grep -v {word} {source} > {out}", "grep -c {word} {source} > {out}", "cat {source} > {out}"),
+    tagged,
+    _with,
+    _some_word,
+)
+
+_TALLY = Filter(
+    (
+        "Count the lines of {source} that contain {word} and write the number to {out}",
+        "In how many lines of {source} does {word} occur? Put the number into {out}.",
+        "{out} is to hold the number of lines with {word} in {source}.",
+        "Write to {out} how many lines of {source} mention {word}.",
+    ),
+    ("grep -c {word} {source} > {out}", "grep {word} {source} | wc -l > {out}"),
+    (
+        "grep {word} {source} > {out}",
+        "wc -l < {source} > {out}",
+        "grep -vc {word} {source} | sed s/$/0/ > {out}",
+    ),
+    tagged,
+    lambda lines, v: [str(len(_with(lines, v)))],
+    _some_word,
+    writes=("txt", "num"),
+    check=one_number,
+    passes_on=False,
+)
+
+_FIRST = Filter(
+    (
+        "Write the first {n} lines of {source} to {out}",
+        "{out} is to hold the first {n} lines of {source}.",
+        "Take the first {n} lines of {source} and save them as {out}.",
+        "Save the {n} lines at the top of {source} in {out}.",
+    ),
+    ("head -n {n} {source} > {out}", "sed {n}q {source} > {out}", "head -{n} {source} > {out}"),
+    ("tail -n {n} {source} > {out}", "head -n {more} {source} > {out}", "cat {source} > {out}"),
+    _own_top,
+    lambda lines, v: list(lines[: v["n"]]),
+    _part,
+    reads=("txt", "list", "log"),
+)
+
+_LAST = Filter(
+    (
+        "Write the last {n} lines of {source} to {out}",
+        "{out} is to hold the last {n} lines of {source}.",
+        "Take the last {n} lines of {source} and save them as {out}.",
+        "Save the {n} lines at the end of {source} in {out}.",
+    ),
+    ("tail -n {n} {source} > {out}", "tail -{n} {source} > {out}"),
+    ("head -n {n} {source} > {out}", "tail -n {more} {source} > {out}", "cat {source} > {out}"),
+    _own_top,
+    lambda lines, v: list(lines[-v["n"] :]),
+    _part,
+    reads=("txt", "list", "log"),
+)
+
+_RANGE = Filter(
+    (
+        "Write the lines {a} to {b} of {source} to {out}",
+        "{out} is to hold {source} from line {a} to line {b}, both included.",
+        "Copy lines {a} through {b} of {source} into {out}.",
+        "From {source} we need the lines {a} to {b}; save them as {out}",
+    ),
+    (
+        "sed -n '{a},{b}p' {source} > {out}",
+        "awk 'NR >= {a} && NR <= {b}' {source} > {out}",
+    ),
+    ("head -n {b} {source} > {out}", "sed -n '{a}p' {source} > {out}", "sed '{a},{b}!p' {source} > {out}"),
+    _own_range,
+    lambda lines, v: list(lines[v["a"] - 1 : v["b"]]),
+    _range,
+    reads=("txt", "list", "log"),
+)
+
+_HEADLESS = Filter(
+    (
+        "Write {source} without its header line to {out}",
+        "{out} is to hold all of {source} but the first line.",
+        "Drop the first line of {source} and save the rest in {out}.",
+        "Save everything after the first line of {source} as {out}.",
+    ),
+    ("sed 1d {source} > {out}", "tail -n +2 {source} > {out}"),
+    ("head -n 1 {source} > {out}", "sed 2d {source} > {out}", "cat {source} > {out}"),
+    _own_headed,
+    lambda lines, _: list(lines[1:]),
+    reads=("csv", "txt", "tab"),
+    writes=("csv", "txt", "out"),
+)
+
+_BOTTOM = Filter(
+    (
+        "Write the last line of {source} to {out}",
+        "{out} is to hold the last line of {source}.",
+        "Take the last line of {source} and save it as {out}.",
+        "Save the line at the end of {source} in {out}.",
+    ),
+    ("tail -n 1 {source} > {out}", "sed -n '$p' {source} > {out}"),
+    ("head -n 1 {source} > {out}", "tail -n 2 {source} > {out}", "cat {source} > {out}"),
+    own_lines(4, 7),
+    lambda lines, _: [lines[-1]],
+    _differing_ends,
+    reads=("txt", "list", "log"),
+    passes_on=False,
+)
+
+_WITHOUT = Filter(
+    (
+        "Write the lines of {source} that do not contain {word} to {out}",
+        "{out} is to hold {source} without the lines that mention {word}.",
+        "Leave out every line with {word}: the other lines of {source} go to {out}.",
+        "Save all lines of {source} except those with {word} in {out}.",
+    ),
+    ("grep -v {word} {source} > {out}", "sed '/{word}/d' {source} > {out}"),
+    (
+        "grep {word} {source} > {out}",
+        "grep -v {word} {source} | sort -r | sed 1p > {out}",
+        "cat {source} > {out}",
+    ),
+    tagged,
+    _without,
+    _some_word,
+)
+
+_SORT = Filter(
+    (
+        "Sort {source} {how} into {out}",
+        "{out} is to hold the lines of {source}, sorted {how}.",
+        "Sort the lines of {source} {how} and save the result as {out}.",
+        "Write {source}, sorted {how}, to {out}.",
+    ),
+    ("sort{flags} {source} > {out}", "sort{flags} -o {out} {source}", "cat {source} | sort{flags} > {out}"),
+    ("cat {source} > {out}", "sort{wrong} {source} > {out}", "sort{flags} {source} | sed 1d > {out}"),
+    _own_unsorted,
+    _sorted,
+    _unsorted,
+)
+
+_UNIQUE = Filter(
+    (
+        "Write the unique lines of {source}, sorted, to {out}",
+        "Sort {source} into {out}, each line only once.",
+        "{out} is to hold {source} sorted and without duplicates.",
+    ),
+    ("sort -u {source} > {out}", "sort {source} | uniq > {out}"),
+    ("sort {source} > {out}", "sort -ru {source} > {out}", "cat {source} > {out}"),
+    _own_doubled,
+    lambda lines, _: sorted(set(lines)),
+    _doubled,
+)
+
+_REVERSE = Filter(
+    (
+        "Write the lines of {source} in reverse order to {out}",
+        "Reverse the order of the lines of {source} into {out}.",
+        "{out} is to hold {source} upside down: the bottom line comes on top.",
+    ),
+    ("tac {source} > {out}", "sed '1!G;h;$!d' {source} > {out}"),
+    ("cat {source} > {out}", "tac {source} | sed 1d > {out}", "rev {source} > {out}"),
+    own_lines(3, 5),
+    lambda lines, _: list(lines[::-1]),
+    _lopsided,
+)
 
 
 def paste(brief: Brief) -> Work:
@@ -454,20 +353,18 @@ def paste(brief: Brief) -> Work:
     )
 
 
-AUTHORS: dict[str, Author] = {
-    "text_unique": unique,
-    "text_reverse": reverse,
-    "text_checksum": checksum,
-    "text_paste": paste,
-    "text_count": count,
-    "text_matching": matching,
-    "text_tally": tally,
-    "text_first": first,
-    "text_headless": headless,
-    "text_bottom": bottom,
-    "text_last": last,
-    "text_without": without,
-    "text_sort": sort,
-    "text_replace": replace,
-    "text_upper": upper,
+TABLE: dict[str, Filter] = {
+    "text_count": _COUNT,
+    "text_matching": _MATCHING,
+    "text_tally": _TALLY,
+    "text_first": _FIRST,
+    "text_last": _LAST,
+    "text_range": _RANGE,
+    "text_headless": _HEADLESS,
+    "text_bottom": _BOTTOM,
+    "text_without": _WITHOUT,
+    "text_sort": _SORT,
+    "text_unique": _UNIQUE,
+    "text_reverse": _REVERSE,
 }
+AUTHORS: dict[str, Author] = {name: author(row) for name, row in TABLE.items()} | {"text_paste": paste}
