@@ -13,7 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tiararodney.posix_sdc.archetypes import AUTHORS, FOLLOWS
-from tiararodney.posix_sdc.archetypes.base import Brief, Source, Unsuitable, holds, number_in, text_file, unwritten
+from tiararodney.posix_sdc.archetypes.base import (
+    Brief,
+    Source,
+    Unsuitable,
+    holds,
+    number_in,
+    text_file,
+    untouched,
+    unwritten,
+)
 from tiararodney.posix_sdc.generate import script
 from tiararodney.posix_sdc.taxonomy import BY_NAME
 from tiararodney.posix_sdc.vocabulary import Draw
@@ -145,6 +154,16 @@ def test_holds_forgives_a_missing_last_newline_and_nothing_else(tmp_path):
     for text, right in [("a 'b' $c\n  d", True), ("a 'b' $c\n  d\n", True), ("a 'b' $c\n d\n", False), ("", False)]:
         (tmp_path / "it's.txt").write_text(text)
         assert sh(check, tmp_path) is right, text
+
+
+def test_a_file_that_no_shell_can_hold_is_known_by_its_digest(tmp_path):
+    check = untouched(text_file("a.tar", ["x\0y"]))
+    assert "\0" not in check
+    for text, right in [("x\0y\n", True), ("xy\n", False), ("x\0z\n", False)]:
+        (tmp_path / "a.tar").write_text(text)
+        assert sh(check, tmp_path) is right, text
+    (tmp_path / "a.tar").unlink()
+    assert not sh(check, tmp_path)
 
 
 def test_holds_refuses_a_folder_and_nothing_at_all(tmp_path):
