@@ -115,7 +115,8 @@ def each(
     except BaseException:
         abort()
         threads.shutdown(wait=False, cancel_futures=True)
-        wait(running, timeout=ABORT_SECONDS)
+        stuck = wait(running, timeout=ABORT_SECONDS).not_done
+        threads.shutdown(wait=not stuck)
         raise
     threads.shutdown()
 
