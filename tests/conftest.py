@@ -16,6 +16,15 @@ from tiararodney.sekft import endpoint
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep what is cached (4-bit copies of bases) out of the user's cache folder, in child processes too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 # ChatML as SmolLM2 has it, with the default system prompt that such templates inject when there is none.
 CHATML = (
     "{% for message in messages %}"

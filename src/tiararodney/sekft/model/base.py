@@ -11,6 +11,7 @@ import torch
 
 from tiararodney.sekft.errors import UsageError
 from tiararodney.sekft.model import fourbit
+from tiararodney.sekft.model.cache import find_copy, keep_copy
 from tiararodney.sekft.model.fingerprint import base_fingerprint, weight_files
 
 log = logging.getLogger(__name__)
@@ -78,6 +79,7 @@ def load_base(
     dtype: str = "auto",
     *,
     dequantise: bool | None = None,
+    cache: bool = True,
 ) -> Base:
     """Load a base model and its tokenizer.
 
@@ -87,6 +89,7 @@ def load_base(
         device: "auto" (CUDA if there is a device, else the CPU) or a torch device.
         dtype: "auto" (bfloat16), "bfloat16" or "float32".
         dequantise: Keep NF4 weights dequantised in memory; None does so where half of the free memory suffices.
+        cache: Keep the NF4 weights on disk after the first load, and load them from there; see `model.cache`.
 
     Returns:
         The base, frozen and in eval mode.
@@ -100,7 +103,7 @@ def load_base(
     device = _device(device)
     compute = _dtype(dtype)
     keep_dequantised = four_bit and (_has_room(folder, device) if dequantise is None else dequantise)
-    model = _load(folder, four_bit, device, compute)
+    model = _four_bit(folder, device, compute, cache=cache) if four_bit else _load(folder, device, compute)
     if keep_dequantised:
         fourbit.dequantise(model, compute)
     elif four_bit:
@@ -198,6 +201,19 @@ def _has_room(folder: Path, device: str) -> bool:
     return bool(needed <= ROOM * free)
 
 
+def _four_bit(folder: Path, device: str, dtype: torch.dtype, *, cache: bool) -> Any:  # transformers ships no types
+    """Load a base in NF4: from the copy on disk, or quantising it, which leaves a copy there."""
+    if not cache or _is_quantised(folder):
+        return _load(folder, device, dtype, four_bit=True)
+    if copy := find_copy(folder, device, str(dtype)):
+        model = _load(copy, device, dtype, four_bit=True)
+        model.config._name_or_path = model.name_or_path = str(folder)  # noqa: SLF001 - the only name it has
+        return model
+    model = _load(folder, device, dtype, four_bit=True)
+    keep_copy(model, folder, device, str(dtype))
+    return model
+
+
 def load_plain(folder: Path) -> Any:  # transformers ships no types
     """Load the weights as they are on the disk, on the CPU, for other uses than computing with them.
 
@@ -210,17 +226,23 @@ def load_plain(folder: Path) -> Any:  # transformers ships no types
     Raises:
         UsageError: transformers cannot load it.
     """
-    return _load(folder, False, "cpu", "auto")  # noqa: FBT003 - not in 4 bits
+    return _load(folder, "cpu", "auto")
 
 
-def _load(folder: Path, four_bit: bool, device: str, dtype: torch.dtype | str) -> Any:  # the same
+def _is_quantised(folder: Path) -> bool:
+    return "quantization_config" in json.loads((folder / "config.json").read_text(encoding="utf-8"))
+
+
+def _load(folder: Path, device: str, dtype: torch.dtype | str, *, four_bit: bool = False) -> Any:  # the same
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()  # stderr is for our own log
     options: dict[str, Any] = {"dtype": dtype, "attn_implementation": "sdpa", "local_files_only": True}
+    if four_bit and not _is_quantised(folder):
+        options["quantization_config"] = fourbit.quantisation_config()
     if four_bit:
-        options |= {"quantization_config": fourbit.quantisation_config(), "device_map": {"": device}}
+        options["device_map"] = {"": device}
     load: Any = AutoModelForCausalLM.from_pretrained
     try:
         model = load(folder, **options)

@@ -50,6 +50,10 @@ class TrainConfig:
         },
     )
     load_4bit: bool = field(default=False, metadata={"help": "hold the base in 4 bits (NF4), compute in bf16"})
+    no_base_cache: bool = field(
+        default=False,
+        metadata={"help": "with --load-4bit: quantise the base again, keep no 4-bit copy in the cache folder"},
+    )
     device: str = field(default="auto", metadata={"help": "auto, cpu, cuda, cuda:0 ..."})
     dtype: str = field(default="auto", metadata={"help": "compute type: auto (bfloat16), bfloat16 or float32"})
     lora_r: int = field(default=16, metadata={"plan": True, "help": "rank of the LoRA matrices"})

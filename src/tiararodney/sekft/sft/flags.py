@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 GROUPS = {
-    "what is trained, on what, and where to": ("data", "hub", "base", "out", "load_4bit", "device", "dtype"),
+    "what is trained, on what, and where to": (
+        "data", "hub", "base", "out", "load_4bit", "no_base_cache", "device", "dtype",
+    ),
     "which trajectories, and how they are rendered": (
         "data_version", "data_split", "verified", "quarantined", "control_tokens",
     ),

@@ -85,7 +85,13 @@ def _train(config: TrainConfig, base: Base | None, should_stop: Callable[[], boo
         # What is wrong with the data shows before a base of many gigabytes is read.
         tokenizer = apply_policy(load_tokenizer(find_folder(config.base)), policy)
         examples = read_examples(config, tokenizer)
-        base = load_base(config.base, four_bit=config.load_4bit, device=config.device, dtype=config.dtype)
+        base = load_base(
+            config.base,
+            four_bit=config.load_4bit,
+            device=config.device,
+            dtype=config.dtype,
+            cache=not config.no_base_cache,
+        )
     else:
         tokenizer = apply_policy(base.tokenizer, policy)
         examples = read_examples(config, tokenizer)
