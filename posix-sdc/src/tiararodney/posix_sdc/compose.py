@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _TRIES = 8  # archetypes that are asked to go on with a file before another piece of work is begun
 _CHAIN = 0.55  # how often a piece of work goes on with what the last one made
+_BANS = ("Do not create {}.", "Nothing named {} may be made.", "{} must not exist afterwards.")
 _DIRECTIVES = 3  # at most in one queue
 
 
@@ -68,18 +69,20 @@ def piece(draw: Draw, archetype: Archetype, block: str, twists: float = 0.0, sou
     if work.outputs and "contradiction" in archetype.blocks and draw.chance(0.08 + twists / 10):
         # A ban that bans nothing.
         twin = "contradiction"
-        text = sentence(
-            text,
-            draw.pick(
-                ("Do not create any other file.", f"Do not create {draw.file()}.", "Nothing else is to be made.")
-            ),
-        )
+        text = sentence(text, draw.pick(_idle_bans(draw, twists)))
     read_only = [f.path for f in fixtures if f.path in work.inputs[:1] and untouched(f) in work.checks]
     if twists and work.outputs and read_only and "denied" in archetype.blocks and draw.chance(twists / 4):
         # Somebody else's file, which may be read all the same.
         twin = "denied"
         fixtures = tuple(replace(f, owner="root") if f.path in read_only else f for f in fixtures)
     return Piece(archetype.name, work, text, work.checks, fixtures, work.near_misses, twin=twin)
+
+
+def _idle_bans(draw: Draw, twists: float) -> tuple[str, ...]:
+    """Return bans that ban nothing, worded as those that do where other work may stand beside this one."""
+    if not twists:
+        return "Do not create any other file.", f"Do not create {draw.file()}.", "Nothing else is to be made."
+    return tuple(ban.format(draw.file()) for ban in _BANS)
 
 
 def sentence(text: str, more: str = "") -> str:
@@ -113,7 +116,7 @@ def _contradiction(draw: Draw, name: str, work: Work) -> Piece:
     out = work.outputs[0]
     text = sentence(
         work.text,
-        draw.pick((f"Do not create {out}.", f"Nothing named {out} may be made.", f"{out} must not exist afterwards.")),
+        draw.pick([ban.format(out) for ban in _BANS]),
     )
     reason = draw.pick((f"contradiction: {out} is wanted and forbidden", f"{out} is both wanted and forbidden"))
     checks = (absent(out), *_as_they_were(work.fixtures))

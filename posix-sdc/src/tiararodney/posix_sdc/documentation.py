@@ -100,14 +100,14 @@ def _remarks(draw: Draw, design: Design) -> list[str]:
 
 def _pages(draw: Draw, design: Design) -> list[str]:
     """Return pages of options that nobody needs, verbs that are not the user's, history and files."""
-    entry, many = design.kind.entry, design.kind.many
+    a, entry, many = design.kind.article, design.kind.entry, design.kind.many
     sections: list[tuple[str, list[str]]] = [
         (
             "DESCRIPTION",
             [
                 f"{design.name} keeps the {many} of this host and hands them out to accounts.",
-                f"It reads its store at every call and never keeps a {entry} open between two of them.",
-                f"A {entry} that came in later stands further down; {many} are not sorted in any other way.",
+                f"It reads its store at every call and never keeps {a} {entry} open between two of them.",
+                f"{a.capitalize()} {entry} that came in later stands further down.",
                 f"Names of {many} say nothing about what is in them.",
                 f"Where two hosts share a store, the one called {draw.noun()} goes first.",
             ],
@@ -147,7 +147,7 @@ def _pages(draw: Draw, design: Design) -> list[str]:
             "HISTORY",
             [
                 f"{draw.pick(PEOPLE).capitalize()} wrote the first {design.name} for a machine named {draw.noun()}.",
-                f"Version {draw.number(2, 4)} took the store apart into one file a {entry}.",
+                f"Version {draw.number(2, 4)} took the store apart into one file for each {entry}.",
                 f"Since version {draw.number(5, 8)} the option {design.idle[0]} is understood and ignored.",
                 f"{draw.pick(PEOPLE).capitalize()} keeps it now.",
             ],

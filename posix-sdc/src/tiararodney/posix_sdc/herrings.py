@@ -9,6 +9,7 @@ from tiararodney.posix_sdc.archetypes.base import text_file, untouched, word_lin
 from tiararodney.posix_sdc.compose import Piece, piece
 from tiararodney.posix_sdc.providers import Entry, make_provider
 from tiararodney.posix_sdc.schema import Fixture
+from tiararodney.posix_sdc.taxonomy import archetypes_of
 from tiararodney.posix_sdc.vocabulary import PEOPLE
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def mislead(draw: Draw, pool: Sequence[Archetype], course: Course) -> Decoys:
     if not course.twists or not draw.chance(course.twists):
         return Decoys()
     kinds = tuple(kind for kind in HERRINGS if draw.chance(0.4)) or ("files",)
-    light = [a for a in pool if a.family != _HEAVY and a.steps <= _MOST_STEPS]
+    light = _light(pool) or _light(archetypes_of(pool[0].split))
     entries: list[Entry] = []
     fixtures: list[Fixture] = []
     checks: list[str] = []
@@ -77,6 +78,10 @@ def mislead(draw: Draw, pool: Sequence[Archetype], course: Course) -> Decoys:
             owner = "agent" if kind == "done" else draw.pick(PEOPLE)
             entries.append(Entry(decoy.text, owner, "done" if kind == "done" else "open"))
     return Decoys(kinds, tuple(entries), tuple(fixtures), tuple(checks), tuple(followings))
+
+
+def _light(pool: Sequence[Archetype]) -> list[Archetype]:
+    return [a for a in pool if a.family != _HEAVY and a.steps <= _MOST_STEPS]
 
 
 def _not_done(decoy: Piece) -> str:

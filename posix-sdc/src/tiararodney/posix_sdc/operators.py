@@ -94,7 +94,7 @@ class ReferenceOperator:
                 break
             yield self._rng.choice(habits.READING[place["kind"]]).format(name=place["name"])
         if not self._knows(name):
-            yield f"panic no directives are announced ({name} was never shown)"
+            yield f"panic no directives are announced, {name} was never shown"
 
     def _look_around(self, wanted: str) -> Plan:
         file = self.scenario.announcement.path.rpartition("/")[2]

@@ -172,7 +172,7 @@ def _design(draw: Draw, kind: ProviderKind, documentation: str, depth: str, *, m
             draw.pick(
                 (
                     f"Only what is open and names {_USER} is this account's; leave other {many} alone.",
-                    f"A {entry} that is done needs nothing more. One that names another account is not for {_USER}.",
+                    f"What is done needs nothing more; {kind.article} {entry} of another account is not for {_USER}.",
                 )
             )
         )
@@ -210,7 +210,7 @@ def _claims(draw: Draw, kind: ProviderKind, rows: _Rows, calls: dict[str, str]) 
     claim = "--" + draw.verb(CLAIM_VERBS)
     argument = rows[-1][0].partition(" ")[2]
     rows = [rows[0], (f"{claim} {argument}", f"take one {kind.entry} for this account"), *rows[1:]]
-    notes = [f"A {kind.entry} is shown to who has taken it."]
+    notes = [f"{kind.article.capitalize()} {kind.entry} is shown to who has taken it."]
     return rows, {"list": calls["list"], "claim": f"{claim} {{id}}", "show": calls["show"]}, notes
 
 
@@ -237,7 +237,7 @@ def _rules(draw: Draw, kind: ProviderKind, rows: _Rows, calls: dict[str, str]) -
     rows = [
         *rows,
         (f"{option} SHEET", f"list the {kind.many} of a sheet"),
-        (f"{option} SHEET {kind.entry.upper()}", f"print what a {kind.entry} asks for"),
+        (f"{option} SHEET {kind.entry.upper()}", f"print what {kind.article} {kind.entry} asks for"),
     ]
     calls = {**calls, "list": f"{option} {sheet}", "show": f"{option} {sheet} {{id}}", "sheet": sheet}
     return rows, calls, [f"The sheet of {_USER} is {sheet}."]

@@ -56,6 +56,11 @@ class ProviderKind:
     ids: str = "number"
 
     @property
+    def article(self) -> str:
+        """The indefinite one, of what it calls a directive."""
+        return "an" if self.entry[0] in "aeiou" else "a"
+
+    @property
     def many(self) -> str:
         """What it calls several directives."""
         return f"{self.entry[:-1]}ies" if self.entry.endswith("y") else f"{self.entry}s"

@@ -109,6 +109,11 @@ class Draw:
         """Return distinct fresh nouns."""
         return [self.noun() for _ in range(n)]
 
+    def variable(self) -> str:
+        """Return the name of a shell variable that nothing else uses."""
+        word = self.noun()
+        return (self.noun() if word == "path" else word).upper()
+
     def invented(self, syllables: int = 2) -> str:
         """Return a pronounceable word that does not exist."""
         return self._fresh(

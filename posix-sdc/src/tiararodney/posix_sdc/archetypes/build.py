@@ -167,7 +167,7 @@ def repair(brief: Brief) -> Work:
 def variable(brief: Brief) -> Work:
     """Run a script that takes what it makes from a variable."""
     d = brief.draw
-    script, out, name, value = d.file("sh"), d.file("out", "bin"), d.noun().upper(), d.noun()
+    script, out, name, value = d.file("sh"), d.file("out", "bin"), d.variable(), d.noun()
     text = d.wording(
         [
             f"Run {script} with the variable {name} set to {value}; it makes {out}",

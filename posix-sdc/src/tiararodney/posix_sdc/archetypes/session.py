@@ -91,7 +91,7 @@ def sourced(brief: Brief) -> Work:
     """Read a file of settings into the shell, then write one of them down."""
     d = brief.draw
     path, out = d.file("env", "rc"), d.file("txt", "val")
-    names = [n.upper() for n in d.nouns(3)]
+    names = [d.variable() for _ in range(3)]
     base, more = d.noun(), d.noun()
     lines = [f"{names[0]}={base}", f"{names[1]}=${{{names[0]}}}-{more}", f"{names[2]}={d.number(2, 99)}"]
     text = d.wording(
