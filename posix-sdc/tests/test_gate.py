@@ -37,6 +37,13 @@ def test_near_misses_of_real_bundles_fail_in_a_real_world(solvable):
     assert judge(solvable, "bwrap", near_misses=True) == ""
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(60))
+def test_the_checkers_of_long_scenarios_fail_on_near_misses_and_on_red_herrings(seed):
+    scenario = next(iter(generate(1, seed, levels=(3, 10))))
+    assert judge(scenario, "bwrap", near_misses=True) == ""
+
+
 @pytest.mark.parametrize("block", BLOCKS)
 def test_every_block_passes(block):
     scenario = next(s for s in generate(600, 4) if block_of(s) == block)

@@ -79,7 +79,7 @@ def test_documentation_goes_from_a_line_to_pages(thousand):
         page = next(f.content for f in s.provider.files if f.path.endswith(("/doc", ".txt")))
         lengths[depth_of(s)].append(page.count("\n"))
     assert min(lengths["line"]) <= 3
-    assert min(lengths["pages"]) >= 40
+    assert min(lengths["pages"]) >= 60
     assert max(lengths["short"]) < min(lengths["pages"])
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from tiararodney.posix_sdc.vocabulary import PEOPLE, Draw
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tiararodney.posix_sdc.taxonomy import ProviderKind
 
 
@@ -65,12 +67,13 @@ def page(draw: Draw, design: Design) -> str:
             f"{'usage:' if not i else '      '} {name} {verb}  ({what})\n" for i, (verb, what) in enumerate(rows)
         )
         return usage + "".join(f"{note}\n" for note in design.notes)
-    width = max(len(verb) for verb, _ in rows) + 2
-    table = [f"{name} {verb:<{width}}{what}" for verb, what in rows]
+    table = _table(name, rows)
     listing = design.kind.listing
     said = [_GENERAL[listing].format(entry=design.kind.entry)] if listing in _GENERAL else []
     said = said if design.depth != "line" or listing == "paths" else []
     said += design.notes
+    if design.depth == "pages":
+        return "\n".join(_pages(draw, design, said)) + "\n"
     if design.documentation == "man":
         head = [f"NAME\n    {name} - {design.blurb}", "SYNOPSIS", *(f"    {line}" for line in table)]
         if said:
@@ -79,9 +82,12 @@ def page(draw: Draw, design: Design) -> str:
         head = [f"{name}: {design.blurb}", *(f"  {line}" for line in table), *said]
     if design.depth == "long":
         head += _remarks(draw, design)
-    elif design.depth == "pages":
-        head += _pages(draw, design)
     return "\n".join(head) + "\n"
+
+
+def _table(name: str, rows: Sequence[tuple[str, str]]) -> list[str]:
+    width = max(len(verb) for verb, _ in rows) + 2
+    return [f"{name} {verb:<{width}}{what}" for verb, what in rows]
 
 
 def _remarks(draw: Draw, design: Design) -> list[str]:
@@ -98,8 +104,13 @@ def _remarks(draw: Draw, design: Design) -> list[str]:
     return lines[: draw.number(3, 5)]
 
 
-def _pages(draw: Draw, design: Design) -> list[str]:
-    """Return pages of options that nobody needs, verbs that are not the user's, history and files."""
+def _pages(draw: Draw, design: Design, said: Sequence[str]) -> list[str]:
+    """Return pages in which the verbs that one needs stand among those that are not the user's.
+
+    The rest, in any order, are options that nobody needs, files, history.
+    """
+    rows = [*design.rows, *((verb, f"{draw.pick(_CHORES)}; administrators only") for verb in design.admin)]
+    draw.rng.shuffle(rows)
     a, entry, many = design.kind.article, design.kind.entry, design.kind.many
     sections: list[tuple[str, list[str]]] = [
         (
@@ -113,15 +124,33 @@ def _pages(draw: Draw, design: Design) -> list[str]:
             ],
         ),
         ("OPTIONS", [line for option in design.idle for line in _option(draw, option)]),
+        ("COMMANDS", [*_table(design.name, rows), *said]),
         (
-            "MAINTENANCE",
+            "STORE",
             [
-                line
-                for verb in design.admin
-                for line in (
-                    f"{design.name} {verb} [{draw.noun().upper()}]",
-                    f"    {draw.pick(_CHORES)} For administrators only.",
-                )
+                f"The store is a folder with one file for each {entry} and an index.",
+                f"The index is read from top to bottom; what it does not name is no {entry}.",
+                f"A store of version {draw.number(1, 3)} has no index and is taken as empty.",
+                f"It is copied to {draw.noun()} every {draw.number(2, 23)} hours, but for what comes in meanwhile.",
+                f"At most {draw.number(3, 9)} programs read it at a time; the next one waits.",
+            ],
+        ),
+        (
+            "DIAGNOSTICS",
+            [
+                f"which {entry}?",
+                "    an id was expected and none was given",
+                f"no {entry} N",
+                "    the index does not name it, or its file is gone",
+                "see ...",
+                "    the call was not understood; the documentation says which ones are",
+            ],
+        ),
+        (
+            "LOCALE",
+            [
+                "Messages are in one language. Texts are printed as they came in, byte by byte.",
+                f"Where the terminal cannot show a letter, it is the terminal of {draw.noun()} that is to be blamed.",
             ],
         ),
         ("FILES", [f"{design.share}", f"    the store of {many}", f"/etc/{design.name}.d", "    read if it is there"]),
@@ -162,16 +191,17 @@ def _pages(draw: Draw, design: Design) -> list[str]:
     ]
     first, *rest = sections
     draw.rng.shuffle(rest)
-    return [line for title, lines in (first, *rest) for line in (title, *(f"    {x}" for x in lines))]
+    pages = [line for title, lines in (first, *rest) for line in (title, *(f"    {x}" for x in lines), "")]
+    return ["NAME", f"    {design.name} - {design.blurb}", "", *pages[:-1]]
 
 
 _CHORES = (
-    "Puts the store in order.",
-    "Reads a store of the old form.",
-    "Copies the store elsewhere.",
-    "Throws closed ones away.",
-    "Looks for holes in the numbering.",
-    "Stops the intake for a while.",
+    "put the store in order",
+    "read a store of the old form",
+    "copy the store elsewhere",
+    "throw closed ones away",
+    "look for holes in the numbering",
+    "stop the intake for a while",
 )
 
 

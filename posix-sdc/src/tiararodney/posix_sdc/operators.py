@@ -19,7 +19,7 @@ Outcome = Generator[str, str, str]  # the same, and returns why the work cannot 
 # Commands that leave something behind even where their input is missing: only a look tells before.
 _BLIND = (">>", "tar c")
 _TROUBLE = ("No such file", "cannot", "can't", "Permission denied", "not permitted", "denied")
-_ROOM = 14  # commands of one session after which nothing is done that could be left out
+_ROOM = 19  # commands, with the work that is still ahead, beyond which nothing is done that could be left out
 
 
 class ReferenceOperator:
@@ -42,6 +42,8 @@ class ReferenceOperator:
         """Begin again."""
         self._rng = random.Random(f"{self.seed}/{self.scenario.id}")  # noqa: S311 - not for secrets
         self._shown, self._commands, self._slipped = "", 0, False
+        works = [w for d in self.scenario.directives for w in d.extra.get("works", ())]
+        self._ahead = sum(len(w["solution"]) for w in works)  # commands of work
         self._plan: Plan | None = None
 
     def reply(self, messages: Sequence[Message]) -> str:
@@ -73,7 +75,7 @@ class ReferenceOperator:
 
     def _varied(self, probability: float) -> bool:
         """Say yes with a probability where the bundle asks for variety and the session has room for it."""
-        return bool(self.variety) and self._commands < _ROOM and self._maybe(probability)
+        return bool(self.variety) and self._commands + self._ahead < _ROOM and self._maybe(probability)
 
     def _knows(self, word: str) -> bool:
         return word in self._shown
@@ -222,6 +224,7 @@ class ReferenceOperator:
             seen = yield command
             if guide["block"] and (_trouble(seen) or (guide["reason"] and guide["reason"] in seen)):
                 return (yield from self._give_up(guide))
+        self._ahead -= len(solution)
         if guide["verify"] and (self._varied(0.4) if self.variety else self._maybe(0.2)):
             yield self._rng.choice(guide["verify"])
         return ""
