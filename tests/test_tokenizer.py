@@ -106,9 +106,10 @@ def test_pieces_put_together_are_the_prompt(folder):
     session = [Message("user", "$ "), Message("assistant", "ls"), Message("user", "a\n$ ")]
     pieces = tok.render_pieces(session)
     assert pieces is not None
-    assert len(pieces) == 5
-    assert "".join(pieces) == tok.render_text(session, add_generation_prompt=True)
-    assert "".join(pieces[:2]) + pieces[-1] == tok.render_text(session[:1], add_generation_prompt=True)
+    parts = [pieces.opening, *pieces.messages, pieces.closing]
+    assert len(pieces.messages) == 3
+    assert "".join(parts) == tok.render_text(session, add_generation_prompt=True)
+    assert "".join(parts[:2]) + parts[-1] == tok.render_text(session[:1], add_generation_prompt=True)
 
 
 @pytest.mark.parametrize(

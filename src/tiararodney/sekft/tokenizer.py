@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Self, cast
 from jinja2 import TemplateError
 
 from tiararodney.sekft.errors import UsageError
-from tiararodney.sekft.render.appending import marked
+from tiararodney.sekft.render.appending import Pieces, marked, pieces
+from tiararodney.sekft.render.sandbox import quick
 from tiararodney.sekft.render.tokens import definition, is_anchor, is_control
 
 if TYPE_CHECKING:
@@ -105,37 +106,35 @@ class FileTokenizer:
 
     def render_text(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> str:
         """Apply the chat template as `apply_chat_template` does."""
-        return cast("str", _rendered(self._compiled, messages, self.named, prompt=add_generation_prompt))
+        context = {"messages": _plain(messages), "tools": None, "documents": None}
+        rendered = self._compiled.render(**context, add_generation_prompt=add_generation_prompt, **self.named)
+        return cast("str", rendered)
 
-    def render_pieces(self, messages: Sequence[Message]) -> list[str] | None:
-        """Render a prompt in pieces: an opening, the text that each message adds, and a closing.
-
-        Returns:
-            One piece more than there are messages at either end; None where the template does not only append.
-        """
+    def render_pieces(self, messages: Sequence[Message]) -> Pieces | None:
+        """Render a session in pieces, noting on what each depends; None where the template does not allow it."""
         template = self._marked
         if template is None or any(_MARK in m.content for m in messages):
             return None
         try:
-            text = _rendered(template, messages, self.named, prompt=True)
-        except (TemplateError, TypeError, ValueError, LookupError, AttributeError):
-            # Whatever the template trips over, the caller's own rendering of the session meets it too, and reports it.
+            return pieces(template, _plain(messages), _MARK, self.named)
+        except Exception:  # noqa: BLE001 - the template is a program of somebody else's
+            # Whatever it trips over, the caller's own rendering of the session meets it too, and reports it; or it is
+            # something that cannot be watched.
             return None
-        pieces: list[str] = text.split(_MARK)
-        return pieces if len(pieces) == len(messages) + 2 else None
 
-    @property
+    @cached_property
     def _compiled(self) -> Any:
-        """The template in the environment of `apply_chat_template` (its filters, globals, sandbox), compiled once."""
+        """The template as `apply_chat_template` compiles it: its filters, globals and sandbox."""
         # Called without the checks that it makes of rich messages and tools: here are none, and they take longer than
         # the template does. A test holds the two to the same text.
         from transformers.utils.chat_template_utils import _compile_jinja_template
 
-        return _compile_jinja_template(self.chat_template)
+        environment = quick(_compile_jinja_template(self.chat_template).environment)
+        return environment.from_string(self.chat_template)
 
     @cached_property
     def _marked(self) -> Any:
-        """The template, printing `_MARK` between its pieces; None where it does not only append."""
+        """The template, printing `_MARK` around each message's piece; None where its shape does not allow it."""
         try:
             environment = self._compiled.environment
             tree = marked(environment.parse(self.chat_template), _MARK)
@@ -192,9 +191,8 @@ class _Offsets(Sequence[tuple[int, int]]):
         return found
 
 
-def _rendered(template: Any, messages: Sequence[Message], named: Mapping[str, str], *, prompt: bool) -> Any:
-    plain = [{"role": m.role, "content": m.content} for m in messages]
-    return template.render(messages=plain, tools=None, documents=None, add_generation_prompt=prompt, **named)
+def _plain(messages: Sequence[Message]) -> list[dict[str, str]]:
+    return [{"role": m.role, "content": m.content} for m in messages]
 
 
 def load_tokenizer(path: str | Path) -> FileTokenizer:

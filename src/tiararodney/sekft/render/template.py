@@ -15,6 +15,8 @@ from tiararodney.sekft.render.tokens import Tokenizer, as_tokenizer
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from tiararodney.sekft.render.appending import Pieces
+
 _CHECKED = 2
 """Prompts of a session that are rendered as served and held against the pieces. Early ones: what depends on how far a
 session goes shows in each of them, and they are short."""
@@ -49,19 +51,19 @@ class Served:
         tok: what renders it.
         session: the normalised session.
         prompts: for each assistant turn, the text that is served before it.
-        whole: the session's text without a closing, empty where the template does more than append.
-        places: where each message's text ends in `whole`.
+        pieces: one rendering of the whole session, where it is seen to hold the prompts.
     """
 
     tok: Tokenizer
     session: Sequence[Message]
     prompts: dict[int, str]
-    whole: str = ""
-    places: tuple[int, ...] = ()
+    pieces: Pieces | None = None
 
     def closed(self, turn: int) -> str:
-        """Return the text of the session up to and with a turn, as nobody is asked to go on."""
-        return self.whole[: self.places[turn + 1]] if self.whole else self.rendered(turn)
+        """Return the text of the session up to and with a turn, as nobody is asked to go on, a closing aside."""
+        if self.pieces is None or not (turn == len(self.session) - 1 or self.pieces.final(turn + 1)):
+            return self.rendered(turn)
+        return self.pieces.opening + "".join(self.pieces.messages[: turn + 1])
 
     def rendered(self, turn: int) -> str:
         """Return the same with the closing that the template gives it."""
@@ -71,9 +73,9 @@ class Served:
 def render_served(tok: Tokenizer, session: Sequence[Message], turns: Sequence[int]) -> Served:
     """Render what is served before each of some turns.
 
-    A tokenizer that can tell the pieces of a rendering (`render_pieces`), which it does only for a template that was
-    seen to append, is asked once. The pieces put together are the prompts; the first two are rendered as they are
-    served too, and have to be the same.
+    A tokenizer that tells the pieces of a rendering (`render_pieces`), and on which messages each depends, is asked
+    once; the prompts that are seen to be made of these pieces are put together. The first two are rendered as they are
+    served too, and have to be the same. Every other prompt is rendered by itself.
 
     Args:
         tok: the tokenizer.
@@ -83,18 +85,25 @@ def render_served(tok: Tokenizer, session: Sequence[Message], turns: Sequence[in
     Raises:
         SessionRefused: (`RefusalReason.TEMPLATE_REFUSES`) the template raises.
     """
-    known = {i: render(tok, session[:i], add_generation_prompt=True) for i in turns[:_CHECKED]}
+    prompts = {i: render(tok, session[:i], add_generation_prompt=True) for i in turns[:_CHECKED]}
     render_pieces = getattr(tok, "render_pieces", None)
-    pieces = render_pieces(session) if render_pieces is not None else None
-    if pieces:
-        opening, *texts, closing = pieces
-        places = tuple(accumulate(map(len, texts), initial=len(opening)))
-        whole = opening + "".join(texts)
-        prompts = {i: whole[: places[i]] + closing for i in turns}
-        if all(prompts[i] == text for i, text in known.items()):
-            return Served(tok, session, prompts, whole, places)
-    prompts = {i: known[i] if i in known else render(tok, session[:i], add_generation_prompt=True) for i in turns}
-    return Served(tok, session, prompts)
+    pieces: Pieces | None = render_pieces(session) if render_pieces is not None else None
+    found = _prompts(pieces, turns) if pieces is not None else {}
+    if all(found.get(i, text) == text for i, text in prompts.items()):
+        prompts = found | prompts
+    else:
+        pieces = None
+    for i in turns:
+        if i not in prompts:
+            prompts[i] = render(tok, session[:i], add_generation_prompt=True)
+    return Served(tok, session, prompts, pieces)
+
+
+def _prompts(pieces: Pieces, turns: Sequence[int]) -> dict[int, str]:
+    """Put together the prompts that are seen to be made of a rendering's pieces."""
+    places = list(accumulate(map(len, pieces.messages), initial=len(pieces.opening)))
+    whole = pieces.opening + "".join(pieces.messages)
+    return {i: whole[: places[i]] + pieces.closing for i in turns if pieces.final(i)}
 
 
 def render_prompt(tokenizer: object, messages: Messages) -> list[int]:
