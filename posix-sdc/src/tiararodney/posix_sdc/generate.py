@@ -11,7 +11,8 @@ from tiararodney.posix_sdc.announcements import announce
 from tiararodney.posix_sdc.compose import Piece, directive_text, grow, piece
 from tiararodney.posix_sdc.errors import UsageError
 from tiararodney.posix_sdc.herrings import Decoys, mislead, mix
-from tiararodney.posix_sdc.providers import Entry, make_provider
+from tiararodney.posix_sdc.programs import Entry
+from tiararodney.posix_sdc.providers import make_provider
 from tiararodney.posix_sdc.schema import Checker, Directive, Fixture, Scenario, Split, Terminal
 from tiararodney.posix_sdc.taxonomy import (
     BY_NAME,

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from tiararodney.posix_sdc.archetypes.base import text_file, untouched, word_lines
 from tiararodney.posix_sdc.compose import Piece, piece
-from tiararodney.posix_sdc.providers import Entry, make_provider
+from tiararodney.posix_sdc.programs import Entry
+from tiararodney.posix_sdc.providers import make_provider
 from tiararodney.posix_sdc.schema import Fixture
 from tiararodney.posix_sdc.taxonomy import archetypes_of
 from tiararodney.posix_sdc.vocabulary import PEOPLE

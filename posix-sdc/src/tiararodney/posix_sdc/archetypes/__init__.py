@@ -1,4 +1,4 @@
-"""The authors of every archetype, one module a family (the family text has two: lines, and what stands in them)."""
+"""The authors of every archetype, one module a family (text and files have two: lines and words, files and folders)."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from tiararodney.posix_sdc.archetypes import (
     config,
     convert,
     files,
+    folders,
     logs,
     mail,
     process,
@@ -34,6 +35,7 @@ _MODULES = (
     text,
     rewriting,
     files,
+    folders,
     rights,
     config,
     logs,
