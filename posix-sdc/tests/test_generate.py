@@ -73,6 +73,8 @@ def test_levels_go_from_one_step_to_ten_and_are_the_solutions_length(many):
 def test_an_unknown_level_or_course_is_refused():
     with pytest.raises(UsageError, match="--levels: found 12-14, expected LOW-HIGH between 1 and 10"):
         next(generate(1, 0, levels=(12, 14)))
+    with pytest.raises(UsageError, match="--levels: the course 'first' has none"):
+        next(generate(1, 0, levels=(1, 2), course="first"))
     with pytest.raises(UsageError, match="--course: found 'last', expected one of full, first"):
         next(generate(1, 0, course="last"))
 

@@ -66,11 +66,13 @@ def generate(
         levels: lowest and highest difficulty (commands of work), where the course has levels.
 
     Raises:
-        UsageError: an archetype is unknown or of the other split, the course unknown, or it has no such level.
+        UsageError: an archetype is unknown or of the other split, the course unknown, or it has no such levels.
     """
     if course not in COURSES:
         raise UsageError(f"--course: found {course!r}, expected one of {', '.join(COURSES)}.")
     wanted = {level: share for level, share in COURSES[course].levels.items() if levels[0] <= level <= levels[1]}
+    if levels != LEVELS and not COURSES[course].levels:
+        raise UsageError(f"--levels: the course {course!r} has none; leave it out, or choose --course {FULL.name}.")
     if COURSES[course].levels and not wanted:
         raise UsageError(
             f"--levels: found {levels[0]}-{levels[1]}, expected LOW-HIGH between {LEVELS[0]} and {LEVELS[1]}."
