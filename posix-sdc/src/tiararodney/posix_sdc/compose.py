@@ -175,14 +175,13 @@ def grow(
     after = [first]
     left = level - len(first.work.solution)
     while left > 0:
-        more = _next(draw, after[-1], left, pool, twists)
         # Work that has nothing to do with a blocked piece may come before it as well as after.
         if block and draw.chance(0.5):
-            more = _by_itself(draw, left, pool, twists)
-            before.append(more)
+            before.append(_by_itself(draw, left, pool, twists))
+            left -= len(before[-1].work.solution)
         else:
-            after.append(more)
-        left -= len(more.work.solution)
+            after.append(_next(draw, after[-1], left, pool, twists))
+            left -= len(after[-1].work.solution)
     return _divided(draw, [*before, *after])
 
 
