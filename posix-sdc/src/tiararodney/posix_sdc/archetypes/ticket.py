@@ -51,7 +51,7 @@ def close(brief: Brief) -> Work:
         ),
         (*tickets, kept),
         (mine.path,),
-        (),
+        (f"{shelf}/{number}",),
         (
             (f"mv {mine.path} {shelf}/",),
             (f"sed -i 's/^state: open/state: closed/' {mine.path}",),
