@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ torch = pytest.importorskip("torch", reason="needs torch (extra gpu)")
 pytest.importorskip("peft", reason="needs peft (extra gpu)")
 pytest.importorskip("bitsandbytes", reason="needs bitsandbytes (extra gpu)")
 
-from tiararodney.sekft.model import cache, fourbit, load_base  # noqa: E402 - torch first, or the module is skipped
+from tiararodney.sekft.model import base as base_module  # noqa: E402 - torch first, or the module is skipped
+from tiararodney.sekft.model import cache, fourbit, load_base  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -137,6 +139,43 @@ def test_a_cache_that_cannot_be_written_costs_the_copy_and_not_the_load(
     (tmp_path / "cache").write_text("a file where the folder should be")
     assert torch.equal(logits(load(tiny_base)), logits(load(tiny_base, cache=False)))
     assert any("no NF4 copy is kept" in message for message in caplog.messages)
+
+
+def test_a_copy_that_goes_while_it_is_read_is_quantised_again(
+    tiny_base: Path, root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    expected = logits(load(tiny_base))
+    real = base_module.find_copy
+
+    def found_and_gone(*args: Any) -> Path:
+        copy = real(*args)
+        shutil.rmtree(copy)
+        return copy
+
+    monkeypatch.setattr(base_module, "find_copy", found_and_gone)
+    assert torch.equal(logits(load(tiny_base)), expected)
+    assert any("cannot be loaded" in message for message in caplog.messages)
+
+
+def test_of_two_processes_that_make_a_copy_the_first_ones_stays(
+    tiny_base: Path, root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    load(tiny_base)
+    (copy,) = copies(root)
+    first = copy.stat().st_ino
+    half_made = root / f".{copy.name}.writing-another"
+    half_made.mkdir()
+    monkeypatch.setattr(base_module, "find_copy", lambda *_: None)  # it was not there when this process looked
+    load(tiny_base)
+    assert copy.stat().st_ino == first
+    assert half_made.exists(), "another process may be at work on it"
+    assert not caplog.messages or not any("no NF4 copy" in message for message in caplog.messages)
+    os.utime(half_made, (0, 0))
+    monkeypatch.undo()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(root.parents[1]))
+    shutil.rmtree(copy)
+    load(tiny_base)
+    assert not half_made.exists()
 
 
 def test_a_file_of_many_stretches_is_hashed_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -88,6 +88,25 @@ def test_two_processes_give_the_curve_of_one_that_takes_all_rows(config: TrainCo
     assert json.loads((config.out / "training.json").read_text())["processes"] == 2
 
 
+@pytest.mark.parametrize("four_bit", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_base_divided_among_two_processes_gives_the_same_curve(config: TrainConfig, tmp_path: Path, four_bit: bool):
+    if four_bit:
+        pytest.importorskip("bitsandbytes", reason="needs bitsandbytes (extra gpu)")
+        config = replace(config, load_4bit=True, dtype="bfloat16")
+    process = launch(config, *(["--load-4bit"] if four_bit else []), fsdp=True)
+    _, stderr = process.communicate(timeout=180)
+    assert process.returncode == 0, stderr
+    alone = train(replace(config, out=tmp_path / "alone"))
+    if not four_bit:
+        assert_same_run(alone, config.out)
+        return
+    # Other layers, other roundings: bf16 keeps two digits.
+    for left, right in zip(curve(alone), curve(config.out), strict=True):
+        if "loss" in left:
+            assert left["loss"] == pytest.approx(right["loss"], rel=3e-2)
+            assert left["trained_tokens"] == right["trained_tokens"]
+
+
 @pytest.mark.slow
 def test_two_killed_processes_resume_to_the_bits_of_two_unbroken_ones(config: TrainConfig, tmp_path: Path):
     config = replace(config, max_steps=100, epochs=100.0, checkpoint_every=1)

@@ -96,6 +96,23 @@ def test_dropout_draws_the_same_in_a_resumed_run(configure: Configure, tmp_path:
     assert not same_bits(unbroken, train(replace(config, out=tmp_path / "without", lora_dropout=0.0)))
 
 
+def test_checkpointing_works_where_transformers_own_forward_is_used(
+    configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from torch.utils import checkpoint as checkpoint_module
+
+    config = configure(max_steps=2, use_dora=True)
+    plain = train(config)
+    calls: list[int] = []
+    real = checkpoint_module.checkpoint
+    monkeypatch.setattr(
+        "transformers.modeling_utils.checkpoint", lambda *a, **how: (calls.append(1), real(*a, **how))[1]
+    )
+    again = train(replace(config, out=tmp_path / "again", gradient_checkpointing=True))
+    assert calls, "layers went through it"
+    assert losses(plain) == pytest.approx(losses(again), rel=1e-6)
+
+
 def test_a_merged_model_is_written_beside_the_adapter(configure: Configure, tmp_path: Path):
     from peft import AutoPeftModelForCausalLM
     from transformers import AutoModelForCausalLM, AutoTokenizer

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from contextlib import contextmanager
+import time
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,14 +34,17 @@ def cannot_write(out: Path, error: Exception) -> RunFailed:
     return RunFailed(f"{out}: cannot write it: {found}. Free some space, or name another folder.")
 
 
-def drop_unfinished(out: Path) -> None:
+def drop_unfinished(out: Path, older: float = 0.0) -> None:
     """Remove what a killed process left beside a folder.
 
     Args:
         out: The folder that was to be.
+        older: Seconds since it was begun; less may be the work of a process that lives.
     """
     for left in out.absolute().parent.glob(f".{out.name}{WRITING}*"):
-        shutil.rmtree(left, ignore_errors=True)
+        with suppress(FileNotFoundError):
+            if time.time() - left.stat().st_mtime >= older:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 @contextmanager

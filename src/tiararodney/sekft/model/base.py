@@ -206,7 +206,11 @@ def _four_bit(folder: Path, device: str, dtype: torch.dtype, *, cache: bool) -> 
     if not cache or _is_quantised(folder):
         return _load(folder, device, dtype, four_bit=True)
     if copy := find_copy(folder, device, str(dtype)):
-        model = _load(copy, device, dtype, four_bit=True)
+        try:
+            model = _load(copy, device, dtype, four_bit=True)
+        except (UsageError, OSError) as error:
+            log.warning("the NF4 copy %s cannot be loaded (%s): quantising again", copy, error)
+            return _load(folder, device, dtype, four_bit=True)
         model.config._name_or_path = model.name_or_path = str(folder)  # noqa: SLF001 - the only name it has
         return model
     model = _load(folder, device, dtype, four_bit=True)

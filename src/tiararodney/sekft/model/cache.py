@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 MANIFEST = "sekft.json"
 STRETCH = 64 * 2**20  # bytes that are hashed at a time, side by side
+ABANDONED = 3600.0  # seconds after which a copy that is being written is one that a killed process left
 DECIDING = ("bitsandbytes", "transformers", "torch")
 
 
@@ -74,14 +75,16 @@ def keep_copy(model: Any, folder: Path, device: str, dtype: str) -> None:  # tra
     copy = _place(folder, device, dtype)
     try:
         copy.parent.mkdir(parents=True, exist_ok=True)
-        drop_unfinished(copy)
-        with new_folder(copy, replace=True) as fresh:
+        drop_unfinished(copy, older=ABANDONED)
+        # Of several processes that make the same copy, the first one's stays: others may be reading it.
+        with new_folder(copy, replace=False) as fresh:
             model.save_pretrained(fresh)
             files = {file.name: file_digest(file) for file in sorted(fresh.iterdir())}
             told = {"files": files, "of": _deciding(folder, device, dtype)}
             (fresh / MANIFEST).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
     except (OSError, RunFailed) as error:
-        log.warning("no NF4 copy is kept: %s", error)
+        if not copy.is_dir():
+            log.warning("no NF4 copy is kept: %s", error)
         return
     log.info("NF4 copy in %s", copy)
 

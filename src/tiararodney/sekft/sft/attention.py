@@ -6,7 +6,7 @@ this module brings blocks of its own, which recompute the weights in the backwar
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from typing import Any
 
@@ -157,6 +157,18 @@ def attending(model: Any, lengths: Sequence[int]) -> Iterator[None]:
     finally:
         model.config._attn_implementation = before  # noqa: SLF001 - the same
         _lengths.reset(token)
+
+
+def attending_again(model: Any) -> AbstractContextManager[None]:
+    """Attend as now, later: for a layer that is computed again in the backward pass.
+
+    Args:
+        model: As for `attending`.
+
+    Returns:
+        The block that surrounds this call, to be entered again.
+    """
+    return attending(model, _lengths.get())
 
 
 def _for_transformers(

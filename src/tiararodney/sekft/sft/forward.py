@@ -1,13 +1,15 @@
 """From a packed row to its loss: a forward pass of our own for Llama's kin, transformers' for the rest."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
 from peft.helpers import disable_input_dtype_casting
+from torch.distributed.fsdp import FSDPModule
 from torch.utils.checkpoint import checkpoint
 
-from tiararodney.sekft.sft.attention import attending, packed_attention
+from tiararodney.sekft.sft.attention import attending, attending_again, packed_attention
 from tiararodney.sekft.sft.layers import Norm, mlp, project, rms_norm, rotate
 from tiararodney.sekft.sft.linear import Projection
 from tiararodney.sekft.sft.loss import Loss, head_loss, logits_loss
@@ -26,9 +28,12 @@ def is_written_out(model: Any) -> bool:
         model: The causal language model, LoRA layers injected.
 
     Returns:
-        False for other families, sliding windows, LoRA with dropout or DoRA, and LoRA on other layers.
+        False for other families, weights divided by FSDP (its hooks gather them for transformers' own forward), sliding
+        windows, LoRA with dropout or DoRA, and LoRA on other layers.
     """
     config = model.config
+    if isinstance(model, FSDPModule):
+        return False
     if config.model_type not in FAMILIES or config.hidden_act != "silu":
         return False
     if getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True):
@@ -72,11 +77,30 @@ def row_loss(
     if row.prefix:
         raise ValueError("transformers' own forward knows no shared prefix")
     precision = torch.autocast(device.type, dtype=model.dtype, enabled=model.dtype != torch.float32)
-    with attending(model, row.lengths), precision, disable_input_dtype_casting(model):
+    with precision, transformers_own(model, attending(model, row.lengths)):
         output = model(
             input_ids=ids.unsqueeze(0), position_ids=positions.unsqueeze(0), logits_to_keep=keep, use_cache=False
         )
     return logits_loss(output.logits[0], targets, counts, wanted)
+
+
+@contextmanager
+def transformers_own(model: Any, attention: AbstractContextManager[None]) -> Iterator[None]:
+    """Have transformers' own forward attend within documents and LoRA's layers not cast, for a `with` block."""
+    with attention, disable_input_dtype_casting(model):
+        yield
+
+
+def recomputing(model: Any) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """What surrounds a layer of transformers' own forward under checkpointing: now, and when it is computed again.
+
+    Args:
+        model: The causal language model.
+
+    Returns:
+        Nothing more than `row_loss` has around it, and the same once more.
+    """
+    return nullcontext(), transformers_own(model, attending_again(model))
 
 
 def _hidden(

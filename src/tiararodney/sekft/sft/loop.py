@@ -12,7 +12,7 @@ import torch
 
 from tiararodney.sekft.errors import RunFailed
 from tiararodney.sekft.render import IGNORED
-from tiararodney.sekft.sft.forward import is_written_out
+from tiararodney.sekft.sft.forward import is_written_out, row_loss
 from tiararodney.sekft.sft.gradients import Sums, Workers, gradients, workers
 from tiararodney.sekft.sft.pack import Row, pack_row, split_step, terminal_start
 from tiararodney.sekft.sft.progress import WINDOW, Progress, Teller, is_diverging, loss_limit
@@ -134,7 +134,8 @@ def _step(
             torch.manual_seed((config.seed * 1_000_003 + progress.step) * 1_009 + ranks.rank)
         members = split_step(indices, lengths, progress.row_tokens, by.at_once * ranks.count)
         rows = _pack(task, task.examples, members)
-        ended, sums = _rows_done(task, rows, by, should_stop, per)
+        idle = _idle(task, members)
+        ended, sums = _rows_done(task, rows, idle, by, should_stop, per)
         if ended == WHOLE:
             break
         if ended == STOPPED:
@@ -173,29 +174,23 @@ def _step(
 
 
 def _rows_done(
-    task: Task, rows: Sequence[Row], by: Workers, should_stop: Callable[[], bool], per: float
+    task: Task, rows: Sequence[Row], idle: Sequence[Row], by: Workers, should_stop: Callable[[], bool], per: float
 ) -> tuple[int, Sums]:
     """Compute this process's rows; gradients and sums are those of all processes, and so is how it ended."""
     ended, sums = WHOLE, Sums()
+    if task.ranks.sharded:
+        # Every row gathers weights from all processes: none may leave a step that others are in.
+        if task.ranks.worst(STOPPED if should_stop() else WHOLE, task.device) == STOPPED:
+            return STOPPED, sums
+        should_stop = _never
     try:
-        if not rows and should_stop():
-            raise KeyboardInterrupt  # noqa: TRY301 - as `gradients` does between rows
-        sums = gradients(
-            task.model,
-            task.adapter,
-            task.parameters,
-            rows,
-            should_stop,
-            by,
-            checkpointing=task.config.gradient_checkpointing,
-            per=per,
-        )
+        sums = _gradients(task, rows, idle, by, should_stop, per)
     except KeyboardInterrupt:
         if task.ranks.count == 1:
             raise
         ended = STOPPED
     except RuntimeError as error:
-        if not _is_out_of_memory(error):
+        if not _is_out_of_memory(error) or task.ranks.sharded:
             raise
         ended = CROWDED
     ended = task.ranks.worst(ended, task.device)
@@ -211,6 +206,20 @@ def _rows_done(
     return ended, sums
 
 
+def _gradients(
+    task: Task, rows: Sequence[Row], idle: Sequence[Row], by: Workers, should_stop: Callable[[], bool], per: float
+) -> Sums:
+    """The gradient of this process's rows, and with `idle` the motions of one."""
+    how = {"checkpointing": task.config.gradient_checkpointing}
+    if not rows and should_stop():
+        raise KeyboardInterrupt
+    sums = gradients(task.model, task.adapter, task.parameters, rows, should_stop, by, **how, per=per)
+    for row in idle:
+        loss = row_loss(task.model, row, task.adapter, **how)
+        torch.autograd.grad(loss.total * 0, list(task.parameters.values()), allow_unused=True)
+    return sums
+
+
 def _is_out_of_memory(error: RuntimeError) -> bool:
     """An accelerator has an error class of its own for it; the CPU's allocator has words."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
@@ -224,6 +233,19 @@ def _pack(task: Task, examples: Sequence[Example], members: Sequence[Sequence[in
         pack_row([examples[index] for index in row], share_prefix=share, terminal_weight=weight)
         for row in members[task.ranks.rank :: task.ranks.count]
     ]
+
+
+def _idle(task: Task, members: Sequence[Sequence[int]], examples: Sequence[Example] | None = None) -> list[Row]:
+    """A row to go through the motions with, where the base is divided and other processes have one row more."""
+    left = len(members) % task.ranks.count
+    if not task.ranks.sharded or not left or task.ranks.rank < left:
+        return []
+    chosen = task.examples if examples is None else examples
+    return [pack_row([chosen[index] for index in members[-1]], share_prefix=False)]
+
+
+def _never() -> bool:
+    return False
 
 
 def _trained(examples: Sequence[Example]) -> tuple[int, int]:
@@ -258,7 +280,8 @@ def _validate(task: Task, progress: Progress) -> bool:
     lengths = [len(example.input_ids) for example in task.validation]
     members = split_step(range(len(lengths)), lengths, progress.row_tokens, task.ranks.count)
     endings = ending_tokens([*task.examples, *task.validation])
-    found = validate(task.model, task.adapter, _pack(task, task.validation, members), endings, task.ranks)
+    rows, idle = _pack(task, task.validation, members), _idle(task, members, task.validation)
+    found = validate(task.model, task.adapter, rows, endings, task.ranks, idle)
     told = {f"validation_{name}": value for name, value in asdict(found).items()}
     _note(task, progress, {"step": progress.step} | told)
     log.info(

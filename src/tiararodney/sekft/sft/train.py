@@ -27,6 +27,7 @@ from tiararodney.sekft.sft.lora import NAME, fresh_adapter, start_digest, told_s
 from tiararodney.sekft.sft.progress import Progress, held
 from tiararodney.sekft.sft.ranks import Ranks, launched, meeting, own_device
 from tiararodney.sekft.sft.schedule import plan_run
+from tiararodney.sekft.sft.shards import shard
 from tiararodney.sekft.sft.stopping import stopping
 from tiararodney.sekft.sft.trackers import check_trackers, tracking
 from tiararodney.sekft.tokenizer import load_tokenizer
@@ -79,28 +80,27 @@ def train(config: TrainConfig, base: Base | None = None, should_stop: Callable[[
 def _train(config: TrainConfig, base: Base | None, should_stop: Callable[[], bool] | None, ranks: Ranks) -> Path:
     started = provenance.now()
     policy = cast("Policy", config.control_tokens)
-    if base is None:
-        if config.load_4bit:
-            require_bitsandbytes()
-        # What is wrong with the data shows before a base of many gigabytes is read.
-        tokenizer = apply_policy(load_tokenizer(find_folder(config.base)), policy)
-        examples = read_examples(config, tokenizer)
-        base = load_base(
-            config.base,
-            four_bit=config.load_4bit,
-            device=config.device,
-            dtype=config.dtype,
-            cache=not config.no_base_cache,
-        )
-    else:
-        tokenizer = apply_policy(base.tokenizer, policy)
-        examples = read_examples(config, tokenizer)
+    if base is None and config.load_4bit:
+        require_bitsandbytes()
+    tokenizer = apply_policy(load_tokenizer(find_folder(config.base)) if base is None else base.tokenizer, policy)
+    # What is wrong with the data shows before a base of many gigabytes is read.
+    examples = read_examples(config, tokenizer)
+    base = base or load_base(
+        config.base,
+        four_bit=config.load_4bit,
+        device=config.device,
+        dtype=config.dtype,
+        cache=not config.no_base_cache,
+        dequantise=False if ranks.sharded else None,
+    )
     ranks.agree("data", examples.digest)
     ranks.agree("a base", base.fingerprint)
     checkpoint = checkpoint_folder(config.out)
     tracked = replace(config, report_to=config.report_to if ranks.writes else ())
     with tracking(tracked) as tell, fresh_adapter(base, config) as parameters, stopping(should_stop) as stop:
         ranks.share([parameter.data for parameter in parameters.values()])
+        if ranks.sharded:
+            shard(base.model, parameters.values(), ranks)
         task = _task(config, base, examples, parameters, ranks, tell)
         progress = Progress()
         same = _identity(config, base, examples)
@@ -129,6 +129,14 @@ def _train(config: TrainConfig, base: Base | None, should_stop: Callable[[], boo
         contract = partial(save_contract, tokenizer, policy=policy)
         write_adapter(config.out, base, NAME, told, contract, replace=config.overwrite)
     drop_checkpoint(checkpoint)
+    _hand_on(config, base, progress)
+    return config.out
+
+
+def _hand_on(config: TrainConfig, base: Base, progress: Progress) -> None:
+    """Tell of the adapter that is written, and bring it wherever else it was wanted."""
+    if progress.best_weights:
+        log.info("these are the weights of step %d, which validated best: loss %.4f", progress.best_step, progress.best)
     log.info(
         "adapter in %s: %d steps, %.0f s, %.0f tokens/s",
         config.out, progress.step, progress.seconds, progress.tokens / max(progress.seconds, 1e-9),
@@ -137,7 +145,6 @@ def _train(config: TrainConfig, base: Base | None, should_stop: Callable[[], boo
         merge_adapter(base.path, config.out, config.save_merged)
     if config.push_to_hub:
         log.info("uploaded: %s", push(config.out, config.push_to_hub, public=config.hub_public))
-    return config.out
 
 
 def _check_checkpoint(config: TrainConfig) -> None:

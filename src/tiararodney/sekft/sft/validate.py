@@ -57,7 +57,9 @@ def ending_tokens(examples: Iterable[Example]) -> tuple[int, ...]:
     return tuple(sorted({example.labels[at] for example, at in starts if at < len(example.labels)} - {IGNORED}))
 
 
-def validate(model: Any, adapter: str, rows: Sequence[Row], endings: Sequence[int], ranks: Ranks) -> Validation:
+def validate(
+    model: Any, adapter: str, rows: Sequence[Row], endings: Sequence[int], ranks: Ranks, idle: Sequence[Row] = ()
+) -> Validation:
     """Run held-back sessions through the model.
 
     Args:
@@ -66,6 +68,7 @@ def validate(model: Any, adapter: str, rows: Sequence[Row], endings: Sequence[in
         rows: This process's share of the sessions.
         endings: See `ending_tokens`.
         ranks: Who this process is.
+        idle: Rows that count nothing, run because other processes run one more.
 
     Returns:
         The same on every process.
@@ -86,6 +89,8 @@ def validate(model: Any, adapter: str, rows: Sequence[Row], endings: Sequence[in
                     sums[3 + 2 * last] += 1
                     sums[6 + 2 * last] += mass if first else 0.0
                     sums[7 + 2 * last] += first
+            for row in idle:
+                row_loss(model, row, adapter)
     finally:
         model.train(training)
     total, weight, hits, commands, terminal_hits, terminals, early, going_on, ending, ends = ranks.sums(
