@@ -24,6 +24,7 @@ from tiararodney.sekft.errors import UsageError  # noqa: E402
 from tiararodney.sekft.sft.checkpoint import checkpoint_folder  # noqa: E402
 from tiararodney.sekft.sft.config import TrainConfig  # noqa: E402
 from tiararodney.sekft.sft.ranks import Ranks, launched, own_device  # noqa: E402
+from tiararodney.sekft.sft.shards import shard  # noqa: E402
 from tiararodney.sekft.sft.train import train  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -88,7 +89,8 @@ def test_two_processes_give_the_curve_of_one_that_takes_all_rows(config: TrainCo
     assert json.loads((config.out / "training.json").read_text())["processes"] == 2
 
 
-@pytest.mark.parametrize("four_bit", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("four_bit", [False, True])
 def test_a_base_divided_among_two_processes_gives_the_same_curve(config: TrainConfig, tmp_path: Path, four_bit: bool):
     if four_bit:
         pytest.importorskip("bitsandbytes", reason="needs bitsandbytes (extra gpu)")
@@ -149,6 +151,11 @@ def test_who_a_process_is_comes_from_the_launcher():
 def test_a_launch_that_would_train_something_else_is_refused(environment: dict[str, str], says: str):
     with pytest.raises(UsageError, match=says):
         launched(environment)
+
+
+def test_a_model_without_a_list_of_layers_is_not_divided():
+    with pytest.raises(UsageError, match="Linear has no list of layers to divide"):
+        shard(torch.nn.Linear(2, 2), [], Ranks(count=2, sharded=True))
 
 
 def test_every_process_takes_the_accelerator_of_its_number(monkeypatch: pytest.MonkeyPatch):

@@ -1,0 +1,71 @@
+"""Folders that are complete or not there at all."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("safetensors", reason="needs safetensors (extra gpu)")
+
+from tiararodney.sekft.errors import RunFailed
+from tiararodney.sekft.folders import drop_unfinished, new_folder
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_a_folder_appears_when_all_of_it_is_written_and_everybody_may_read_it(tmp_path: Path) -> None:
+    with new_folder(tmp_path / "out", replace=False) as fresh:
+        (fresh / "inner").mkdir()
+        (fresh / "inner" / "file").write_text("text")
+        (fresh / "inner" / "file").chmod(0o600)
+        assert "out" not in names(tmp_path)
+    assert names(tmp_path) == {"out"}
+    assert (tmp_path / "out/inner/file").read_text() == "text"
+    assert stat.S_IMODE((tmp_path / "out/inner/file").stat().st_mode) == 0o644
+    assert stat.S_IMODE((tmp_path / "out").stat().st_mode) == 0o755
+
+
+def test_a_folder_is_replaced_only_where_that_is_asked(tmp_path: Path) -> None:
+    for text in ("one", "two"):
+        with new_folder(tmp_path / "out", replace=True) as fresh:
+            (fresh / "file").write_text(text)
+    assert (tmp_path / "out/file").read_text() == "two"
+    with pytest.raises(RunFailed, match="out: cannot write it"), new_folder(tmp_path / "out", replace=False) as fresh:
+        (fresh / "file").write_text("three")
+    assert (tmp_path / "out/file").read_text() == "two"
+    assert names(tmp_path) == {"out"}
+
+
+def test_what_goes_wrong_leaves_nothing_and_other_faults_stay_what_they_are(tmp_path: Path) -> None:
+    with pytest.raises(RunFailed, match=r"No space left.*Free some space"), new_folder(tmp_path / "out", replace=False):
+        raise OSError(28, "No space left on device")
+    with pytest.raises(ZeroDivisionError), new_folder(tmp_path / "out", replace=False):
+        raise ZeroDivisionError
+    assert names(tmp_path) == set()
+
+
+def test_what_a_killed_process_left_is_removed_and_what_may_be_alive_is_not(tmp_path: Path) -> None:
+    code = (
+        "import os, sys, signal\nfrom pathlib import Path\nfrom tiararodney.sekft.folders import new_folder\n"
+        "with new_folder(Path(sys.argv[1]), replace=False) as fresh:\n"
+        "    (fresh / 'half').write_text('x')\n    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "out")], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert len(names(tmp_path)) == 1
+    assert "out" not in names(tmp_path)
+    (tmp_path / ".out.mine").mkdir()
+    drop_unfinished(tmp_path / "out", older=60.0)
+    assert len(names(tmp_path)) == 2
+    for left in tmp_path.iterdir():
+        os.utime(left, (0, 0))
+    drop_unfinished(tmp_path / "out", older=60.0)
+    assert names(tmp_path) == {".out.mine"}, "only what is ours to remove"
