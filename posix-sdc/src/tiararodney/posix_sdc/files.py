@@ -6,6 +6,7 @@ What is read is decoded JSON that names its file and line; `schema` makes record
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
@@ -35,15 +36,18 @@ def records(path: Path, what: str) -> Iterator[tuple[str, object]]:
     if not path.exists():
         raise SchemaError(str(path), "", "no such file or folder", f"a folder or file of {what}", "Check the path.")
     if path.is_dir():
-        files = _within(path) or [file for name in FOLDERS[what] for file in _within(path / name)]
-        if not files:
+        folders = {path: _within(path)}
+        if not folders[path]:
+            folders = {path / name: _within(path / name) for name in FOLDERS[what]}
+        if not any(folders.values()):
             raise SchemaError(str(path), "", "an empty folder", f"{what} as *.json, *.jsonl or *.parquet")
     elif path.suffix in _READERS:
-        files = [path]
+        folders = {path.parent: [path.name]}
     else:
         raise SchemaError(str(path), "", f"a file named {path.name!r}", f"{what} as .json, .jsonl or .parquet")
     taken = passed_over = False
-    for file in files:
+    # Names, not paths: of a hundred thousand files the paths would take more memory than all else.
+    for file in (folder / name for folder, names in folders.items() for name in names):
         for source, data in _READERS[file.suffix](file):
             if _of_the_other_kind(data, what):
                 passed_over = True
@@ -55,10 +59,12 @@ def records(path: Path, what: str) -> Iterator[tuple[str, object]]:
         raise SchemaError(str(path), "", found, f"at least one of {what}")
 
 
-def _within(folder: Path) -> list[Path]:
+def _within(folder: Path) -> list[str]:
+    """Return the names of the files in a folder that can be read, in order."""
     if not folder.is_dir():
         return []
-    return sorted(p for p in folder.iterdir() if p.suffix in _READERS and p.is_file() and not p.name.startswith("."))
+    with os.scandir(folder) as entries:
+        return sorted(e.name for e in entries if e.name.endswith(_ENDINGS) and e.name[0] != "." and e.is_file())
 
 
 def _of_the_other_kind(data: object, what: str) -> bool:
@@ -122,4 +128,5 @@ def _read_parquet(file: Path) -> Iterator[tuple[str, object]]:
     return rows(file)
 
 
+_ENDINGS = (".json", ".jsonl", ".parquet")
 _READERS = {".json": _read_json, ".jsonl": _read_jsonl, ".parquet": _read_parquet}
