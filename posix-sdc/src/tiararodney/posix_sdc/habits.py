@@ -42,7 +42,7 @@ def mistyped(command: str, inputs: Sequence[str]) -> str:
     wrong = (
         f"{stem[:-2]}{stem[-1]}{stem[-2]}{dot}{extension}" if stem[-1] != stem[-2] else f"{stem[:-1]}{dot}{extension}"
     )
-    found = re.compile(rf"(?<![\w./-]){re.escape(name)}(?![\w-])")
+    found = re.compile(rf"(?<![\w./-]){re.escape(name)}(?![\w-]|\.\w)")
     return found.sub(wrong, command) if found.search(command) else ""
 
 
