@@ -241,7 +241,7 @@ def test_a_folder_without_an_adapter_is_refused(tiny_base: Path, tmp_path: Path)
 # ---- generation
 
 
-def test_a_ragged_batch_replies_as_each_prompt_alone(tiny_base: Path):
+def test_pitfall_15_a_ragged_batch_replies_as_each_prompt_alone(tiny_base: Path):
     base = sekft_model.load_base(tiny_base, dtype="float32", device="cpu")
     replies = sekft_model.generate_batch(base, PROMPTS, stop_ids=(), max_new_tokens=12)
     assert replies == [greedy_reference(tiny_base, prompt, 12) for prompt in PROMPTS]

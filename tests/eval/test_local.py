@@ -91,7 +91,7 @@ def test_plain_peft_gives_the_recorded_replies_again(
             assert session["messages"][turn["turn"]]["role"] == "assistant"
 
 
-def test_base_and_adapter_are_different_models_on_the_same_scenarios(
+def test_pitfall_17_base_and_adapter_are_different_models_on_the_same_scenarios(
     argv: list[str], make_adapter: Callable[..., Path], tmp_path: Path
 ) -> None:
     adapters = [make_adapter(seed=1), make_adapter(seed=2)]

@@ -1,9 +1,11 @@
-"""The numbered defects of public trainers, one named test each; those of loss and evaluation are beside their code."""
+"""The numbered defects of public trainers, a named test each; those of loss and evaluation are beside their code."""
 
 from __future__ import annotations
 
 import copy
+import re
 from datetime import datetime
+from pathlib import Path
 
 import pytest
 
@@ -213,3 +215,13 @@ def test_the_input_is_left_as_it_was(chatml):
     normalize_for_template(session)
     build_masked_examples(chatml, session)
     assert session == before
+
+
+def test_every_numbered_pitfall_has_a_named_test():
+    tests = Path(__file__).parents[1]
+    named = {
+        int(number)
+        for file in tests.rglob("test_*.py")
+        for number in re.findall(r"^def test_pitfall_(\d\d)_", file.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    assert named == set(range(1, 21))
