@@ -18,13 +18,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tiararodney.sekft.console import settle_torch
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the console scripts do; before torch is imported
 
 HEAD, SHORTEST, LONGEST, TRAINED = 70, 444, 895, 0.16
 RANK, ALPHA = 16, 32
+TRL_ROW = 1024  # what SFTConfig packs to by default
 _for_life = ExitStack()  # what a side keeps open as long as its process lives
 
 
@@ -147,7 +149,7 @@ def trl(work: Work, **settings: Any) -> tuple[Callable[[], None], int]:
     tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(work.base / "tokenizer.json"))
     tokenizer.pad_token = tokenizer.eos_token = tokenizer.convert_ids_to_tokens(2)
     if settings.get("packing"):
-        settings["max_length"] = max(work.row or 0, *(len(ids) for ids in rows["input_ids"]))
+        settings["max_length"] = max(work.row or TRL_ROW, *(len(ids) for ids in rows["input_ids"]))
         settings.setdefault("per_device_train_batch_size", 1)
     arguments = SFTConfig(
         output_dir=tempfile.mkdtemp(),
@@ -277,6 +279,10 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # whatever a library prints is no answer
     wanted = json.loads(sys.stdin.readline())
+    if wanted["side"].startswith("sekft"):
+        settle_torch()  # as sekft-train does before torch is imported
+    else:
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # no side may keep the cores from the others
     sessions = make_sessions(wanted["sessions"], wanted["longest"])
     work = Work(Path(wanted["base"]), sessions, wanted["four_bit"], wanted["batch"], wanted["row"])
     step, before = SIDES[wanted["side"]](work)

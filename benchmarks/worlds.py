@@ -17,9 +17,12 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 from tiararodney.posix_sdc.image import IMAGE
+from tiararodney.posix_sdc.operators import ScriptedOperator
+from tiararodney.posix_sdc.rollout import ahead_of, run_session
 from tiararodney.posix_sdc.schema import Scenario
 from tiararodney.posix_sdc.world import Limits, _start, _unusable
 
@@ -50,8 +53,9 @@ def timed(action: Any, *args: Any) -> tuple[float, Any]:
 
 
 def ours(runtime: str, worlds: int, commands: int, jobs: int) -> dict[str, float]:
-    """Time worlds one after the other, then whole sessions with `jobs` at a time."""
+    """Time worlds one after the other, then whole sessions one and `jobs` at a time, the next worlds open meanwhile."""
     start, command, close = [], [], []
+    _start(runtime, SCENARIO, Limits()).close()  # what is loaded once is no world's cost
     for _ in range(worlds):
         seconds, world = timed(_start, runtime, SCENARIO, Limits())
         start.append(seconds)
@@ -59,23 +63,30 @@ def ours(runtime: str, worlds: int, commands: int, jobs: int) -> dict[str, float
         command += [timed(world.run, COMMAND)[0] for _ in range(commands)]
         close.append(timed(world.close)[0])
 
-    def session(_: int) -> None:
-        world = _start(runtime, SCENARIO, Limits())
-        try:
-            for line in ("ls", "cat 1.txt", "touch done", "exit"):
-                world.run(line)
-            assert world.check().passed
-        finally:
-            world.close()
-
-    with ThreadPoolExecutor(jobs) as pool:
-        seconds, _ = timed(lambda: list(pool.map(session, range(worlds * 2))))
+    one, many = sessions_per_minute(runtime, worlds, 1), sessions_per_minute(runtime, 2 * worlds, jobs)
     return {
         "start_ms": median_ms(start),
         "command_ms": median_ms(command),
         "close_ms": median_ms(close),
-        "worlds_per_min": round(60 * worlds * 2 / seconds, 1),
+        "worlds_per_min": round(many, 1),
+        "worlds_per_min_one_job": round(one, 1),
+        "scaling": round(many / one, 2),
     }
+
+
+def sessions_per_minute(runtime: str, n: int, jobs: int) -> float:
+    """Play whole sessions, `jobs` at a time, as `posix-sdc rollout` does."""
+    scenarios = [replace(SCENARIO, id=str(i)) for i in range(n)]
+    with ahead_of(scenarios, runtime, None, jobs) as ahead:
+
+        def session(scenario: Scenario) -> None:
+            operator = ScriptedOperator(("ls", "cat 1.txt", "touch done", "exit"))
+            played = run_session(scenario, operator, runtime, ahead=ahead)
+            assert played.outcome == "success", played.meta
+
+        with ThreadPoolExecutor(jobs) as pool:
+            seconds, _ = timed(lambda: list(pool.map(session, scenarios)))
+    return 60 * n / seconds
 
 
 def naive(worlds: int, commands: int) -> dict[str, float]:

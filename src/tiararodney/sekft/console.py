@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import shutil
@@ -34,7 +35,7 @@ def run_cli(work: Callable[[], int], name: str = "") -> int:
         What the work returned; 130 after Ctrl-C or a TERM signal; 0 where the reader of stdout went away; what argparse
         ended with, 0 after ``--help`` and 2 after wrong flags.
     """
-    _let_threads_sleep()
+    settle_torch()
     try:
         with _terminated_as_interrupted():
             code = work()
@@ -77,13 +78,20 @@ def naming_the_extra(what: str) -> Iterator[None]:
         ) from None
 
 
-def _let_threads_sleep() -> None:
-    """Have torch's threads wait asleep, not spinning; read when torch loads, so it must be said before.
+def settle_torch() -> None:
+    """Say to torch's libraries what they read when they load; what the user has set stays.
 
-    A spinning thread keeps from the core the one it waits for: on two cores with other work beside, training ran at 13
-    tokens/s spinning and at 185 asleep.
+    Waiting threads sleep: a spinning one keeps from the core the one it waits for (on two cores with other work beside,
+    training ran at 13 tokens/s spinning and at 185 asleep). oneDNN keeps a compiled kernel for each shape of a matrix
+    product that it met, 0.6 MB each, a thousand by default; every packed row has shapes of its own, and compiling them
+    anew was not to be measured. glibc serves all threads from one heap: by default each has its own, in pieces of 64 MB
+    that a row's tensors fill badly, and two rows at once took 400 MB more in the same CPU time.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
+    arena_max = -8  # M_ARENA_MAX of malloc.h; other C libraries have no such call, or do nothing in it
+    if "MALLOC_ARENA_MAX" not in os.environ and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
+        mallopt(arena_max, 1)
 
 
 def configure_logs(verbosity: int = 0) -> None:
@@ -99,7 +107,7 @@ def configure_logs(verbosity: int = 0) -> None:
     root.handlers[:] = [handler]
     root.setLevel(level)
     root.propagate = False
-    # It warns, as peft imports it, that a hub package with another CPU kernel is missing; nothing here uses that kernel.
+    # As peft imports it, it warns that a hub package with another CPU kernel is missing; nothing here uses that kernel.
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 

@@ -1,5 +1,6 @@
 """NF4 weights: quantise, keep dequantised where there is room, and keep bitsandbytes from corrupting them."""
 
+import gc
 from types import ModuleType
 from typing import Any
 
@@ -89,6 +90,7 @@ def dequantise(model: nn.Module, dtype: torch.dtype = torch.bfloat16) -> int:
                 plain.bias = nn.Parameter(layer.bias.data.to(dtype), requires_grad=False)
             setattr(parent, name, plain)
             count += 1
+    gc.collect()  # a 4-bit weight and its layer know each other: without this both stay for a while
     # transformers would take the model for a quantised one and refuse to save or move it.
     quantised: Any = model
     quantised.is_quantized = False

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-ROW_TOKENS = {"cpu": 2048, "cuda": 8192}  # tokens_per_row 0: what a row costs in memory against what it saves in time
+# tokens_per_row 0. More tokens go faster and hold more: on the CPU a row a core of 1024 trains 8 % slower than of 2048
+# in half of the memory.
+ROW_TOKENS = {"cpu": 1024, "cuda": 8192}
 WHOLE, STOPPED, CROWDED = range(3)  # how a process's rows of a step ended, the worst last
 
 
