@@ -160,6 +160,23 @@ def test_an_endpoint_that_is_down_is_a_failed_run_and_leaves_no_session(bwrap, s
     assert list(out.iterdir()) == []
 
 
+@pytest.mark.bwrap
+def test_a_bundle_that_cannot_be_judged_does_not_stop_the_gate(bwrap, scenarios, capsys):
+    path = sorted(scenarios.iterdir())[0]
+    data = json.loads(path.read_text())
+    killer = "#!/bin/sh\nkill -9 $(cut -d ' ' -f 4 /proc/$PPID/stat)\n"
+    data["fixtures"] += [{"path": "/opt/killer", "content": killer, "mode": "755", "start": True}]
+    path.write_text(json.dumps(data))
+    command = ["gate", "--scenarios", str(scenarios), "--runtime", "bwrap"]
+    assert main(command) == 1
+    said = capsys.readouterr()
+    assert said.out == "5 of 6 scenarios pass the gate (bwrap; 1 could not be judged)\n"
+    assert f"{data['id']}: the session's shell did not start" in said.err
+    assert json.loads(path.read_text())["quarantine"] == ""
+    main(command)
+    assert "5 bundles were judged before" in capsys.readouterr().err
+
+
 def test_help_answers_fast_and_imports_nothing_heavy():
     code = (
         "import sys; from tiararodney.posix_sdc.cli import main; main(['--help']); "

@@ -7,13 +7,14 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from tiararodney.posix_sdc import bwrap, dashdocker, owner
+from tiararodney.posix_sdc import bwrap, cgroup, dashdocker, owner
 from tiararodney.posix_sdc.cli import main
 from tiararodney.posix_sdc.generate import dumps, generate
 from tiararodney.posix_sdc.record import write_text
@@ -91,9 +92,15 @@ def wait_for(condition, seconds=30.0):
     return value
 
 
+def groups(pid):
+    """Return the control groups that a process owns."""
+    return [g for parent, _ in cgroup._parents() for g in parent.glob(f".posix-sdc-*-{pid}-*")]
+
+
 def nothing_is_left(pid, processes, folder):
     assert wait_for(lambda: not alive(processes), 10), alive(processes)
     assert containers(pid) == []
+    assert groups(pid) == []
     assert [p.name for p in folder.iterdir() if p.name.startswith(".posix-sdc")] == []
     assert not [line for line in Path("/proc/self/mounts").read_text().splitlines() if "posix-sdc" in line]
 
@@ -157,6 +164,26 @@ def test_a_run_killed_while_its_worlds_start_leaves_nothing(runtime, scenarios, 
     (one / first.name).write_bytes(first.read_bytes())
     next_run("rollout", "--scenarios", str(one), "--out", str(out), "--runtime", runtime)
     nothing_is_left(run.pid, below, scenarios)
+
+
+@pytest.mark.slow
+def test_five_hundred_episodes_leave_nothing(runtime, tmp_path):
+    folder, out = tmp_path / "scenarios", tmp_path / "out"
+    folder.mkdir()
+    for s in generate(500, 9):
+        write_text(folder / f"{s.id}.json", dumps(s))
+    temporary = {p.name for p in Path(tempfile.gettempdir()).iterdir()}
+    run = start("rollout", "--scenarios", str(folder), "--out", str(out), "--runtime", runtime, "--jobs", "4")
+    below = set()
+    while run.poll() is None:
+        below |= descendants(run.pid)
+        time.sleep(0.5)
+    said, err = run.communicate()
+    assert run.returncode == 0, err
+    assert int(said.split()[0]) >= 490, said
+    nothing_is_left(run.pid, below, out)
+    new = {p.name for p in Path(tempfile.gettempdir()).iterdir()} - temporary
+    assert not [name for name in new if "posix-sdc" in name]
 
 
 @pytest.mark.bwrap

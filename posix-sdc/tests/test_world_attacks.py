@@ -6,13 +6,14 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import socket
 import time
 from pathlib import Path
 
 import pytest
 
+from tiararodney.posix_sdc import cgroup
 from tiararodney.posix_sdc.errors import SchemaError
-from tiararodney.posix_sdc.schema import Scenario
 from tiararodney.posix_sdc.world import Limits
 
 NONCE = re.compile(r"[0-9a-f]{32}")
@@ -138,6 +139,26 @@ def test_exhausting(stand_up, attack):
     assert world.check().passed is True
 
 
+def test_memory_is_held_for_all_processes_together(stand_up):
+    world = stand_up(Limits(command_seconds=20, memory_bytes=128 * 1024**2, disk_bytes=8 * 1024**2), checker="true")
+    if world.runtime == "bwrap" and not cgroup._parents():
+        pytest.skip("no control group can be made here: each process is limited by itself")
+    hold = """perl -e 'my $x = "a" x 45_000_000; print "held\\n"; sleep 2; print "still\\n"'"""
+    said = world.run(f"for i in 1 2 3 4 5; do {hold} & done; wait").output
+    assert 0 < said.count("still") < 3, said
+    holds(world)
+    assert world.check().passed is True
+
+
+def test_processes_are_held_for_the_world(stand_up):
+    world = stand_up(Limits(command_seconds=20, pids=40), checker="true")
+    fork = "defined(my $p = fork) or last; $p or do { sleep 1; exit }; $n++"
+    made = int(world.run(f"perl -e 'for (1..80) {{ {fork} }} print $n'").output)
+    assert 20 < made < 40
+    holds(world)
+    assert world.check().passed is True
+
+
 # ------------------------------------------------------------------------------------------------ escapes
 
 ESCAPES = [
@@ -181,6 +202,51 @@ ESCAPES = [
     "ls -l /dev | grep ^b",
     "perl -e 'use Socket; socket(S,PF_INET,SOCK_STREAM,6) && connect(S,sockaddr_in(53,inet_aton(\"192.0.2.1\"))) or exit 1'",
     "perl -e 'exit(syscall(101, 16, getppid(), 0, 0) == 0 ? 0 : 1)'",
+    "perl -e 'exit(syscall(250, 0, 0, 0, 0) < 0)'",
+    'perl -e \'exit(syscall(248, "user", "x", "x", 1, -4) < 0)\'',
+    "perl -e 'exit(syscall(321, 0, 0, 0) < 0)'",
+    "perl -e 'exit(syscall(298, 0, 0, -1, -1, 0) < 0)'",
+    "perl -e 'exit(syscall(323, 0) < 0)'",
+    "perl -e 'exit(syscall(425, 1, 0) < 0)'",
+    "perl -e 'exit(syscall(430, \"tmpfs\", 0) < 0)'",
+    "perl -e 'exit(syscall(428, -100, \"/\", 1) < 0)'",
+    "perl -e 'exit(syscall(304, -100, 0, 0) < 0)'",
+    "perl -e 'exit(syscall(56, 0x10000011, 0, 0, 0, 0) < 0)'",
+    "perl -e 'exit(syscall(435, 0, 0) < 0)'",
+    "perl -e 'exit(syscall(103, 3, \"x\", 1) < 0)'",
+    "perl -e 'exit(syscall(0x40000000 | 101, 16, getppid(), 0, 0) < 0)'",
+    "perl -e 'use Socket; exit(!socket(S, PF_INET, SOCK_RAW, 1))'",
+    "perl -e 'use Socket; exit(!socket(S, 17, SOCK_RAW, 768))'",
+    "perl -e 'use Socket; socket(S,PF_INET,SOCK_DGRAM,17); exit(!defined send(S,1,0,sockaddr_in(53,inet_aton(\"192.0.2.1\"))))'",
+    "perl -e 'use Socket6; 1' && getent hosts localhost6.example",
+    "getent hosts example.org",
+    "cat < /dev/tcp/192.0.2.1/53",
+    "ls /var/run/docker.sock /run/docker.sock /run/containerd",
+    "echo -1000 > /proc/self/oom_score_adj",
+    "echo 100 > /proc/sys/user/max_user_namespaces",
+    "echo 0 > /proc/sys/kernel/randomize_va_space",
+    "cat /proc/kmsg",
+    "dmesg",
+    "echo x > /dev/kmsg",
+    "ls /dev/fuse /dev/kvm /dev/loop0 /dev/net/tun",
+    "mknod /tmp/mem c 1 1 && head -c 1 /tmp/mem",
+    "mknod /dev/sda b 8 0",
+    "echo change > /sys/class/block/loop0/uevent",
+    "sh -c 'echo 1 > /sys/kernel/mm/ksm/run'",
+    "mkdir /sys/fs/cgroup/x /sys/fs/cgroup/memory/x",
+    "echo 0 > /sys/fs/cgroup/cgroup.procs",
+    "setcap cap_sys_admin+ep /tmp/sh || capsh --print | grep -q 'Bounding set =cap'",
+    "renice -n -5 $$",
+    "chrt -f 99 true",
+    "prlimit --pid 1 --nofile=1:1",
+    "swapon /tmp/f",
+    "sysctl -w vm.drop_caches=1",
+    "ln /etc/passwd /tmp/passwd",
+    "ln -s /proc/1/root /tmp/r; ls /tmp/r/",
+    "cd /proc/1/cwd",
+    "cat /proc/1/maps",
+    "cat /proc/*/environ 2>/dev/null | tr '\\0' '\\n' | grep -i -e docker -e container= -e POSIX_SDC",
+    "kill -STOP 1; kill -0 1",
     'perl -e \'$b="x" x 8; exit(syscall(310, $ARGV[0]+0, pack("PQ", $b, 8), 1, pack("QQ", 4194304, 8), 1, 0) == -1 && $! == 1)\' $$',
 ]
 
@@ -190,6 +256,36 @@ def test_no_way_out_by(shared_world, attack):
     result = shared_world.run(attack)
     assert result.status not in (None, 0), result.output
     assert shared_world.run("echo on").output == "on\n"
+
+
+def test_no_socket_of_the_host_answers(shared_world):
+    """Neither on the loopback nor under a name without a file."""
+    name = f"posix-sdc-{secrets.token_hex(8)}"
+    with socket.create_server(("127.0.0.1", 0)) as tcp, socket.socket(socket.AF_UNIX) as unix:
+        unix.bind(f"\0{name}")
+        unix.listen()
+        port = tcp.getsockname()[1]
+        for line in (
+            f"socket(S,PF_INET,SOCK_STREAM,6) && connect(S,sockaddr_in({port},inet_aton('127.0.0.1')))",
+            f'socket(S,PF_UNIX,SOCK_STREAM,0) && connect(S,pack("Sa*",1,"\\0{name}"))',
+        ):
+            assert shared_world.run(f"perl -e 'use Socket; exit(!({line.replace(chr(39), chr(34))}))'").status != 0, (
+                line
+            )
+
+
+def test_worlds_do_not_hear_of_each_other(stand_up):
+    one, other = stand_up(), stand_up()
+    listen = "perl -e 'use Socket; socket(S,PF_INET,SOCK_STREAM,6); bind(S,sockaddr_in(4242,INADDR_ANY)); listen(S,1); sleep 20' &"
+    connect = (
+        "perl -e 'use Socket; exit(!(socket(S,PF_INET,SOCK_STREAM,6) && connect(S,sockaddr_in(4242,INADDR_LOOPBACK))))'"
+    )
+    one.run(f"{listen} sleep 0.5")
+    assert other.run(connect).status != 0
+    one.run("echo secret > /dev/shm/mine; echo secret > /tmp/mine")
+    assert other.run("cat /dev/shm/mine /tmp/mine").status != 0
+    one.run("ipcmk -M 1000 -p 666; ipcmk -Q -p 666")
+    assert "0x" not in other.run("ipcs -m; ipcs -q").output
 
 
 def test_nothing_of_the_host_is_to_be_seen(stand_up, tmp_path):
@@ -254,6 +350,12 @@ TAMPERINGS = {
     "modes": "chmod 000 /work ~",
     "names": "touch \"$(printf 'a\\nb')\" -- '-f' '; exit 0' '$(exit 0)'",
     "a checker of our own": "mkdir -p /run/checker /run/session/checker; touch /run/checker; echo exit 0 > /run/session/checker",
+    "start-up files of other languages": "for f in ~/.awkrc ~/.sed ~/.grep ~/.inputrc; do echo 'BEGIN { exit 0 }' > $f; done; export PERL5OPT=-Mevil PERL5LIB=/work GREP_OPTIONS=-v AWKPATH=/work POSIXLY_CORRECT=1 IFS=t",
+    "a shell of our own": "mkdir ~/bin; cp /bin/true ~/bin/sh; cp /bin/true ~/bin/test; export PATH=~/bin:$PATH SHELL=~/bin/sh; rm -f /bin/sh /usr/bin/test; mv /usr/local/bin /usr/local/nib",
+    "a door that hangs": "mkfifo done; (exec 3<>done; sleep 100) &",
+    "an endless folder": "i=0; while [ $i -lt 300 ]; do mkdir d && cd d; i=$((i+1)); done 2>/dev/null; cd /work",
+    "a file with a hole": "truncate -s 10M hole; ln -s hole not-done",
+    "traps and a stopped daemon": "trap 'touch done; echo x > done' EXIT HUP TERM; (trap 'echo x > done' TERM HUP INT; while :; do sleep 0.1; done) & kill -STOP $!; trap - EXIT",
     "a watcher": "(while :; do for p in /proc/[0-9]*; do tr '\\0' ' ' < $p/cmdline; done; done >> /tmp/seen 2>/dev/null) &",
 }
 
@@ -314,8 +416,64 @@ def test_a_variable_that_is_no_variable_is_refused(stand_up):
     assert caught.value.field == "environment['A B']"
 
 
-def test_an_interpreter_is_only_an_interpreter(stand_up, tmp_path):
-    checker = {"script": "true", "interpreter": f"/bin/sh -c 'touch {tmp_path}/evil' ; touch {tmp_path}/evil2 ;"}
-    assert Scenario is not None
-    stand_up(checker=checker).check()
+@pytest.mark.parametrize(
+    "interpreter",
+    ["/bin/sh -c 'touch /evil' ;", "/bin/sh; touch /evil;", "/bin/sh $(id)", "sh", "", "/bin/sh\ntouch /evil", "/a|b"],
+)
+def test_an_interpreter_is_only_an_interpreter(scenario, interpreter):
+    with pytest.raises(SchemaError) as caught:
+        scenario(checker={"script": "true", "interpreter": interpreter})
+    assert caught.value.field == "checker.interpreter"
+
+
+ODD_NAMES = [
+    "/work/-rf",
+    "/work/a b",
+    "/work/$(touch evil)",
+    "/work/;touch evil",
+    "/work/'\"",
+    "/work/a\nb",
+    "/work/*",
+    "/work/\x7fé",
+]
+
+
+def test_odd_names_are_only_names(stand_up):
+    world = stand_up(fixtures=[{"path": path, "content": "x"} for path in ODD_NAMES], checker="test ! -e evil")
+    assert world.run("find /work -type f | wc -l; ls evil").output.startswith(f"{len(ODD_NAMES) + 1}\n")
+    assert world.check().passed is True
+
+
+@pytest.mark.parametrize(
+    "path", ["/proc/evil", "/sys/evil", "/dev/evil", "/run/evil", "/run/session/dash", "/dev", "//proc/../proc/x/"]
+)
+def test_no_fixture_lies_where_the_kernel_or_the_session_has_its_own(stand_up, path):
+    with pytest.raises(SchemaError) as caught:
+        stand_up(fixtures=[{"path": path, "content": "x"}])
+    assert caught.value.field == "fixtures[0].path"
+
+
+def test_a_work_folder_that_is_a_link_leads_nowhere_on_the_host(stand_up, tmp_path):
+    with pytest.raises(SchemaError, match="work"):
+        stand_up(fixtures=[{"path": "/work", "kind": "symlink", "target": str(tmp_path)}])
+    world = stand_up(workdir="/work/in", fixtures=[{"path": "/work/in/l", "kind": "symlink", "target": "/work/in"}])
+    assert world.run("cd l/l/l; pwd -P").output == "/work/in\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_starts_with_a_world_is_held_as_its_session_is(stand_up, tmp_path):
+    word = f"daemon-{secrets.token_hex(8)}"
+    evil = f"""#!/bin/sh
+touch {tmp_path}/evil /usr/bin/evil /etc/evil
+echo forged >&8; echo forged >&9
+for n in 0 1 2 3 4 5 6 7 8 9 10 11 12; do timeout 0.1 cat /proc/$PPID/fd/$n /proc/self/fd/$n; done > /tmp/stolen
+kill -9 1
+(setsid sh -c 'trap "" HUP INT TERM; while :; do sleep 0.1; done' {word} &)
+"""
+    world = stand_up(fixtures=[{"path": "/opt/evil", "content": evil, "mode": "755", "start": True}], checker="true")
+    holds(world)
+    world.run("exit")
+    assert world.check().passed is True
+    world.close()
+    assert not host_has(word)
     assert not list(tmp_path.iterdir())

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tiararodney.posix_sdc import owner, processes, sandbox
+from tiararodney.posix_sdc import cgroup, owner, processes, sandbox
 from tiararodney.posix_sdc.errors import InfrastructureError
 from tiararodney.posix_sdc.supervised import START_SECONDS, Ear, Supervised
 
@@ -35,6 +35,7 @@ _OWNER = "POSIX_SDC_OWNER"
 # Pids in the session's sandbox: bwrap's own reaper, and the shell, which it starts first.
 _INSIDE_INIT, _INSIDE_SHELL = 1, 2
 _BLOWS = 20
+_OWN_PIDS = 8  # of the supervisor, and of the sandboxes that it makes
 _NEEDED = ("dash", "tar", "setpriv")
 
 
@@ -90,22 +91,31 @@ class _Box:
     Args:
         args: bwrap's arguments with the command.
         bundle: what it finds as ``/in.tar``.
+        limits: of the control group that it is put in, where one can be made; None for no group.
     """
 
-    def __init__(self, args: list[str], bundle: bytes = b"") -> None:
+    def __init__(self, args: list[str], bundle: bytes = b"", limits: Limits | None = None) -> None:
         self.pidfd = -1
         with contextlib.ExitStack() as ours, contextlib.ExitStack() as guests:
             self._ends = ours
             command, self.commands = _pipe(ours, guests, theirs_first=True)
             output, self.output = _pipe(ours, guests, theirs_first=False)
+            group = cgroup.make(limits.memory_bytes, limits.pids + _OWN_PIDS) if limits else None
+            if group is not None:
+                ours.callback(group.remove)
             self.report, guest = socket.socketpair()
             ours.callback(self.report.close)
             guests.callback(guest.close)
-            self._start(args, bundle, (command, output, guest.fileno()), guests)
+            self._start(args, bundle, (command, output, guest.fileno()), guests, group)
             self._ends = ours.pop_all()
 
     def _start(
-        self, args: list[str], bundle: bytes, standard: tuple[int, int, int], guests: contextlib.ExitStack
+        self,
+        args: list[str],
+        bundle: bytes,
+        standard: tuple[int, int, int],
+        guests: contextlib.ExitStack,
+        group: cgroup.Group | None,
     ) -> None:
         info, info_guest = os.pipe()
         gate_guest, gate = os.pipe()
@@ -141,6 +151,8 @@ class _Box:
         guests.close()
         self.pid = self._child(info)
         self.pidfd = os.pidfd_open(self.pid)
+        if group is not None:
+            group.add(self.pid)
         if ranged:
             for name in ("uid_map", "gid_map"):
                 Path(f"/proc/{self.pid}/{name}").write_text(f"0 {_BASE} {_IDS}\n")
@@ -299,7 +311,7 @@ class BwrapWorld:
         word = secrets.token_hex(16)
         ranged = os.geteuid() == 0
         args = sandbox.outer(limits, scenario.checker.interpreter, ranged=ranged)
-        self._box = _Box(args, sandbox.bundle(scenario, word, ranged=ranged))
+        self._box = _Box(args, sandbox.bundle(scenario, word, ranged=ranged), limits)
         try:
             self._session = Supervised(_Wire(self._box, word), scenario, limits)
             self._box.seal()
@@ -330,7 +342,7 @@ def start(scenario: Scenario, limits: Limits) -> BwrapWorld:
 
 
 def sweep() -> int:
-    """Kill sandboxes whose owner is gone; return how many processes that were.
+    """Kill sandboxes whose owner is gone, and remove their control groups; return how many processes and groups.
 
     A finished sandbox ends with the process that started it. One that was killed in the middle of its making may stay:
     its first process waits for a word from the one that was killed.
@@ -338,4 +350,4 @@ def sweep() -> int:
     left = [member for member, name in processes.marked(_OWNER) if owner.gone(name)]
     for member in left:
         processes.send(member, signal.SIGKILL)
-    return len(left)
+    return len(left) + cgroup.sweep()

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from tiararodney.posix_sdc.teacher import Assignment
 
 _DONE, _FAILED = 0, 1
-_HOPELESS = 8  # so many sessions that all failed through a fault of ours end a rollout
+_SPOILT = "infrastructure"  # the outcome of what a fault of ours has spoilt
+_HOPELESS = 8  # so many that were all spoilt, from the first on, end a run
 _WAITING = 8  # jobs that wait for a model use no processor here
 
 
@@ -115,11 +116,17 @@ def gate(a: argparse.Namespace) -> int:
         _told_before(len(before), "bundles were judged before (--again judges them anew)")
         progress = Progress("gate", len(todo))
 
-        def one(scenario: Scenario) -> tuple[Scenario, str]:
-            return scenario, judge(scenario, runtime, near_misses=a.near_misses)
+        def one(scenario: Scenario) -> tuple[Scenario, str, str]:
+            try:
+                return scenario, judge(scenario, runtime, near_misses=a.near_misses), ""
+            except InfrastructureError as fault:
+                return scenario, "", str(fault)
 
-        def keep(finding: tuple[Scenario, str]) -> None:
-            scenario, reason = finding
+        def keep(finding: tuple[Scenario, str, str]) -> None:
+            scenario, reason, fault = finding
+            if fault:  # nothing is known of it: the next run judges it again
+                _spoilt(scenario.id, fault, progress)
+                return
             if reason:
                 failed[scenario.id] = reason
             if reason != scenario.quarantine:
@@ -130,8 +137,11 @@ def gate(a: argparse.Namespace) -> int:
         each(a.jobs or _processors(), todo, one, keep, abort_worlds)
     for name, reason in sorted(failed.items()):
         print(f"{name}: {reason}")
-    print(f"{len(scenarios) - len(failed)} of {len(scenarios)} scenarios pass the gate ({runtime})")
-    return _FAILED if failed else _DONE
+    spoilt = progress.outcomes[_SPOILT]
+    unjudged = f"; {spoilt} could not be judged" if spoilt else ""
+    passed = len(scenarios) - len(failed) - spoilt
+    print(f"{passed} of {len(scenarios)} scenarios pass the gate ({runtime}{unjudged})")
+    return _FAILED if failed or spoilt else _DONE
 
 
 def rollout(a: argparse.Namespace) -> int:
@@ -155,13 +165,9 @@ def rollout(a: argparse.Namespace) -> int:
         outcomes.append(session.outcome)
         if session.outcome != "infrastructure":
             write_record(folder / file_name(session.scenario_id), session)
-        else:  # spoilt by a fault of ours it is not finished: the next run plays it again
-            print(f"posix-sdc: {session.scenario_id}: {session.meta.get('reason')}", file=sys.stderr)
-            if len(outcomes) >= _HOPELESS and set(outcomes) == {"infrastructure"}:
-                raise InfrastructureError(
-                    f"the first {len(outcomes)} sessions all failed through faults of ours: giving up."
-                )
-        progress.step(session.outcome)
+            progress.step(session.outcome)
+        else:  # it is not finished: the next run plays it again
+            _spoilt(session.scenario_id, str(session.meta.get("reason")), progress)
 
     jobs = a.jobs or (_processors() if a.operator == "reference" else _WAITING)
     with ahead_of(todo, runtime, None, jobs) as ahead:
@@ -267,6 +273,14 @@ def _endpoint(flag: str, url: str, model: str | None, **settings: Any) -> Endpoi
     if not model:
         raise UsageError(f"{flag} URL needs --model NAME: the name under which the endpoint serves the model.")
     return Endpoint(url, model, flags=f"{flag}, --model", **settings)
+
+
+def _spoilt(name: str, fault: str, progress: Progress) -> None:
+    """Tell of one that a fault of ours has spoilt, and give up where that is all there is."""
+    print(f"posix-sdc: {name}: {fault}", file=sys.stderr)
+    progress.step(_SPOILT)
+    if progress.done >= _HOPELESS and progress.outcomes[_SPOILT] == progress.done:
+        raise InfrastructureError(f"the first {progress.done} all failed through faults of ours: giving up.")
 
 
 def _processors() -> int:

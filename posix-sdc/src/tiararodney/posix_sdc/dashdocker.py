@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 
 LABEL = "tiararodney.posix-sdc"
 _SOCKET = Path("/var/run/docker.sock")
-_SECONDS, _SWEEP_SECONDS = 120, 10
+# A call may take: one that makes a container, one that signals or removes it, one that looks for leftovers.
+_SECONDS, _CALL_SECONDS, _SWEEP_SECONDS = 120, 30, 10
 _HEADER = 8
 _CONFLICT = 409
 _OUT, _REPORT = 1, 2
@@ -52,6 +53,7 @@ _CAPABILITIES = ["CHOWN", "FOWNER", "DAC_OVERRIDE", "KILL", "SETUID", "SETGID", 
 # The first line of the input says how long the script is: it stands in no process's command line.
 _LOADER = 'IFS= read -r n; eval "$(head -c "$n")"'
 
+# What passes the input on has to be gone before the host is told to send more: dying, it would still swallow it.
 _SUPERVISOR = """\
 IFS=' ' read -r word size
 chmod 622 /proc/self/fd/1
@@ -79,6 +81,7 @@ trap 'kill -9 $shell' USR2
 while :; do wait $shell; code=$?; kill -0 $shell 2>/dev/null || break; done
 trap '' USR1 USR2 HUP
 kill -9 -1 2>/dev/null
+wait $pump
 printf '\\n%s\\n' "$word"
 printf '\\n%s ended %s\\n' "$word" "$code" >&2
 while IFS=' ' read -r one two size; do
@@ -266,6 +269,7 @@ class DockerWorld:
                 streams = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
                 self._stream = self._container.attach_socket(params=streams)
                 self._container.start()
+            self._client.api.timeout = _CALL_SECONDS
             wire = _Wire(self._container, getattr(self._stream, "_sock", self._stream), word)
             head = f"{len(script)}\n".encode() + script + f"{word} {len(bundle)}\n".encode()
             wire.send(head + bundle, time.monotonic() + START_SECONDS)

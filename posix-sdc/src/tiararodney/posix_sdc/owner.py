@@ -36,20 +36,25 @@ def prefix() -> str:
     return f".posix-sdc-{_short(_machine())}-{_short(_boot())}-{os.getpid()}-{_started(os.getpid())}-"
 
 
-def clear(folder: Path) -> int:
-    """Remove what processes of this machine that are gone left unfinished in a folder; return how much that was."""
-    removed = 0
+def left(folder: Path) -> list[Path]:
+    """Return what processes of this machine that are gone left in a folder under names that `prefix` began."""
+    found = []
     for path in folder.glob(".posix-sdc-*"):
-        found = _SLUG.match(path.name)
-        if found is None or found[1] != _short(_machine()):
+        name = _SLUG.match(path.name)
+        if name is None or name[1] != _short(_machine()):
             continue
-        if found[2] != _short(_boot()) or _started(int(found[3])) != found[4]:
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
-            removed += 1
-    return removed
+        if name[2] != _short(_boot()) or _started(int(name[3])) != name[4]:
+            found.append(path)
+    return found
+
+
+def clear(folder: Path) -> None:
+    """Remove what processes of this machine that are gone left unfinished in a folder."""
+    for path in left(folder):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _short(text: str) -> str:

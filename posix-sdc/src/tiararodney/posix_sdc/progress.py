@@ -53,7 +53,8 @@ class Progress:
         rate = self.done / max(now - self._started, 1e-9)
         told = "".join(f", {n} {name}" for name, n in self.outcomes.most_common())
         left = f", {_duration((self.total - self.done) / rate)} left" if self.done < self.total else ""
-        return f"{self.what} {self.done}/{self.total}, {rate:.1f} a second{left}{told}"
+        speed = f"{rate:.1f} a second" if rate >= 1 else f"{_MINUTE * rate:.1f} a minute"
+        return f"{self.what} {self.done}/{self.total}, {speed}{left}{told}"
 
 
 def _duration(seconds: float) -> str:

@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tiararodney.posix_sdc import standup
+from tiararodney.posix_sdc import seccomp, standup
 from tiararodney.posix_sdc.standup import HOSTNAME, UID, Entry
 from tiararodney.posix_sdc.supervised import CHECKER_ENVIRONMENT
 
@@ -43,7 +43,7 @@ cd {STORE} && tar -xp OWNERS -f {BUNDLE} || {{ echo "no room to stand the world 
 IFS= read -r word < word
 CLOSE
 ulimit -c 0; ulimit -p PIDS; ulimit -v KIB; ulimit -f BLOCKS
-{INIT} --args 3 3< session.args -- SESSION
+{INIT} --args 3 3< session.args 4< session.bpf -- SESSION
 code=$?
 while set -- /proc/[0-9]*; [ $# -gt 1 ]; do sleep 0.001; done
 printf '\\n%s\\n' "$word"
@@ -77,7 +77,9 @@ def outer(limits: Limits, interpreter: str, *, ranged: bool) -> list[str]:
 
 
 def _session(*, ranged: bool) -> str:
-    shell = f"/bin/dash -c 'exec 8>&1 9>&2; exec {RUN}/dash -i +m sh 2>/dev/null'"
+    # Where the world's memory is full, the kernel takes the session's processes first, not their supervisor.
+    enter = "echo 500 >/proc/self/oom_score_adj; exec 8>&1 9>&2"
+    shell = f"/bin/dash -c '{enter}; exec {RUN}/dash -i +m sh 2>/dev/null'"
     if not ranged:
         return shell
     return f"/usr/bin/setpriv --reuid={UID} --regid={UID} --clear-groups --inh-caps=-all --bounding-set=-all {shell}"
@@ -151,6 +153,8 @@ def bundle(scenario: Scenario, word: str, *, ranged: bool) -> bytes:
         session += _capabilities("SETUID", "SETGID", "SETPCAP")
     else:
         session += ["--unshare-user", "--disable-userns", "--uid", str(UID), "--gid", str(UID)]
+    refused = seccomp.program()
+    session += ["--seccomp", "4"] if refused else []
     checker = _common(CHECKER_ENVIRONMENT, programs, read_only=False) + _devices()
     # The checker stands on a tmpfs of its own: whatever the session made of /run is not in its way.
     checker += ["--tmpfs", "/run", "--ro-bind", f"{STORE}/checker", "/run/checker", "--remount-ro", "/run"]
@@ -162,6 +166,7 @@ def bundle(scenario: Scenario, word: str, *, ranged: bool) -> bytes:
     extra = {
         "word": word.encode() + b"\n",
         "session.args": _joined(session),
+        "session.bpf": refused,
         "checker.args": _joined(checker),
         "checker": scenario.checker.script.encode("utf-8", "surrogateescape"),
     }

@@ -8,6 +8,7 @@ and refuses a shape that no world can be made of, naming file, field, what was f
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -29,6 +30,7 @@ Terminal = Literal["exit", "panic"]
 Split = Literal["train", "holdout"]
 
 _SHOWN = 60
+_INTERPRETER = re.compile(r"/[A-Za-z0-9_.+/-]+( [A-Za-z0-9_.+/=,:-]+)*")
 _LAST_SECOND = 2**33  # what every tar can say of a time
 
 
@@ -339,7 +341,10 @@ class Checker:
         script = r.text("script")
         if not script.strip():
             raise r.refuse("script", "a non-empty script")
-        return cls(script=script, interpreter=r.text("interpreter", "/bin/sh"), extra=r.rest())
+        interpreter = r.text("interpreter", "/bin/sh")
+        if not _INTERPRETER.fullmatch(interpreter):
+            raise r.refuse("interpreter", "the absolute path of a program, with plain options")
+        return cls(script=script, interpreter=interpreter, extra=r.rest())
 
 
 def _fixtures(r: Reader, name: str) -> tuple[Fixture, ...]:

@@ -20,6 +20,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from tiararodney.posix_sdc.errors import InfrastructureError
 from tiararodney.posix_sdc.output import Collector
 
 if TYPE_CHECKING:
@@ -151,6 +152,9 @@ class Shell:
 
         Args:
             command: what a person would type; it may span lines.
+
+        Raises:
+            InfrastructureError: the runtime failed.
         """
         if self.ended:
             return CommandResult("", None, self.ended)
@@ -189,6 +193,8 @@ class Shell:
             if now >= deadline:
                 if interrupts == _INTERRUPTS:
                     self._wire.kill()
+                if interrupts == 2 * _INTERRUPTS:
+                    raise InfrastructureError("the session's shell cannot be killed")
                 if interrupts:
                     self._wire.clear()
                 self._wire.interrupt()
