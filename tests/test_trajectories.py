@@ -92,6 +92,82 @@ def test_folders_files_and_parquet_are_read_alike(tmp_path):
     assert {s.messages for s in sessions} == {tuple(Message(**t) for t in TURNS)}
 
 
+# As the data set's page lists them.
+COLUMNS = """
+id version archetype terminal split environment workdir generator_model provider announcement directives fixtures
+checker reference_solution quarantine scenario_id verified outcome operator_model turns
+""".split()  # noqa: SIM905 - a list of so many strings is harder to read
+
+
+def published(**values):
+    return {name: values.get(name) for name in COLUMNS}
+
+
+@pytest.mark.parametrize("turns", [TURNS, json.dumps(TURNS)], ids=["structs", "JSON strings"])
+@pytest.mark.parametrize("quarantine", [None, False, ""])
+def test_the_published_columns_are_read_whatever_the_nested_fields_are(tmp_path, turns, quarantine):
+    pq = pytest.importorskip("pyarrow.parquet", reason="needs pyarrow")
+    import pyarrow as pa
+
+    told = row(turns=turns, quarantine=quarantine)
+    rows = [
+        published(**told),
+        published(**told | {"id": "t2", "verified": False, "outcome": "unverified"}),
+        published(id="s1", provider={"name": "tasks"}, checker={"script": "true"}, reference_solution=["ls"]),
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "train.parquet")
+    sessions = read_sessions(tmp_path / "train.parquet")
+    (session,) = sessions
+    assert session.messages == tuple(Message(**t) for t in TURNS)
+    assert (session.id, session.scenario_id, session.version) == ("t1", "s1", "2.0.0")
+    assert sessions.dropped == {"not kept: unverified": 1}
+    assert sessions.read == 2, "the scenario among them is no trajectory"
+
+
+def test_a_data_set_folder_is_read_by_its_trajectories(tmp_path):
+    pq = pytest.importorskip("pyarrow.parquet", reason="needs pyarrow")
+    import pyarrow as pa
+
+    (tmp_path / "README.md").write_text("# a card")
+    for kind, records in (("trajectories", [row()]), ("scenarios", [{"id": "s1", "provider": "{}"}])):
+        (tmp_path / kind).mkdir()
+        pq.write_table(pa.Table.from_pylist(records), tmp_path / kind / "train-00000-of-00001.parquet")
+    assert [s.id for s in read_sessions(tmp_path)] == ["t1"]
+
+
+def test_what_export_writes_is_read_as_what_was_recorded(tmp_path):
+    pytest.importorskip("pyarrow", reason="needs pyarrow")
+    from tiararodney.posix_sdc.cli import main
+
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    for n in range(3):
+        (raw / f"{n}.json").write_text(json.dumps(row(id=f"t{n}", scenario_id=f"s{n}", keep=n != 1, outcome="unclean")))
+    recorded = list(read_sessions(raw))
+    assert [s.id for s in recorded] == ["t0", "t2"]
+    for name in ("d.jsonl", "d.parquet"):
+        assert main(["export", "--trajectories", str(raw), "--out", str(tmp_path / name)]) == 0
+        read = list(read_sessions(tmp_path / name))
+        assert [(s.id, s.messages, s.scenario_id) for s in read] == [
+            (s.id, s.messages, s.scenario_id) for s in recorded
+        ]
+
+
+@pytest.mark.parametrize("meta", [None, {}, {"operator": "x"}, "{}", {"clean": None}])
+def test_a_record_that_does_not_say_whether_it_was_clean_is_judged_by_the_rest(tmp_path, meta):
+    told = {k: v for k, v in row(meta=meta).items() if k != "keep"}
+    assert len(list(read_sessions(write(tmp_path / "d.jsonl", told)))) == 1
+
+
+@pytest.mark.parametrize(("ending", "kept"), [("exit", 1), ("panic no way out", 0), ("exit 3", 1)])
+def test_a_record_that_does_not_say_whether_it_was_kept_is_kept_if_it_ended_right(tmp_path, ending, kept):
+    turns = [*TURNS[:-1], {"role": "assistant", "content": ending}]
+    told = {k: v for k, v in row(turns=turns, outcome="").items() if k != "keep"}
+    sessions = read_sessions(write(tmp_path / "d.jsonl", told, row(id="other")))
+    assert len(list(sessions)) == kept + 1
+    assert sum(sessions.dropped.values()) == 1 - kept
+
+
 def test_broken_json_is_told_with_its_line(tmp_path):
     path = write(tmp_path / "d.jsonl", *[row()] * 6)
     path.write_text(path.read_text() + '{"id": "x", "turns": [\n' + json.dumps(row()) + "\n")

@@ -520,7 +520,9 @@ class Trajectory:
             # A bare chat ({"messages": [...]}): somebody curated it, nothing says it was rejected.
             keep, verified = True, True
         else:
-            keep = r.flag("keep", default=verified and meta.get("clean", True) is True)
+            # Columns of a table are there for every row, so a key that a record lacks is null.
+            clean = meta.get("clean") in (None, True)
+            keep = r.flag("keep", default=verified and clean and not _ends_wrong(turns, r.text("terminal", "")))
         r.seen.add("keep")
         return cls(
             id=r.text("id", ""),
@@ -543,6 +545,12 @@ class Trajectory:
         """Return the record as JSON values, unknown keys last."""
         out: dict[str, Any] = _plain(self)
         return out
+
+
+def _ends_wrong(turns: Sequence[Turn], terminal: str) -> bool:
+    """Tell whether a session ended in another way than its scenario asks for."""
+    word = next(iter(turns[-1].content.split(maxsplit=1)), "")
+    return terminal in TERMINALS and word in TERMINALS and word != terminal
 
 
 def _turn(data: object, source: str, at: str) -> Turn:
