@@ -51,6 +51,7 @@ def draw_curve(curve: Sequence[Mapping[str, Any]], title: str, file: Path) -> No
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     panels = [(name, lines) for name, lines in PANELS if any(series(curve, key)[0] for key in lines)]
     figure = Figure(figsize=(9, 2.4 * len(panels)), layout="constrained")
@@ -68,4 +69,5 @@ def draw_curve(curve: Sequence[Mapping[str, Any]], title: str, file: Path) -> No
             axis.legend(fontsize="small", frameon=False)
     axes[0].set_title(title)
     axes[-1].set_xlabel("step")
+    axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.savefig(file, dpi=110, metadata={"Software": None})

@@ -212,12 +212,14 @@ def _gradients(
     task: Task, rows: Sequence[Row], idle: Sequence[Row], by: Workers, should_stop: Callable[[], bool], per: float
 ) -> Sums:
     """The gradient of this process's rows, and with `idle` the motions of one."""
-    how = {"checkpointing": task.config.gradient_checkpointing}
+    checkpointing = task.config.gradient_checkpointing
     if not rows and should_stop():
         raise KeyboardInterrupt
-    sums = gradients(task.model, task.adapter, task.parameters, rows, should_stop, by, **how, per=per)
+    sums = gradients(
+        task.model, task.adapter, task.parameters, rows, should_stop, by, checkpointing=checkpointing, per=per
+    )
     for row in idle:
-        loss = row_loss(task.model, row, task.adapter, **how)
+        loss = row_loss(task.model, row, task.adapter, checkpointing=checkpointing)
         torch.autograd.grad(loss.total * 0, list(task.parameters.values()), allow_unused=True)
     return sums
 

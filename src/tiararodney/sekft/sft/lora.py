@@ -177,5 +177,5 @@ def told_shape(base: Base) -> dict[str, Any]:
     return told | {
         "target_modules": targets if isinstance(targets, str) else sorted(targets),
         "lora_dropout": config.lora_dropout,
-        "weights": sum(p.numel() for key, p in base.model.named_parameters() if f".{NAME}." in key),
+        "trained_weights": sum(p.numel() for key, p in base.model.named_parameters() if f".{NAME}." in key),
     }

@@ -49,6 +49,6 @@ def _plain_quantised(model: Any) -> None:
     for module in model.modules():
         weight = dict(module.named_parameters(recurse=False)).get("weight")  # peft's layers show their base layer's
         state = getattr(weight, "quant_state", None)
-        if state is not None:
+        if weight is not None and state is not None:
             module.quant_state = state
             module.weight = torch.nn.Parameter(weight.data.as_subclass(torch.Tensor), requires_grad=False)
