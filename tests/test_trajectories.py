@@ -210,15 +210,34 @@ def test_no_data_at_all_is_bad_usage():
         read_sessions([])
 
 
-def test_a_hub_that_cannot_be_reached_is_bad_usage(monkeypatch):
+class OfSomeLibrary(Exception):
+    pass
+
+
+@pytest.mark.parametrize("error", [ConnectionError, ValueError, OfSomeLibrary])
+def test_a_hub_that_cannot_be_reached_is_bad_usage(monkeypatch, error):
     datasets = pytest.importorskip("datasets", reason="needs datasets (extra gpu)")
 
     def unreachable(*_args, **_options):
-        raise ConnectionError("offline")
+        raise error("offline\nand more")
 
     monkeypatch.setattr(datasets, "load_dataset", unreachable)
-    with pytest.raises(UsageError, match="--hub somebody/data"):
+    with pytest.raises(UsageError, match=r"--hub somebody/data: .*offline and more"):
         list(read_sessions([], hub=["somebody/data"]))
+
+
+def test_an_exported_data_set_is_read_as_the_hub_would_hand_it_out(tmp_path, monkeypatch):
+    pytest.importorskip("datasets", reason="needs datasets (extra gpu)")
+    from tiararodney.posix_sdc.cli import main
+
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    raw, out = tmp_path / "raw", tmp_path / "set"
+    raw.mkdir()
+    for n in range(3):
+        (raw / f"{n}.json").write_text(json.dumps(row(id=f"t{n}", scenario_id=f"s{n}", keep=n != 1)))
+    assert main(["export", "--trajectories", str(raw), "--out", str(out), "--hub"]) == 0
+    read = list(read_sessions([], hub=[str(out)]))
+    assert [(s.id, s.messages) for s in read] == [(s.id, s.messages) for s in read_sessions(raw)]
 
 
 def test_rows_of_the_hub_are_read_as_files_are(monkeypatch):

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 _SHOWN = 3
+_LONGEST = 300  # characters told of another library's error
 
 
 @dataclass(frozen=True)
@@ -198,9 +199,9 @@ def _from_hub(name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
         rows = datasets.load_dataset(name, "trajectories", split="train", streaming=True)
         for n, row in enumerate(rows, 1):
             yield f"hub {name}: row {n}", row
-    except (OSError, ValueError) as error:
-        # datasets' own errors derive from these two.
+    except Exception as error:  # noqa: BLE001 - datasets passes on whatever its file systems and HTTP clients raise
+        found = f"{type(error).__name__}: {' '.join(str(error).split())[:_LONGEST]}"
         raise UsageError(
-            f"--hub {name}: found no data set that can be read ({error}), expected one with a config 'trajectories'. "
+            f"--hub {name}: found no data set that can be read ({found}), expected one with a config 'trajectories'. "
             "Check the name."
         ) from None
