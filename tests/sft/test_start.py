@@ -128,3 +128,21 @@ def test_a_merged_model_is_written_beside_the_adapter(configure: Configure, tmp_
     assert template == (out / "chat_template.jinja").read_text(), "it normalises by itself, as the adapter's does"
     with pytest.raises(UsageError, match=r"--save-merged .*: exists"):
         train(replace(config, out=tmp_path / "another"))
+
+
+def test_the_merged_folder_has_all_that_llama_cpps_converter_reads(configure: Configure, tmp_path: Path):
+    """Its script is no package, but the library that it reads tokenizer, template and tensor names with is."""
+    gguf = pytest.importorskip("gguf", reason="needs gguf (extra test)")
+    merged = tmp_path / "merged"
+    out = train(configure(max_steps=1, save_merged=merged))
+    config = json.loads((merged / "config.json").read_text())
+    assert config["architectures"] == ["LlamaForCausalLM"]
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config["num_hidden_layers"])
+    tensors = load_file(merged / "model.safetensors")
+    places = {key: names.get_name(key, try_suffixes=(".weight", ".bias")) for key in tensors}
+    assert None not in places.values(), "every tensor has a place in a GGUF file"
+    assert len(set(places.values())) == len(tensors)
+    vocabulary = gguf.SpecialVocab(merged, load_merges=True)
+    assert vocabulary.chat_template == (out / "chat_template.jinja").read_text(), "the file brings the normalisation"
+    assert vocabulary.special_token_ids["eos"] == config["eos_token_id"]
+    assert vocabulary.merges
