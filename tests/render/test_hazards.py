@@ -6,7 +6,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tiararodney.sekft.render import Message, RefusalReason, SessionRefused, build_masked_examples
+from tiararodney.sekft.render import (
+    Message,
+    RefusalReason,
+    SessionRefused,
+    build_masked_example,
+    build_masked_examples,
+)
 
 END, START = "<|im_end|>", "<|im_start|>"
 SPECIALS = [START, END, "<s>", "</s>", "<|user|>", "<|bot|>"]
@@ -197,3 +203,13 @@ def test_what_is_no_session_is_refused(messages, reason, chatml):
     with pytest.raises(SessionRefused) as caught:
         build_masked_examples(chatml, [{"role": r, "content": c} for r, c in messages])
     assert caught.value.reason is reason
+
+
+def test_one_sequence_is_given_where_one_serves_and_refused_where_none_does(backend, pair):
+    session = _session([("ls", "a"), ("exit", "")])
+    one = pair(backend, HAZARDS["own_bos"], "<s>", "</s>")
+    assert [build_masked_example(one, session)] == build_masked_examples(one, session)
+    several = pair(backend, HAZARDS["no_generation_prompt"], "<s>", "</s>")
+    with pytest.raises(SessionRefused, match="takes 2 sequences") as caught:
+        build_masked_example(several, session)
+    assert (caught.value.reason, caught.value.turn) == (RefusalReason.CONTEXT_DIFFERS, 1)

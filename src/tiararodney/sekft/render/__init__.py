@@ -13,7 +13,7 @@ from tiararodney.sekft.render.fingerprint import (
     save_contract,
     take_fingerprint,
 )
-from tiararodney.sekft.render.mask import build_masked_examples
+from tiararodney.sekft.render.mask import build_masked_example, build_masked_examples
 from tiararodney.sekft.render.normalize import NORMALIZER_VERSION, normalize_for_template
 from tiararodney.sekft.render.session import IGNORED, Example, Message, Messages, RefusalReason, SessionRefused
 from tiararodney.sekft.render.template import render_prompt
@@ -32,6 +32,7 @@ __all__ = [
     "SessionRefused",
     "Tokenizer",
     "apply_policy",
+    "build_masked_example",
     "build_masked_examples",
     "canonical_chat_template",
     "check_contract",

@@ -59,6 +59,23 @@ def build_masked_examples(tokenizer: object, messages: Messages) -> list[Example
     return examples[::-1]
 
 
+def build_masked_example(tokenizer: object, messages: Messages) -> Example:
+    """Turn a session into one sequence, where one serves every turn.
+
+    Args:
+        tokenizer: a `Tokenizer` or a transformers tokenizer.
+        messages: a session, ending in an assistant turn.
+
+    Raises:
+        SessionRefused: as `build_masked_examples`; (`RefusalReason.CONTEXT_DIFFERS`) where it takes several sequences.
+    """
+    examples = build_masked_examples(tokenizer, messages)
+    if len(examples) > 1:
+        detail = f"it takes {len(examples)} sequences, which build_masked_examples returns"
+        raise SessionRefused(RefusalReason.CONTEXT_DIFFERS, detail, examples[0].turns[-1])
+    return examples[0]
+
+
 def _example(served: Served, turns: Sequence[int]) -> Example:
     """Build the example that ends in the last of some turns and trains every other one that it serves exactly."""
     last = turns[-1]

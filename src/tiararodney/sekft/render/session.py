@@ -94,13 +94,13 @@ class RefusalReason(StrEnum):
     NO_END_OF_TURN = "no_end_of_turn"
     """The template writes no token after a reply, so nobody could learn to stop there."""
     PROMPT_DIVERGES = "prompt_diverges"
-    """The prompt that is served opens text which the template does not put before a recorded reply."""
+    """The prompt that is served opens text, other than a thought, which the template puts before no recorded reply."""
     CONTROL_TOKEN_IN_REPLY = "control_token_in_reply"  # noqa: S105 - a reason, no secret
     """The reply holds a control token: a served model would stop, or start a turn, in its middle."""
     NOT_REVERSIBLE = "not_reversible"
     """The reply's tokens do not decode to the reply: the tokenizer loses text."""
     CONTEXT_DIFFERS = "context_differs"
-    """The tokens before the reply are not those that are served, however the sequence is cut."""
+    """One sequence cannot serve every turn, and only one was asked for (`build_masked_example`)."""
 
 
 class SessionRefused(SekftError):
