@@ -61,8 +61,22 @@ def test_the_real_model_goes_from_worlds_to_replies_that_plain_peft_gives_again(
         pytest.skip(f"bwrap cannot be used here: {error}")
     worlds, held_out = "worlds/train", "worlds/holdout"
     run(tmp_path, "python", str(ROOT / "examples/seed-to-weights/base.py"), "--out", "base")
-    run(tmp_path, "posix-sdc", "generate", "--n", "9", "--seed", "7", "--out", worlds)
-    run(tmp_path, "posix-sdc", "generate", "--n", "2", "--seed", "7", "--split", "holdout", "--out", held_out)
+    run(tmp_path, "posix-sdc", "generate", "--n", "9", "--seed", "7", "--course", "first", "--out", worlds)
+    run(
+        tmp_path,
+        "posix-sdc",
+        "generate",
+        "--n",
+        "2",
+        "--seed",
+        "7",
+        "--course",
+        "first",
+        "--split",
+        "holdout",
+        "--out",
+        held_out,
+    )
     run(tmp_path, "posix-sdc", "rollout", "--scenarios", worlds, "--out", "trajectories", "--runtime", "bwrap")
 
     seen = json.loads(run(tmp_path, "sekft-train", "--inspect", "--json", "--data", "trajectories", "--base", "base"))
