@@ -177,6 +177,29 @@ def test_a_bundle_that_cannot_be_judged_does_not_stop_the_gate(bwrap, scenarios,
     assert "5 bundles were judged before" in capsys.readouterr().err
 
 
+@pytest.mark.bwrap
+def test_a_model_behind_an_endpoint_operates_and_no_record_holds_its_scaffold(
+    bwrap, scenarios, tmp_path, capsys, server
+):
+    replies = {2: "ls", 4: "exit"}
+    server.answers = lambda body: (
+        200,
+        {"choices": [{"message": {"role": "assistant", "content": replies[len(body["messages"])]}}]},
+    )
+    out = tmp_path / "out"
+    argv = ["rollout", "--scenarios", str(scenarios), "--out", str(out), "--runtime", "bwrap", "--jobs", "2"]
+    assert main([*argv, "--operator", server.url, "--model", "small"]) == 0
+    assert capsys.readouterr().out.startswith(f"0 of 6 new sessions kept in {out} (bwrap; ")
+    played = list(load_trajectories(out))
+    assert {(t.operator_model, tuple(x.content for x in t.turns if x.role == "assistant")) for t in played} == {
+        ("small", ("ls", "exit"))
+    }
+    told = {body["messages"][0]["content"] for _, body, _ in server.requests}
+    assert len(server.requests) == 12
+    assert all("typed into the shell" in text for text in told)
+    assert not [p for p in out.iterdir() if "typed into the shell" in p.read_text()]
+
+
 def test_help_answers_fast_and_imports_nothing_heavy():
     code = (
         "import sys; from tiararodney.posix_sdc.cli import main; main(['--help']); "
