@@ -1,7 +1,9 @@
 """The filter says what it should of every call, on the machines whose numbers are known."""
 
 import errno
+import re
 import struct
+from pathlib import Path
 
 import pytest
 
@@ -76,3 +78,18 @@ def test_a_machine_that_is_not_known_has_no_filter():
 def test_the_filter_is_on_in_a_session(stand_up):
     said = stand_up().run("grep -E '^Seccomp:' /proc/self/status").output
     assert said.split() == ["Seccomp:", "2"]
+
+
+@pytest.mark.parametrize(
+    ("header", "name"),
+    [("x86_64-linux-gnu/asm/unistd_64.h", "x86_64"), ("asm-generic/unistd.h", "aarch64")],
+)
+def test_the_numbers_are_those_of_the_kernels_headers(header, name):
+    path = Path("/usr/include", header)
+    if not path.exists():
+        pytest.skip(f"no {path} on this machine")
+    told = {n: int(v) for n, v in re.findall(r"#define __NR(?:3264)?_(\w+)\s+(\d+)", path.read_text())}
+    kind = seccomp.MACHINES[name]
+    ours = {call: row[kind.column] for call, row in seccomp._REFUSED.items() if row[kind.column] is not None}
+    ours |= {"clone": kind.clone, "clone3": kind.clone3, "ioctl": kind.ioctl}
+    assert ours == {call: told.get(call) for call in ours}
