@@ -147,6 +147,20 @@ def test_pieces_that_do_not_make_the_prompt_are_not_used(chatml):
     assert build_masked_examples(liar, SESSION) == build_masked_examples(chatml, SESSION)
 
 
+def test_a_transformers_tokenizer_renders_no_more_than_two_prompts(chatml, tmp_path, monkeypatch):
+    from transformers import PreTrainedTokenizerFast
+
+    chatml.save(tmp_path)
+    fast = PreTrainedTokenizerFast.from_pretrained(tmp_path)
+    asked = []
+    apply = PreTrainedTokenizerFast.apply_chat_template
+    monkeypatch.setattr(
+        PreTrainedTokenizerFast, "apply_chat_template", lambda *a, **k: (asked.append(len(a[1])), apply(*a, **k))[1]
+    )
+    assert build_masked_examples(fast, SESSION) == build_masked_examples(chatml, SESSION)
+    assert asked == [1, 3]
+
+
 def look_at(messages, how):
     seen = Seen()
     how(Watched(messages, seen))

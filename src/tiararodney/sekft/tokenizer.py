@@ -14,20 +14,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
-from jinja2 import TemplateError
-
 from tiararodney.sekft.errors import UsageError
-from tiararodney.sekft.render.appending import Pieces, marked, pieces
-from tiararodney.sekft.render.sandbox import quick
+from tiararodney.sekft.render.sandbox import ChatTemplate, quick
 from tiararodney.sekft.render.tokens import definition, is_anchor, is_control
 
 if TYPE_CHECKING:
+    from tiararodney.sekft.render.appending import Pieces
     from tiararodney.sekft.render.session import Message
 
 TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
 TEMPLATE_FILE = "chat_template.jinja"
-_MARK = "\ufdd0sekft\ufdd1"  # non-characters, which no text has a use for
 _SPECIAL_FILE = "special_tokens_map.json"
 _NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 # The class that reads tokenizer.json as it stands; others rebuild parts of it.
@@ -106,41 +103,22 @@ class FileTokenizer:
 
     def render_text(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> str:
         """Apply the chat template as `apply_chat_template` does."""
-        context = {"messages": _plain(messages), "tools": None, "documents": None}
-        rendered = self._compiled.render(**context, add_generation_prompt=add_generation_prompt, **self.named)
-        return cast("str", rendered)
+        return self._template.text(messages, add_generation_prompt=add_generation_prompt)
 
     def render_pieces(self, messages: Sequence[Message]) -> Pieces | None:
         """Render a session in pieces, noting on what each depends; None where the template does not allow it."""
-        template = self._marked
-        if template is None or any(_MARK in m.content for m in messages):
-            return None
-        try:
-            return pieces(template, _plain(messages), _MARK, self.named)
-        except Exception:  # noqa: BLE001 - the template is a program of somebody else's
-            # Whatever it trips over, the caller's own rendering of the session meets it too, and reports it; or it is
-            # something that cannot be watched.
-            return None
+        return self._template.pieces(messages)
 
     @cached_property
-    def _compiled(self) -> Any:
+    def _template(self) -> ChatTemplate:
         """The template as `apply_chat_template` compiles it: its filters, globals and sandbox."""
         # Called without the checks that it makes of rich messages and tools: here are none, and they take longer than
         # the template does. A test holds the two to the same text.
         from transformers.utils.chat_template_utils import _compile_jinja_template
 
-        environment = quick(_compile_jinja_template(self.chat_template).environment)
-        return environment.from_string(self.chat_template)
-
-    @cached_property
-    def _marked(self) -> Any:
-        """The template, printing `_MARK` around each message's piece; None where its shape does not allow it."""
-        try:
-            environment = self._compiled.environment
-            tree = marked(environment.parse(self.chat_template), _MARK)
-        except TemplateError:
-            return None
-        return None if tree is None else environment.from_string(tree)
+        return ChatTemplate(
+            self.chat_template, quick(_compile_jinja_template(self.chat_template).environment), self.named
+        )
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of a text; no special token is added."""
@@ -189,10 +167,6 @@ class _Offsets(Sequence[tuple[int, int]]):
         if found is None:
             raise IndexError(index)
         return found
-
-
-def _plain(messages: Sequence[Message]) -> list[dict[str, str]]:
-    return [{"role": m.role, "content": m.content} for m in messages]
 
 
 def load_tokenizer(path: str | Path) -> FileTokenizer:

@@ -1,14 +1,25 @@
-"""The sandbox that chat templates run in, with a short way to what they ask for most."""
+"""Chat templates compiled: the sandbox they run in, with a short way to what they ask for most."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from jinja2 import TemplateError
 from jinja2.runtime import LoopContext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from tiararodney.sekft.render.appending import Pieces, marked, pieces
+
 if TYPE_CHECKING:
-    from jinja2 import Environment
+    from collections.abc import Mapping, Sequence
+
+    from jinja2 import Environment, Template
+
+    from tiararodney.sekft.render.session import Message
+
+_MARK = "\ufdd0sekft\ufdd1"  # non-characters, which no text has a use for
 
 _OF_DICTS = frozenset(dir(dict))
 _OF_LOOPS = frozenset(
@@ -46,3 +57,55 @@ def quick(environment: Environment) -> QuickSandbox:
     out.tests.update(environment.tests)
     out.globals.update(environment.globals)
     return out
+
+
+@dataclass(frozen=True)
+class ChatTemplate:
+    """A chat template, compiled once.
+
+    Args:
+        source: Jinja source.
+        environment: what it runs in.
+        named: the special tokens that it refers to.
+    """
+
+    source: str
+    environment: Environment
+    named: Mapping[str, str]
+
+    @cached_property
+    def _compiled(self) -> Template:
+        return self.environment.from_string(self.source)
+
+    @cached_property
+    def _marked(self) -> Template | None:
+        """The template, printing `_MARK` around each message's piece; None where its shape does not allow it."""
+        try:
+            tree = marked(self.environment.parse(self.source), _MARK)
+        except TemplateError:
+            return None
+        return None if tree is None else self.environment.from_string(tree)
+
+    def text(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> str:
+        """Render a session.
+
+        Raises:
+            Exception: whatever the template raises.
+        """
+        context = {"messages": _plain(messages), "tools": None, "documents": None}
+        return self._compiled.render(**context, add_generation_prompt=add_generation_prompt, **self.named)
+
+    def pieces(self, messages: Sequence[Message]) -> Pieces | None:
+        """Render a session in pieces, noting on what each depends; None where the template does not allow it."""
+        if self._marked is None or any(_MARK in m.content for m in messages):
+            return None
+        try:
+            return pieces(self._marked, _plain(messages), _MARK, self.named)
+        except Exception:  # noqa: BLE001 - the template is a program of somebody else's
+            # Whatever it trips over, the caller's own rendering of the session meets it too, and reports it; or it is
+            # something that cannot be watched.
+            return None
+
+
+def _plain(messages: Sequence[Message]) -> list[dict[str, str]]:
+    return [{"role": m.role, "content": m.content} for m in messages]
