@@ -100,7 +100,7 @@ class Fingerprint:
         return cls(
             **{name: data[name] for name in _COMPARED},
             libraries=dict(libraries),
-            settings={str(name): value is True for name, value in settings.items()},
+            settings={n: v is True for n, v in settings.items() if isinstance(n, str) and n.isidentifier()},
             clock=str(data.get("clock") or ""),
         )
 
