@@ -10,8 +10,17 @@ from jinja2 import TemplateError
 from tiararodney.sekft.render import Message, SessionRefused, canonical_chat_template, normalize_for_template
 from tiararodney.sekft.render.canonical import ESCAPE, template_policy
 
+_part = st.fixed_dictionaries({"type": st.just("text"), "text": st.text(max_size=4)})
+_no_text = st.sampled_from([{"type": "image"}, {"type": "text"}, {"type": "text", "text": None}, "x", 3, None])
 _messages = st.lists(
-    st.builds(Message, st.sampled_from(["system", "user", "user", "assistant", "assistant"]), st.text(max_size=8)),
+    st.builds(
+        Message,
+        st.sampled_from(["system", "user", "user", "assistant", "assistant"]),
+        # Text mostly, a list of parts at times, and what is neither seldom.
+        st.one_of(
+            *[st.text(max_size=8)] * 12, *[st.lists(_part, max_size=3)] * 3, st.lists(_no_text, min_size=1, max_size=2)
+        ),
+    ),
     max_size=7,
 )
 # A template that shows every message as it is, and its neighbours in the loop.
@@ -52,7 +61,7 @@ def test_it_renders_any_messages_as_the_original_does_the_normalised(chatml, mes
     canonical = chatml.with_template(canonical_chat_template(original.chat_template))
     expected = normalised(messages)
     if expected is None:
-        with pytest.raises(Exception, match=r"role|turn|session"):
+        with pytest.raises(Exception, match=r"role|turn|session|content"):
             canonical.render_text(messages, add_generation_prompt=prompt)
     else:
         assert rendered(canonical, messages, prompt) == rendered(original, expected, prompt)
@@ -78,7 +87,9 @@ def test_normalising_twice_is_normalising_once_and_loses_no_text(messages):
     assert normalize_for_template(once) == once
     position, text = 0, "\0".join(m.content for m in once)
     for message in messages:
-        position = text.index(message.content, position) + len(message.content)
+        parts = [message.content] if isinstance(message.content, str) else [part["text"] for part in message.content]
+        for part in parts:
+            position = text.index(part, position) + len(part)
 
 
 def test_a_leading_system_turn_is_folded_and_neighbours_are_merged():
@@ -92,6 +103,24 @@ def test_a_leading_system_turn_is_folded_and_neighbours_are_merged():
         {"role": "user", "content": "A terminal.\n\nl\ns"},
         {"role": "assistant", "content": "exit"},
     ]
+
+
+@pytest.mark.parametrize("content", [None, 3, {"type": "text", "text": "x"}, [{"type": "image"}], ["x"], [None]])
+def test_content_that_is_no_text_is_refused_by_both(chatml, content):
+    messages = [Message("user", content)]
+    with pytest.raises(SessionRefused, match="content"):
+        normalize_for_template(messages)
+    canonical = chatml.with_template(canonical_chat_template(PLAIN))
+    with pytest.raises(TemplateError, match="content"):
+        canonical.render_text(messages, add_generation_prompt=True)
+
+
+def test_parts_of_text_are_the_text(chatml):
+    parts = [{"role": "user", "content": [{"type": "text", "text": "l"}, {"type": "text", "text": "s\n$ "}]}]
+    assert normalize_for_template(parts) == [Message("user", "ls\n$ ")]
+    canonical = chatml.with_template(canonical_chat_template(chatml.chat_template))
+    shown = canonical.render_text([Message("user", parts[0]["content"])], add_generation_prompt=True)
+    assert shown == chatml.render_text([Message("user", "ls\n$ ")], add_generation_prompt=True)
 
 
 def test_making_it_canonical_twice_changes_nothing():

@@ -27,18 +27,30 @@ _CLOCK = re.compile(r"\bstrftime_now\s*\(")
 _CLOCK_FORMAT = re.compile(r"""\bstrftime_now\s*\(\s*(?P<quote>['"])(?P<format>[^'"\\]*)(?P=quote)\s*\)""")
 
 # Written with whitespace control on both sides of every tag, and with nothing but `for`, `if`, `set`, `namespace`,
-# list concatenation, the filters `length` and `replace`, the test `string` and `raise_exception`: other engines of chat
-# templates have these. Its last tag ends a line, so that the model's own template begins on a line of its own, as it
-# did alone: chat templates are read with `trim_blocks`, which takes that newline away.
+# list concatenation, the filters `length` and `replace`, the tests `string`, `defined`, `iterable` and `mapping`, and
+# `raise_exception`: other engines of chat templates have these. Content may come as a list of parts, for some servers
+# (vLLM) make one of every text where a template goes through parts anywhere. The last tag ends a line, so that the
+# model's own template begins on a line of its own, as it did alone: chat templates are read with `trim_blocks`, which
+# takes that newline away.
 _CANONICAL = """\
 {mark}{version}, control tokens {policy}, clock {clock}{told} -#}}
-{settings}{macro}{{%- set sekft = namespace(messages=[], role='', text='', head='', headed=false) -%}}
+{settings}{macro}{{%- set sekft = namespace(messages=[], role='', text='', content='', head='', headed=false) -%}}
 {{%- for message in messages -%}}
 {{%- if message['role'] not in [{roles}] -%}}
 {{{{- raise_exception('unknown role, expected one of {names}') -}}}}
 {{%- endif -%}}
-{{%- if message['content'] is not string -%}}
+{{%- if message['content'] is string -%}}
+{{%- set sekft.content = message['content'] -%}}
+{{%- elif message['content'] is not defined or message['content'] is not iterable or message['content'] is mapping -%}}
 {{{{- raise_exception('the content of a message is not a string') -}}}}
+{{%- else -%}}
+{{%- set sekft.content = '' -%}}
+{{%- for part in message['content'] -%}}
+{{%- if part is not mapping or part['type'] != 'text' or part['text'] is not string -%}}
+{{{{- raise_exception('a part of the content of a message is not a text') -}}}}
+{{%- endif -%}}
+{{%- set sekft.content = sekft.content + part['text'] -%}}
+{{%- endfor -%}}
 {{%- endif -%}}
 {{%- if message['role'] == sekft.role -%}}
 {{%- set sekft.text = sekft.text + '\\n' + {content} -%}}
@@ -90,7 +102,7 @@ def canonical_chat_template(
         return template
     # Longest first: a token that holds another is broken up as itself.
     tokens = sorted(set(escape), key=lambda t: (-len(t), t))
-    content = "message['content']" + "".join(f" | replace({_literal(t)}, {_literal(escaped(t))})" for t in tokens)
+    content = "sekft.content" + "".join(f" | replace({_literal(t)}, {_literal(escaped(t))})" for t in tokens)
     head = _CANONICAL.format(
         mark=_MARK,
         version=NORMALIZER_VERSION,

@@ -22,7 +22,8 @@ def normalize_for_template(messages: Messages) -> list[Message]:
     Idempotent, and no text is lost. A system turn further on stays where it is: the template decides about it.
 
     Args:
-        messages: ``{role, content}`` mappings or records.
+        messages: ``{role, content}`` mappings or records; a content is text, or a list of parts
+            ``{"type": "text", "text": ...}``, which is their texts joined.
 
     Returns:
         The messages, same-role neighbours joined by a newline, the leading system turn joined by a blank line.
@@ -60,8 +61,14 @@ def _message(raw: object, index: int) -> Message:
         role, content = getattr(raw, "role", None), getattr(raw, "content", None)
     if not isinstance(role, str) or role not in ROLES:
         raise SessionRefused(RefusalReason.NOT_A_CHAT, f"role {role!r}, expected one of {', '.join(ROLES)}", index)
+    if isinstance(content, list | tuple) and all(_is_text(part) for part in content):
+        return Message(role, "".join(part["text"] for part in content))
     if not isinstance(content, str):
         raise SessionRefused(
             RefusalReason.NOT_A_CHAT, f"content of type {type(content).__name__}, expected text", index
         )
     return raw if isinstance(raw, Message) else Message(role, content)
+
+
+def _is_text(part: object) -> bool:
+    return isinstance(part, Mapping) and part.get("type") == "text" and isinstance(part.get("text"), str)
