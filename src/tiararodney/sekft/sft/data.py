@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from tiararodney.sekft.errors import UsageError
@@ -57,6 +57,7 @@ def read_examples(config: TrainConfig, tokenizer: Tokenizer) -> Examples:
     refused: Counter[str] = Counter()
     too_long: Counter[str] = Counter()
     digest = hashlib.sha256()
+    tokens: dict[int, int] = {}
     for session in sessions:
         place = f"{session.id or '(no id)'} ({session.source})"
         try:
@@ -71,7 +72,7 @@ def read_examples(config: TrainConfig, tokenizer: Tokenizer) -> Examples:
                 too_long[place] += 1
                 _tell(len(too_long), f"{place}: {len(example.input_ids)} tokens, over --max-length; left out whole")
                 continue
-            rendered.append((group, example))
+            rendered.append((group, _sharing(example, tokens)))
     held_back = _held_back({group for group, _ in rendered}, config) if rendered else frozenset()
     training = [example for group, example in rendered if group not in held_back]
     validation = [example for group, example in rendered if group in held_back]
@@ -100,6 +101,15 @@ def read_examples(config: TrainConfig, tokenizer: Tokenizer) -> Examples:
         sessions.kept, sessions.read, sessions.told(), refused.total(), counts["over_max_length"], config.max_length,
     )  # fmt: skip
     return Examples(training, validation, counts, digest.hexdigest())
+
+
+def _sharing(example: Example, tokens: dict[int, int]) -> Example:
+    """Return an example whose ids are the same objects as those of all others: a third of the memory."""
+
+    def shared(ids: list[int]) -> list[int]:
+        return [tokens.setdefault(token, token) for token in ids]
+
+    return replace(example, input_ids=shared(example.input_ids), labels=shared(example.labels))
 
 
 def _tell(count: int, message: str) -> None:
