@@ -2,7 +2,8 @@
 
 Over the whole row attention costs the square of the row, and most of that is masked out; per document it costs the
 sum of the squares. On the CPU torch's flash attention runs at a quarter of what bf16 matrix products reach there, so
-this module brings blocks of its own, which recompute the weights in the backward pass and store none.
+this module brings blocks of its own, which recompute the weights in the backward pass and store none. On CUDA one
+kernel takes all documents at once where `varlen` finds one.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,6 +14,8 @@ from typing import Any
 import torch
 from torch.nn.attention.bias import causal_lower_right
 from transformers import AttentionInterface
+
+from tiararodney.sekft.sft.varlen import fastest
 
 NAME = "sekft_packed"
 softmax_backward = torch.ops.aten._softmax_backward_data.default  # noqa: SLF001 - an operator, public in all but name
@@ -41,8 +44,16 @@ def packed_attention(
     Returns:
         [row, heads, head size].
     """
-    attend = _blocks if query.device.type == "cpu" else _sdpa
     scale = query.shape[-1] ** -0.5 if scale is None else scale
+    kernel = fastest(query.device, query.dtype, query.shape[0], key.shape[0], query.shape[2])
+    return (kernel or one_by_one)(query, key, value, lengths, prefix, scale)
+
+
+def one_by_one(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, lengths: Sequence[int], prefix: int, scale: float
+) -> torch.Tensor:
+    """The same, document by document: what runs wherever no kernel for all of them is proved right."""
+    attend = _blocks if query.device.type == "cpu" else _sdpa
     sizes = [prefix, *lengths] if prefix else list(lengths)
     queries, keys, values = ([*tensor.split(sizes, dim=1)] for tensor in (query, key, value))
     if prefix:  # a view kept for the backward pass would hold the whole row's

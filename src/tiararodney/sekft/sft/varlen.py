@@ -1,0 +1,168 @@
+"""Attention over all documents of a row by one variable-length kernel, where the accelerator has one.
+
+torch brings such a kernel, the package flash-attn another. Which of them runs, and how it aligns a document's causal
+mask with a past that is longer, differs by version and device, so none is believed: before its first use it computes a
+small row on the device at hand, and only if outputs and gradients are those of `attention`'s own way is it taken.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+
+log = logging.getLogger(__name__)
+
+Attention = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, Sequence[int], int, float], torch.Tensor]
+TOLERANCE = 0.05  # of the largest value: bf16 has 8 bits, and the two ways sum in different orders
+PROBE_LENGTHS, PROBE_PREFIX = (19, 130, 3), 7
+
+
+@lru_cache(maxsize=16)
+def fastest(device: torch.device, dtype: torch.dtype, heads: int, key_heads: int, size: int) -> Attention | None:
+    """Find a kernel that is right on a device.
+
+    Args:
+        device: Where the tensors are.
+        dtype: Of the tensors.
+        heads: Of queries.
+        key_heads: Of keys and values.
+        size: Of a head.
+
+    Returns:
+        The first of flash-attn's and torch's kernels that `agrees`, or None.
+    """
+    if device.type != "cuda" or dtype not in (torch.bfloat16, torch.float16):
+        return None
+    probe = (device, dtype, heads, key_heads, size)
+    for name, kernel in _kernels():
+        reason = disagreement(kernel, *probe)
+        if reason is None:
+            log.info("attention by %s", name)
+            return kernel
+        log.info("attention not by %s: %s", name, reason)
+    return None
+
+
+def _kernels() -> list[tuple[str, Attention]]:
+    found: list[tuple[str, Attention]] = []
+    if find_spec("flash_attn") is not None:
+        found.append(("flash-attn", flash_attn))
+    if hasattr(torch.nn.attention, "varlen") or find_spec("torch.nn.attention.varlen") is not None:
+        found.append(("torch's variable-length kernel", torch_varlen))
+    return found
+
+
+def disagreement(
+    kernel: Attention, device: torch.device, dtype: torch.dtype, heads: int, key_heads: int, size: int
+) -> str | None:
+    """Compare a kernel with the attention that is known to be right, on a small row of random values.
+
+    Args:
+        kernel: What to try.
+        device: Where to.
+        dtype: Of the tensors.
+        heads: Of queries.
+        key_heads: Of keys and values.
+        size: Of a head.
+
+    Returns:
+        None where outputs and gradients agree, else what is wrong.
+    """
+    from tiararodney.sekft.sft.attention import one_by_one
+
+    tokens = sum(PROBE_LENGTHS) + PROBE_PREFIX
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(0)
+        shapes = ((heads, tokens, size), (key_heads, tokens, size), (key_heads, tokens, size), (tokens, heads, size))
+        *inputs, weights = (torch.randn(shape, device=device, dtype=dtype) for shape in shapes)
+    told = []
+    for attend in (one_by_one, kernel):
+        taken = [tensor.clone().requires_grad_() for tensor in inputs]
+        try:
+            with torch.enable_grad():
+                output = attend(taken[0], taken[1], taken[2], PROBE_LENGTHS, PROBE_PREFIX, size**-0.5)
+                if output.shape != weights.shape:
+                    return f"output of shape {tuple(output.shape)}, expected {tuple(weights.shape)}"
+                grads = torch.autograd.grad((output * weights).sum(), taken)
+        except (RuntimeError, NotImplementedError, ImportError, AttributeError, TypeError, ValueError) as error:
+            return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        told.append((output.detach(), *grads))
+    for name, right, found in zip(("output", "queries", "keys", "values"), *told, strict=True):
+        off = float((right.float() - found.float()).abs().max() / right.float().abs().max())
+        if not off <= TOLERANCE:  # NaN is not
+            return f"{name} off by {off:.3g} of the largest value"
+    return None
+
+
+def torch_varlen(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, lengths: Sequence[int], prefix: int, scale: float
+) -> torch.Tensor:
+    """Attend as `attention.packed_attention` says, by torch's kernel."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    layout = _layout(tuple(lengths), prefix, query.device)
+    output: torch.Tensor = varlen_attn(
+        *layout.given(query, key, value),
+        layout.starts,
+        layout.key_starts,
+        layout.longest,
+        layout.longest_key,
+        scale=scale,
+        window_size=(-1, 0),
+        enable_gqa=query.shape[0] != key.shape[0],
+    )
+    return output
+
+
+def flash_attn(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, lengths: Sequence[int], prefix: int, scale: float
+) -> torch.Tensor:
+    """Attend as `attention.packed_attention` says, by the package flash-attn."""
+    from flash_attn import flash_attn_varlen_func  # an extra of the user's; it needs a CUDA compiler to install
+
+    layout = _layout(tuple(lengths), prefix, query.device)
+    output: torch.Tensor = flash_attn_varlen_func(
+        *layout.given(query, key, value),
+        layout.starts,
+        layout.key_starts,
+        layout.longest,
+        layout.longest_key,
+        softmax_scale=scale,
+        causal=True,
+    )
+    return output
+
+
+class _Layout:
+    """Where each document's queries and keys lie; the same for every layer of a row."""
+
+    def __init__(self, lengths: tuple[int, ...], prefix: int, device: torch.device) -> None:
+        sizes = [prefix, *lengths] if prefix else list(lengths)
+        key_sizes = [prefix, *(prefix + length for length in lengths)] if prefix else sizes
+        self.starts, self.key_starts = (
+            torch.tensor([0, *torch.tensor(each).cumsum(0).tolist()], dtype=torch.int32, device=device)
+            for each in (sizes, key_sizes)
+        )
+        self.longest, self.longest_key = max(sizes), max(key_sizes)
+        self.index: torch.Tensor | None = None
+        if prefix:  # each document's keys stand behind a copy of the prefix's
+            past = torch.arange(prefix)
+            rows = torch.arange(prefix, prefix + sum(lengths)).split(list(lengths))
+            self.index = torch.cat([past, *(part for own in rows for part in (past, own))]).to(device)
+
+    def given(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Queries, keys and values as the kernels take them: [tokens, heads, size]."""
+        query, *others = (tensor.transpose(0, 1) for tensor in tensors)
+        if self.index is not None:
+            others = [other.index_select(0, self.index) for other in others]
+        return (query, *others)
+
+
+@lru_cache(maxsize=4)
+def _layout(lengths: tuple[int, ...], prefix: int, device: torch.device) -> Any:
+    return _Layout(lengths, prefix, device)
