@@ -28,9 +28,8 @@ if TYPE_CHECKING:
 def hollow(monkeypatch: pytest.MonkeyPatch) -> Resident:
     """Return a resident without a model, whose base never changes."""
     monkeypatch.setattr(commands, "probe", lambda _: "same")
-    base: Any = SimpleNamespace(
-        path=Path("base"), four_bit=False, device="cpu", dtype="torch.float32", adapters=SimpleNamespace(folders={})
-    )
+    settled = {"base": Path("base"), "load_4bit": False, "device": "cpu", "dtype": "float32"}
+    base: Any = SimpleNamespace(settings=lambda: settled, adapters=SimpleNamespace(folders={}))
     return Resident(base, "same")
 
 
@@ -172,7 +171,7 @@ def test_without_torch_the_message_says_what_to_install(
     for name in [n for n in sys.modules if n.split(".")[:3] == ["tiararodney", "sekft", "model"]]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "torch", None)
-    assert main(["--base", str(tmp_path)]) == 1
+    assert main(["--base", str(tmp_path)]) == 2
     err = capsys.readouterr().err
     assert "needs the package torch" in err
     assert "Traceback" not in err
