@@ -66,3 +66,24 @@ def configure(data: Path, tiny_base: Path, tmp_path: Path) -> Callable[..., Trai
         return TrainConfig(**(settings | values))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def save_tokenizer() -> Callable[..., None]:
+    """Write a tokenizer without a model: `save_tokenizer(folder, corpus, specials, template, **config)`."""
+
+    def save(folder: Path, corpus: str, specials: tuple[str, ...], template: str, **config: str) -> None:
+        from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+        backend = Tokenizer(models.BPE())
+        backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        backend.decoder = decoders.ByteLevel()
+        alphabet = pre_tokenizers.ByteLevel.alphabet()
+        trainer = trainers.BpeTrainer(vocab_size=330, initial_alphabet=alphabet, show_progress=False)
+        backend.train_from_iterator([corpus] * 4, trainer)
+        backend.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in specials])
+        backend.save(str(folder / "tokenizer.json"))
+        (folder / "tokenizer_config.json").write_text(json.dumps(config))
+        (folder / "chat_template.jinja").write_text(template)
+
+    return save

@@ -34,22 +34,16 @@ MERGING = (
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def base(tmp_path_factory: pytest.TempPathFactory, save_tokenizer: Any) -> Path:
     """A model folder's tokenizer, without a model."""
-    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
-
     folder = tmp_path_factory.mktemp("base")
-    backend = Tokenizer(models.BPE())
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=330, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    save_tokenizer(
+        folder,
+        "$ ls -la cat /etc/motd exit panic ][ ][ ][ user assistant",
+        ("<|im_start|>", "<|im_end|>"),
+        TEMPLATE,
+        eos_token="<|im_end|>",
     )
-    backend.train_from_iterator(["$ ls -la cat /etc/motd exit panic ][ ][ ][ user assistant"] * 4, trainer)
-    backend.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in ("<|im_start|>", "<|im_end|>")])
-    backend.save(str(folder / "tokenizer.json"))
-    (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<|im_end|>"}))
-    (folder / "chat_template.jinja").write_text(TEMPLATE)
     return folder
 
 
