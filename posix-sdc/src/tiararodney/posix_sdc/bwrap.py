@@ -36,6 +36,7 @@ _OWNER = "POSIX_SDC_OWNER"
 _INSIDE_INIT, _INSIDE_SHELL = 1, 2
 _BLOWS = 20
 _OWN_PIDS = 8  # of the supervisor, and of the sandboxes that it makes
+_SETTLED = 3  # processes of a session that was begun inside of its group: supervisor, sandbox and shell at least
 _NEEDED = ("dash", "tar", "setpriv")
 
 
@@ -85,6 +86,12 @@ def _spawner() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(1, thread_name_prefix="bwrap")
 
 
+@functools.cache
+def _porters() -> ThreadPoolExecutor:
+    """Return the threads that put sandboxes into their control groups."""
+    return ThreadPoolExecutor(4, thread_name_prefix="cgroup")
+
+
 class _Box:
     """An outer sandbox: its process, and the host's ends of its three standard descriptors.
 
@@ -96,6 +103,7 @@ class _Box:
 
     def __init__(self, args: list[str], bundle: bytes = b"", limits: Limits | None = None) -> None:
         self.pidfd = -1
+        self._group: cgroup.Group | None = None
         with contextlib.ExitStack() as ours, contextlib.ExitStack() as guests:
             self._ends = ours
             command, self.commands = _pipe(ours, guests, theirs_first=True)
@@ -152,7 +160,9 @@ class _Box:
         self.pid = self._child(info)
         self.pidfd = os.pidfd_open(self.pid)
         if group is not None:
-            group.add(self.pid)
+            # To enter takes the kernel milliseconds, in which the sandbox gets on with itself (see `settle`).
+            self._entering = _porters().submit(group.add, self.pid)
+            self._group = group
         if ranged:
             for name in ("uid_map", "gid_map"):
                 Path(f"/proc/{self.pid}/{name}").write_text(f"0 {_BASE} {_IDS}\n")
@@ -176,6 +186,15 @@ class _Box:
             self.report.settimeout(1.0)
             return self.report.recv(4096).decode("utf-8", "replace").strip()
         return ""
+
+    def settle(self) -> None:
+        """Make sure that the session's processes are in the control group, also those that were there before it was."""
+        if self._group is None:
+            return
+        self._entering.result()
+        if self._group.size() < _SETTLED:
+            for member in processes.inside(self.pid):
+                self._group.add(member.pid)
 
     def seal(self) -> None:
         """Let nobody open the command pipe from now on, whoever can name it."""
@@ -232,7 +251,7 @@ def _launcher(
 
 
 def _copied(fd: int, path: str) -> list[str]:
-    return ["--perms", "0555", "--ro-bind-data", str(fd), path]
+    return ["--perms", "0555", "--file", str(fd), path]
 
 
 def _pipe(ours: contextlib.ExitStack, theirs: contextlib.ExitStack, *, theirs_first: bool) -> tuple[int, int]:
@@ -315,6 +334,7 @@ class BwrapWorld:
         try:
             self._session = Supervised(_Wire(self._box, word), scenario, limits)
             self._box.seal()
+            self._box.settle()
         except BaseException:
             self.close()
             raise

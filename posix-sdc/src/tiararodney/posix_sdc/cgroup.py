@@ -1,7 +1,7 @@
-"""A control group for a sandbox, where this process may make one: memory and processes of a whole world are held.
+"""A control group for a sandbox, where this process may make one: it holds the memory of a whole world.
 
 Version 2 is used where an ancestor of this process's own group hands memory and pids on to its children, version 1
-where the controllers are mounted apart. An ordinary user has such a group only where one was delegated; without one
+where memory is mounted apart. An ordinary user has such a group only where one was delegated; without one
 each process of a world is limited, not all of them together.
 """
 
@@ -25,7 +25,7 @@ _GONE_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Group:
-    """A control group: one folder in version 2, one for each controller in version 1."""
+    """A control group: the folders that it is."""
 
     folders: tuple[Path, ...]
 
@@ -34,6 +34,10 @@ class Group:
         for folder in self.folders:
             with contextlib.suppress(OSError):
                 Path(folder, "cgroup.procs").write_text(str(pid))
+
+    def size(self) -> int:
+        """Return how many processes are in it."""
+        return len(_words(self.folders[0] / "cgroup.procs"))
 
     def remove(self) -> None:
         """Remove the group, once its last process is gone."""
@@ -46,7 +50,7 @@ def make(memory_bytes: int, pids: int) -> Group | None:
 
     Args:
         memory_bytes: of all processes and of what they write into a tmpfs.
-        pids: processes and threads at a time.
+        pids: processes and threads at a time, where version 2 can hold them too.
 
     Returns:
         The group; None where none can be made.
@@ -79,14 +83,14 @@ def _parents() -> tuple[tuple[Path, dict[str, str]], ...]:
             if set(_CONTROLLERS) <= set(_words(folder / "cgroup.subtree_control")) and os.access(folder, os.W_OK):
                 return ((folder, {"memory.max": "memory", "memory.swap.max": "swap", "pids.max": "pids"}),)
             folder = folder.parent
-    if not all(name in mounts and name in own for name in _CONTROLLERS):
+    if not ("memory" in mounts and "memory" in own):
         return ()
-    memory, pids = (Path(f"{mounts[name]}{own[name]}") for name in _CONTROLLERS)
-    if not (os.access(memory, os.W_OK) and os.access(pids, os.W_OK)):
+    folder = Path(f"{mounts['memory']}{own['memory']}")
+    if not os.access(folder, os.W_OK):
         return ()
-    # The limit of memory and swap together can only be set where it is accounted, and after that of memory.
-    limits = {"memory.limit_in_bytes": "memory", "memory.memsw.limit_in_bytes": "memory"}
-    return ((memory, limits), (pids, {"pids.max": "pids"}))
+    # That of memory and swap together can only be set after that of memory, and only where swap is accounted. Every
+    # hierarchy costs a world milliseconds to enter: processes are left to the limit that each user namespace has.
+    return ((folder, {"memory.limit_in_bytes": "memory", "memory.memsw.limit_in_bytes": "memory"}),)
 
 
 def _own() -> dict[str, str]:
