@@ -81,9 +81,9 @@ def sekft(work: Work, *, checkpointing: bool = False, share: bool = True) -> tup
     from tiararodney.sekft.model import fourbit, load_base
     from tiararodney.sekft.model.adapters import add_adapter
     from tiararodney.sekft.render import Example
-    from tiararodney.sekft.sft.gradients import gradients, workers
     from tiararodney.sekft.sft.loop import ROW_TOKENS
-    from tiararodney.sekft.sft.pack import pack_row, split_step
+    from tiararodney.sekft.sft.step.gradients import gradients, workers
+    from tiararodney.sekft.sft.step.pack import pack_row, split_step
 
     base = load_base(work.base, four_bit=work.four_bit, dequantise=False)
     before = held()

@@ -12,9 +12,9 @@ from peft import LoraConfig, get_peft_model  # noqa: E402 - torch first, or the 
 from transformers import GemmaConfig, GemmaForCausalLM, LlamaConfig, LlamaForCausalLM  # noqa: E402
 
 from tiararodney.sekft.render import IGNORED, Example  # noqa: E402
-from tiararodney.sekft.sft.forward import is_written_out, row_loss  # noqa: E402
-from tiararodney.sekft.sft.gradients import Workers, gradients  # noqa: E402
-from tiararodney.sekft.sft.pack import pack_row  # noqa: E402
+from tiararodney.sekft.sft.step.forward import is_written_out, row_loss  # noqa: E402
+from tiararodney.sekft.sft.step.gradients import Workers, gradients  # noqa: E402
+from tiararodney.sekft.sft.step.pack import pack_row  # noqa: E402
 
 pytestmark = pytest.mark.torch
 

@@ -30,10 +30,10 @@ from tiararodney.sekft.model import (  # noqa: E402
     use_adapter,
 )
 from tiararodney.sekft.render import check_contract, render_prompt  # noqa: E402
-from tiararodney.sekft.sft import gradients  # noqa: E402
 from tiararodney.sekft.sft.checkpoint import checkpoint_folder  # noqa: E402
 from tiararodney.sekft.sft.config import TrainConfig  # noqa: E402
 from tiararodney.sekft.sft.progress import is_diverging  # noqa: E402
+from tiararodney.sekft.sft.step import gradients  # noqa: E402
 from tiararodney.sekft.sft.train import train  # noqa: E402
 
 pytestmark = pytest.mark.torch

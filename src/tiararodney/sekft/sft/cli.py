@@ -64,8 +64,8 @@ def run(argv: Sequence[str], base: Base, prog: str) -> TrainConfig | None:
 
 
 def _inspect(args: argparse.Namespace) -> int:
-    from tiararodney.sekft.sft.inspect import InspectConfig
-    from tiararodney.sekft.sft.inspect import run as inspect
+    from tiararodney.sekft.sft.inspection.inspect import InspectConfig
+    from tiararodney.sekft.sft.inspection.inspect import run as inspect
     from tiararodney.sekft.trajectories import chosen
 
     return inspect(

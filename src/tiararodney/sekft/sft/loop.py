@@ -12,11 +12,11 @@ import torch
 
 from tiararodney.sekft.errors import RunFailed
 from tiararodney.sekft.render import IGNORED
-from tiararodney.sekft.sft.forward import is_written_out, row_loss
-from tiararodney.sekft.sft.gradients import Sums, Workers, gradients, workers
-from tiararodney.sekft.sft.pack import Row, pack_row, split_step, terminal_start
 from tiararodney.sekft.sft.progress import WINDOW, Progress, Teller, is_diverging, loss_limit
 from tiararodney.sekft.sft.schedule import learning_rate
+from tiararodney.sekft.sft.step.forward import is_written_out, row_loss
+from tiararodney.sekft.sft.step.gradients import Sums, Workers, gradients, workers
+from tiararodney.sekft.sft.step.pack import Row, pack_row, split_step, terminal_start
 from tiararodney.sekft.sft.validate import ending_tokens, validate
 
 if TYPE_CHECKING:

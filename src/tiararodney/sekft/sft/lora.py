@@ -17,7 +17,7 @@ from tiararodney.sekft.model import detach_adapter, use_adapter
 from tiararodney.sekft.model.adapters import WEIGHTS, add_adapter, check_base, load_weights, read_config
 from tiararodney.sekft.settings import flag_of
 from tiararodney.sekft.sft.config import TrainConfig
-from tiararodney.sekft.sft.forward import recomputing
+from tiararodney.sekft.sft.step.forward import recomputing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from tiararodney.sekft.sft.pack import plan_steps
+from tiararodney.sekft.sft.step.pack import plan_steps
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from tiararodney.sekft.render import IGNORED
-from tiararodney.sekft.sft.forward import row_loss
-from tiararodney.sekft.sft.pack import terminal_start
+from tiararodney.sekft.sft.step.forward import row_loss
+from tiararodney.sekft.sft.step.pack import terminal_start
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from tiararodney.sekft.render import Example
-    from tiararodney.sekft.sft.pack import Row
     from tiararodney.sekft.sft.ranks import Ranks
+    from tiararodney.sekft.sft.step.pack import Row
 
 
 @dataclass(frozen=True)

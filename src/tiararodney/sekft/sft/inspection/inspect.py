@@ -15,9 +15,9 @@ from tiararodney.sekft.endpoint import Endpoint, endpoint_key
 from tiararodney.sekft.errors import UsageError
 from tiararodney.sekft.render import Policy, apply_policy, take_fingerprint
 from tiararodney.sekft.render.preview import Run, runs
-from tiararodney.sekft.sft.served import compare
-from tiararodney.sekft.sft.survey import Survey, contract_findings
-from tiararodney.sekft.sft.text import inspection_text
+from tiararodney.sekft.sft.inspection.served import compare
+from tiararodney.sekft.sft.inspection.survey import Survey, contract_findings
+from tiararodney.sekft.sft.inspection.text import inspection_text
 from tiararodney.sekft.trajectories import Filters, Session, read_sessions
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def _endpoint(config: InspectConfig) -> Endpoint | None:
 
 
 def _write_page(path: Path, report: dict[str, Any], shown: list[Shown]) -> None:
-    from tiararodney.sekft.sft.page import inspection_page
+    from tiararodney.sekft.sft.inspection.page import inspection_page
 
     try:
         path.write_text(inspection_page(report, shown), encoding="utf-8")

@@ -15,7 +15,7 @@ import torch
 from torch.nn.attention.bias import causal_lower_right
 from transformers import AttentionInterface
 
-from tiararodney.sekft.sft.varlen import fastest
+from tiararodney.sekft.sft.step.varlen import fastest
 
 NAME = "sekft_packed"
 softmax_backward = torch.ops.aten._softmax_backward_data.default  # noqa: SLF001 - an operator, public in all but name

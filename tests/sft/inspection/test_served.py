@@ -16,7 +16,7 @@ from tiararodney.sekft import endpoint as client
 from tiararodney.sekft.console import run_cli
 from tiararodney.sekft.errors import RunFailed, UsageError
 from tiararodney.sekft.render import Message, canonical_chat_template
-from tiararodney.sekft.sft.inspect import InspectConfig, run
+from tiararodney.sekft.sft.inspection.inspect import InspectConfig, run
 from tiararodney.sekft.tokenizer import load_tokenizer
 
 TEMPLATE = (

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tiararodney.sekft.render.preview import Run, preview, printable
-from tiararodney.sekft.sft.findings import breaks, findings, verdict
+from tiararodney.sekft.sft.inspection.findings import breaks, findings, verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from tiararodney.sekft.sft.inspect import Shown
+    from tiararodney.sekft.sft.inspection.inspect import Shown
 
 _BARS = " ▁▂▃▄▅▆▇█"
 _TITLE, _OFF = "\x1b[1m", "\x1b[0m"

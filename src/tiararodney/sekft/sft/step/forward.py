@@ -9,11 +9,11 @@ from peft.helpers import disable_input_dtype_casting
 from torch.distributed.fsdp import FSDPModule
 from torch.utils.checkpoint import checkpoint
 
-from tiararodney.sekft.sft.attention import attending, attending_again, packed_attention
-from tiararodney.sekft.sft.layers import Norm, mlp, project, rms_norm, rotate
-from tiararodney.sekft.sft.linear import Projection
-from tiararodney.sekft.sft.loss import Loss, head_loss, logits_loss
-from tiararodney.sekft.sft.pack import Row
+from tiararodney.sekft.sft.step.attention import attending, attending_again, packed_attention
+from tiararodney.sekft.sft.step.layers import Norm, mlp, project, rms_norm, rotate
+from tiararodney.sekft.sft.step.linear import Projection
+from tiararodney.sekft.sft.step.loss import Loss, head_loss, logits_loss
+from tiararodney.sekft.sft.step.pack import Row
 
 # Families whose layers are exactly these: RMS norm, rotary positions, SwiGLU, pre-norm residuals. Qwen2 adds biases,
 # Qwen3 norms queries and keys.

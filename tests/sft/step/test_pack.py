@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tiararodney.sekft.render import IGNORED, Example
-from tiararodney.sekft.sft.pack import pack_row, plan_steps, split_step, terminal_start
+from tiararodney.sekft.sft.step.pack import pack_row, plan_steps, split_step, terminal_start
 
 
 def example(ids: list[int], trained: set[int]) -> Example:

@@ -9,7 +9,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs torch (extra gpu)")
 pytest.importorskip("peft", reason="needs peft (extra gpu)")
 
-from tiararodney.sekft.sft import attention, varlen  # noqa: E402 - torch first, or the whole module is skipped
+from tiararodney.sekft.sft.step import attention, varlen  # noqa: E402 - torch first, or the whole module is skipped
 
 pytestmark = pytest.mark.torch
 

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from tiararodney.sekft.sft.forward import is_written_out, row_loss
+from tiararodney.sekft.sft.step.forward import is_written_out, row_loss
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from tiararodney.sekft.sft.pack import Row
+    from tiararodney.sekft.sft.step.pack import Row
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tiararodney.sekft.endpoint import Endpoint, Refused
 from tiararodney.sekft.errors import RunFailed
 from tiararodney.sekft.render import normalize_for_template, render_prompt
-from tiararodney.sekft.sft.routes import Route, Told, ask_along, find_route
+from tiararodney.sekft.sft.inspection.routes import Route, Told, ask_along, find_route
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

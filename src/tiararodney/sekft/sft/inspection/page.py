@@ -9,12 +9,12 @@ from string import Template
 from typing import TYPE_CHECKING, Any
 
 from tiararodney.sekft.render.preview import Run, printable
-from tiararodney.sekft.sft.findings import breaks, findings, verdict
+from tiararodney.sekft.sft.inspection.findings import breaks, findings, verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from tiararodney.sekft.sft.inspect import Shown
+    from tiararodney.sekft.sft.inspection.inspect import Shown
 
 _OPEN = 3
 """Sessions that are unfolded when the page is opened."""
@@ -30,7 +30,7 @@ def inspection_page(report: Mapping[str, Any], shown: Sequence[Shown]) -> str:
         report: what `inspect.run` found.
         shown: the sessions to show in full.
     """
-    template = Template(files("tiararodney.sekft.sft").joinpath("inspection.html").read_text(encoding="utf-8"))
+    template = Template(files("tiararodney.sekft.sft.inspection").joinpath("page.html").read_text(encoding="utf-8"))
     contract = report["contract"]
     sections = findings(report)
     rows = "".join(_finding(title, f.name, f.count, f.places) for title, lines in sections for f in lines)

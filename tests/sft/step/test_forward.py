@@ -24,9 +24,9 @@ from transformers import (  # noqa: E402
 )
 
 from tiararodney.sekft.render import IGNORED, Example  # noqa: E402
-from tiararodney.sekft.sft import attention  # noqa: E402
-from tiararodney.sekft.sft.forward import is_written_out, row_loss  # noqa: E402
-from tiararodney.sekft.sft.pack import pack_row  # noqa: E402
+from tiararodney.sekft.sft.step import attention  # noqa: E402
+from tiararodney.sekft.sft.step.forward import is_written_out, row_loss  # noqa: E402
+from tiararodney.sekft.sft.step.pack import pack_row  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -174,7 +174,7 @@ def _states(model: Any, row: Any) -> Any:
     """The hidden states that the head gets."""
     from unittest import mock
 
-    from tiararodney.sekft.sft import forward
+    from tiararodney.sekft.sft.step import forward
 
     seen: list[Any] = []
     real = forward.head_loss

@@ -6,8 +6,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch (extra gpu)")
 
-from tiararodney.sekft.sft import loss as loss_module  # noqa: E402 - torch first, or the whole module is skipped
-from tiararodney.sekft.sft.loss import head_loss, logits_loss  # noqa: E402
+from tiararodney.sekft.sft.step import loss as loss_module  # noqa: E402 - torch first, or the whole module is skipped
+from tiararodney.sekft.sft.step.loss import head_loss, logits_loss  # noqa: E402
 
 pytestmark = pytest.mark.torch
 

@@ -18,7 +18,7 @@ from tiararodney.posix_sdc.errors import SchemaError
 from tiararodney.sekft.console import run_cli
 from tiararodney.sekft.errors import UsageError
 from tiararodney.sekft.render import SessionRefused, build_masked_examples, normalize_for_template, render_prompt
-from tiararodney.sekft.sft.inspect import InspectConfig, run
+from tiararodney.sekft.sft.inspection.inspect import InspectConfig, run
 from tiararodney.sekft.tokenizer import load_tokenizer
 from tiararodney.sekft.trajectories import read_sessions
 

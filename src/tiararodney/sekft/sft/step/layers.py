@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from tiararodney.sekft.sft import linear
-from tiararodney.sekft.sft.linear import Kept, Projection
+from tiararodney.sekft.sft.step import linear
+from tiararodney.sekft.sft.step.linear import Kept, Projection
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ def disagreement(
     Returns:
         None where outputs and gradients agree, else what is wrong.
     """
-    from tiararodney.sekft.sft.attention import one_by_one
+    from tiararodney.sekft.sft.step.attention import one_by_one
 
     tokens = sum(PROBE_LENGTHS) + PROBE_PREFIX
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
