@@ -105,13 +105,8 @@ def torch_varlen(
     """Attend as `attention.packed_attention` says, by torch's kernel."""
     from torch.nn.attention.varlen import varlen_attn
 
-    layout = _layout(tuple(lengths), prefix, query.device)
     output: torch.Tensor = varlen_attn(
-        *layout.given(query, key, value),
-        layout.starts,
-        layout.key_starts,
-        layout.longest,
-        layout.longest_key,
+        *_layout(tuple(lengths), prefix, query.device).arguments(query, key, value),
         scale=scale,
         window_size=(-1, 0),
         enable_gqa=query.shape[0] != key.shape[0],
@@ -125,13 +120,8 @@ def flash_attn(
     """Attend as `attention.packed_attention` says, by the package flash-attn."""
     from flash_attn import flash_attn_varlen_func  # an extra of the user's; it needs a CUDA compiler to install
 
-    layout = _layout(tuple(lengths), prefix, query.device)
     output: torch.Tensor = flash_attn_varlen_func(
-        *layout.given(query, key, value),
-        layout.starts,
-        layout.key_starts,
-        layout.longest,
-        layout.longest_key,
+        *_layout(tuple(lengths), prefix, query.device).arguments(query, key, value),
         softmax_scale=scale,
         causal=True,
     )
@@ -155,8 +145,12 @@ class _Layout:
             rows = torch.arange(prefix, prefix + sum(lengths)).split(list(lengths))
             self.index = torch.cat([past, *(part for own in rows for part in (past, own))]).to(device)
 
+    def arguments(self, *tensors: torch.Tensor) -> tuple[torch.Tensor | int, ...]:
+        """What such kernels are given: the tensors as [tokens, heads, size], the starts, the longest documents."""
+        return (*self.given(*tensors), self.starts, self.key_starts, self.longest, self.longest_key)
+
     def given(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Queries, keys and values as the kernels take them: [tokens, heads, size]."""
+        """Queries, keys and values: [tokens, heads, size], the keys of each document behind a copy of the prefix's."""
         query, *others = (tensor.transpose(0, 1) for tensor in tensors)
         if self.index is not None:
             others = [other.index_select(0, self.index) for other in others]
