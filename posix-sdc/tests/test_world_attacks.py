@@ -118,7 +118,7 @@ EXHAUSTIONS = {
     "output": "while :; do echo flood; done",
     "output without a line": "tr '\\0' x < /dev/zero",
     "background output": "yes & yes >&2 & sleep 1; kill $(jobs -p) 2>/dev/null; kill %1 %2 2>/dev/null; killall yes 2>/dev/null; pkill yes",
-    "processors": "for i in 1 2 3 4 5 6; do while :; do :; done & done; sleep 1; kill -9 $(ps -o pid= --ppid $$) 2>/dev/null; :",
+    "processors": 'all=; for i in 1 2 3 4 5 6; do while :; do :; done & all="$all $!"; done; sleep 1; kill -9 $all; :',
 }
 
 
