@@ -11,7 +11,6 @@ import logging
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from importlib.util import find_spec
-from typing import Any
 
 import torch
 
@@ -52,7 +51,7 @@ def _kernels() -> list[tuple[str, Attention]]:
     found: list[tuple[str, Attention]] = []
     if find_spec("flash_attn") is not None:
         found.append(("flash-attn", flash_attn))
-    if hasattr(torch.nn.attention, "varlen") or find_spec("torch.nn.attention.varlen") is not None:
+    if find_spec("torch.nn.attention.varlen") is not None:
         found.append(("torch's variable-length kernel", torch_varlen))
     return found
 
@@ -158,5 +157,5 @@ class _Layout:
 
 
 @lru_cache(maxsize=4)
-def _layout(lengths: tuple[int, ...], prefix: int, device: torch.device) -> Any:
+def _layout(lengths: tuple[int, ...], prefix: int, device: torch.device) -> _Layout:
     return _Layout(lengths, prefix, device)
