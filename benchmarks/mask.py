@@ -7,7 +7,9 @@ with and without the reply. The sides run interleaved in one process; medians ar
 
 The last line of stdout is one JSON object: `pass_ratio_10`, `pass_ratio_40`, `pass_ratio_160` (time over the pass's),
 `prefix_speedup_10`, `prefix_speedup_40` (prefix differencing's time over ours), `lean_prefix_speedup_*` (the same with
-our own rendering and encoding in place of `apply_chat_template`, which costs less), and what it ran with.
+our own rendering and encoding in place of `apply_chat_template`, which costs less), `qwen3_pass_ratio_*` (with Qwen3's
+chat template, which looks at a session's end before it writes the first turn; left out where the package trl, which
+publishes it, is missing), and what it ran with.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ import statistics
 import tempfile
 import time
 from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tiararodney.sekft.render import Message, build_masked_examples, normalize_for_template
@@ -79,6 +83,13 @@ def transformers_tokenizer(tok: FileTokenizer) -> Any:
         return PreTrainedTokenizerFast.from_pretrained(folder)
 
 
+def qwen3(tok: FileTokenizer) -> FileTokenizer | None:
+    """Return a tokenizer with Qwen3's chat template, None where no package holds it."""
+    spec = find_spec("trl")
+    file = Path(spec.origin).parent / "chat_templates" / "qwen3.jinja" if spec and spec.origin else None
+    return tok.with_template(file.read_text(encoding="utf-8")) if file and file.is_file() else None
+
+
 def timed(work: Callable[[], object]) -> float:
     """Return the seconds of processor time that a call takes."""
     started = time.process_time()
@@ -86,9 +97,11 @@ def timed(work: Callable[[], object]) -> float:
     return time.process_time() - started
 
 
-def measure(tok: FileTokenizer, peer: Any, turns: int, rounds: int) -> dict[str, float]:
+def measure(
+    tok: FileTokenizer, peer: Any, end_first: FileTokenizer | None, turns: int, rounds: int
+) -> dict[str, float]:
     """Time the sides on the same sessions, interleaved, and return the medians in seconds."""
-    sides: dict[str, list[float]] = {"pass": [], "ours": [], "lean": [], "differencing": []}
+    sides: dict[str, list[float]] = {name: [] for name in ("pass", "ours", "qwen3", "lean", "differencing")}
     for seed in range(-1, rounds):  # the first round warms up
         messages = session(turns, seed)
         text = tok.render_text(normalize_for_template(messages), add_generation_prompt=False)
@@ -96,6 +109,8 @@ def measure(tok: FileTokenizer, peer: Any, turns: int, rounds: int) -> dict[str,
             "pass": timed(lambda text=text: tok.encode(text)),
             "ours": timed(lambda messages=messages: build_masked_examples(tok, messages)),
         }
+        if end_first is not None:
+            times["qwen3"] = timed(lambda messages=messages: build_masked_examples(end_first, messages))
         if turns <= TURNS[1]:
             times["lean"] = timed(lambda messages=messages: differencing(tok, messages))
             times["differencing"] = timed(lambda messages=messages: trainers_differencing(peer, messages))
@@ -112,15 +127,18 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=25, help="sessions a size (default 25)")
     args = parser.parse_args()
     tok = load_tokenizer(args.base)
-    peer = transformers_tokenizer(tok)
+    peer, end_first = transformers_tokenizer(tok), qwen3(tok)
     out: dict[str, object] = {}
     for turns in TURNS:
         tokens = sum(len(e.input_ids) for e in build_masked_examples(tok, session(turns, 0)))
-        took = measure(tok, peer, turns, args.rounds)
+        took = measure(tok, peer, end_first, turns, args.rounds)
         out[f"pass_ratio_{turns}"] = round(took["ours"] / took["pass"], 3)
         line = f"{turns} turns, {tokens} tokens: {took['ours'] * 1e3:.2f} ms, {took['ours'] / took['pass']:.2f} passes"
         out[f"milliseconds_{turns}"] = round(took["ours"] * 1e3, 3)
         out[f"tokens_{turns}"] = tokens
+        if "qwen3" in took:
+            out[f"qwen3_pass_ratio_{turns}"] = round(took["qwen3"] / took["pass"], 3)
+            line += f" ({took['qwen3'] / took['pass']:.2f} with Qwen3's template)"
         if "differencing" in took:
             out[f"prefix_speedup_{turns}"] = round(took["differencing"] / took["ours"], 2)
             out[f"lean_prefix_speedup_{turns}"] = round(took["lean"] / took["ours"], 2)

@@ -7,27 +7,34 @@ at. A template is a program without other input, so where nothing behind message
 complete (nor how many there are), a session that ends there gives the same text up to there. What a template would do
 further on (with tools, say) does not matter as long as it is not done.
 
+What comes before the messages' loop may look at the end all the same, where it comes to the same (`opening`).
+
 The closing comes after the end was seen. It has to be constant to be read off one rendering: it may look at nothing
 that the messages or the pieces before it have set.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import nodes
 
+from tiararodney.sekft.render.opening import Left, Opening
+from tiararodney.sekft.render.reading import COUNT, KEEP, Looks, keeping, looks, shortened, walk
+from tiararodney.sekft.render.watched import Seen, Watched
+
 if TYPE_CHECKING:
-    from jinja2 import Template
+    from collections.abc import Callable, Mapping, Sequence
+
+    from jinja2 import Environment, Template
 
 _MESSAGES, _PROMPT = "messages", "add_generation_prompt"
 _CALLED = {"namespace", "raise_exception", "range"}
 _SPECIAL = {"loop", "self", "super", "caller", "varargs", "kwargs"}
 _STATEMENTS = (nodes.Output, nodes.If, nodes.For, nodes.Assign, nodes.Continue, nodes.AssignBlock)
 _RANDOM = "random"
+_NOTHING = Looks((), {}, ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,58 +45,85 @@ class Pieces:
         opening: the text before the first message's.
         messages: the text of each message.
         closing: the text behind the last message's, with a generation prompt.
-        seen: for each message, the last one that was looked at before its text was complete; infinity where the end
-            was.
+        seen: for each message, the last one that was looked at from the first message's text on, until its own was
+            complete; infinity where the end was.
+        before: the last one that was looked at before.
+        alike: says whether so many messages, alone, come to the same before the first one's text.
     """
 
     opening: str
     messages: list[str]
     closing: str
     seen: list[float]
+    before: float = -1
+    alike: Callable[[int], bool] = lambda _: False
 
     def final(self, size: int) -> bool:
         """Say whether the session's first messages, rendered alone, give these pieces and this closing."""
-        return self.seen[size - 1] < size
+        return self.seen[size - 1] < size and (self.before < size or self.alike(size))
 
 
-def marked(tree: nodes.Template, mark: str) -> nodes.Template | None:
+@dataclass(frozen=True)
+class Marked:
+    """A chat template, to be rendered in pieces.
+
+    Args:
+        template: prints a mark when a round of the loop over messages begins and when it ends.
+        mark: what it prints; text that no session holds.
+        opening: what comes before the loop; None where it cannot be held against that of a shorter session.
+    """
+
+    template: Template
+    mark: str
+    opening: Opening | None
+
+
+def marked(environment: Environment, source: str, mark: str) -> Marked | None:
     """Have a template print marks around each message's text.
 
     Args:
-        tree: a chat template's syntax tree; changed in place.
+        environment: what the template runs in.
+        source: a chat template.
         mark: text that no session holds.
 
     Returns:
-        The tree, printing the mark when a round of the loop over messages begins and when it ends; None where there is
-        not one such loop, or the closing is not constant.
+        None where it has no loop over the messages, or the closing is not constant.
+
+    Raises:
+        TemplateError: it is no template.
     """
-    loops = [n for n in tree.body if isinstance(n, nodes.For) and _names_session(n.iter, _aliases(tree))]
-    if len(loops) != 1:
+    tree = environment.parse(source)
+    loop = _last_loop(tree)
+    if loop is None:
         return None
-    loop = loops[0]
     at = tree.body.index(loop)
     before, closing = [*tree.body[:at], *loop.body], tree.body[at + 1 :]
-    asks = any(part.name == _PROMPT for node in before for part in _walk(node) if isinstance(part, nodes.Name))
+    names = [part for node in before for part in walk(node) if isinstance(part, nodes.Name)]
+    asks = any(name.name in (_PROMPT, KEEP, COUNT) for name in names)
     draws = any(f.name == _RANDOM for f in tree.find_all(nodes.Filter))
-    if asks or draws or loop.recursive or loop.test or loop.else_ or not _constant(tree, closing):
+    if asks or draws or loop.recursive or loop.test or loop.else_ or not _constant(tree, loop, closing):
         return None
+    looked = looks(tree, loop, closing)
     loop.body = [_output(mark), *loop.body, _output(mark)]
-    return tree
+    tree.body[at:] = [keeping(looked or _NOTHING), loop, keeping(_NOTHING), *closing]
+    opening = None
+    if looked is not None:
+        alone = environment.parse(source)
+        alone.body = [*shortened(alone.body[:at]), keeping(looked)]
+        opening = Opening(environment.from_string(alone), looked)
+    return Marked(environment.from_string(tree), mark, opening)
 
 
-def pieces(
-    template: Template, messages: Sequence[Mapping[str, str]], mark: str, named: Mapping[str, str]
-) -> Pieces | None:
+def pieces(template: Marked, messages: Sequence[Mapping[str, str]], named: Mapping[str, str]) -> Pieces | None:
     """Render a marked template over messages that are watched.
 
     Args:
-        template: compiled from a tree that `marked` has returned.
+        template: a marked template.
         messages: a session, none of it holding the mark.
-        mark: what it prints.
         named: the special tokens that it refers to.
 
     Returns:
-        The pieces; None where the loop did not go through every message.
+        The pieces; None where the loop did not go through every message, or the closing looked at one.
 
     Raises:
         Exception: whatever the template raises.
@@ -97,92 +131,49 @@ def pieces(
     chunks: list[str] = []
     places: list[int] = []
     seen: list[float] = []
+    before: list[float] = []
+    left: list[Left] = []
     noted = Seen()
-    context = {"messages": Watched(messages, noted), "tools": None, "documents": None, _PROMPT: True}
-    for chunk in template.generate(**context, **named):
-        if chunk == mark:
+
+    def keep(*values: object) -> str:
+        # Called before the loop and behind it; each begins to note anew.
+        if not before and template.opening is not None:
+            left.append(template.opening.left(values))
+        before.append(noted.taken())
+        return ""
+
+    context: dict[str, Any] = {"tools": None, "documents": None, _PROMPT: True, **named}
+    asked: list[list[int]] = [[] for _ in template.opening.looked.questions] if template.opening else []
+
+    def count(question: int, at: int) -> int:
+        asked[question].append(at)
+        return at
+
+    watched = {_MESSAGES: Watched(messages, noted), KEEP: keep, COUNT: count}
+    for chunk in template.template.generate(**{**context, **watched}):
+        if chunk == template.mark:
             places.append(len(chunks))
             seen.append(noted.last)
         else:
             chunks.append(chunk)
-    if len(places) != 2 * len(messages):
+    if len(places) != 2 * len(messages) or noted.last >= 0:
         return None
     starts, ends = places[::2], places[1::2]
     if any(end != start for end, start in zip(ends, starts[1:], strict=False)):
         return None
+    opening = "".join(chunks[: starts[0]])
     texts = ["".join(chunks[a:b]) for a, b in zip(starts, ends, strict=True)]
-    return Pieces("".join(chunks[: starts[0]]), texts, "".join(chunks[ends[-1] :]), seen[1::2])
 
+    def alike(size: int) -> bool:
+        return template.opening is not None and template.opening.alike(
+            messages[:size], context, opening, left[0], asked
+        )
 
-class Seen:
-    """How far messages were looked at: the index of the last, infinity where it is known how many there are."""
-
-    last: float = -1
-
-    def note(self, index: float) -> None:
-        """Note that a message was looked at."""
-        self.last = max(self.last, index)
-
-
-class Watched(Sequence[Mapping[str, str]]):
-    """A session that notes how far it was looked at. What a sequence has no method for fails: nothing goes unnoticed.
-
-    Args:
-        messages: the session.
-        seen: where it is noted.
-        start: the message of it that is the first here.
-    """
-
-    def __init__(self, messages: Sequence[Mapping[str, str]], seen: Seen, start: int = 0) -> None:
-        self._messages, self._seen, self._start = messages, seen, start
-
-    def __len__(self) -> int:
-        self._seen.note(math.inf)
-        return max(0, len(self._messages) - self._start)
-
-    def __bool__(self) -> bool:
-        there = self._start < len(self._messages)
-        self._seen.note(self._start if there else math.inf)
-        return there
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            if (index.start or 0) >= 0 and index.stop is None and index.step is None:
-                return Watched(self._messages, self._seen, self._start + (index.start or 0))
-            self._seen.note(math.inf)
-            return self._messages[self._start :][index]
-        known = 0 <= index < len(self._messages) - self._start
-        self._seen.note(self._start + index if known else math.inf)
-        return self._messages[self._start :][index] if index < 0 else self._messages[self._start + index]
-
-    def __iter__(self) -> Iterator[Mapping[str, str]]:
-        for index in range(self._start, len(self._messages)):
-            self._seen.note(index)
-            yield self._messages[index]
-        self._seen.note(math.inf)
-
-    def __reversed__(self) -> Iterator[Mapping[str, str]]:
-        self._seen.note(math.inf)
-        return iter(self._messages[self._start :][::-1])
-
-    def __eq__(self, other: object) -> bool:
-        raise TypeError("not compared: it would not be noted")
-
-    def __hash__(self) -> int:
-        raise TypeError("not hashed: lists are not")
-
-    def __repr__(self) -> str:
-        raise TypeError("not printed: it would not be noted")
+    return Pieces(opening, texts, "".join(chunks[ends[-1] :]), seen[1::2], before[0], alike)
 
 
 def _output(text: str) -> nodes.Output:
     return nodes.Output([nodes.TemplateData(text, lineno=1)], lineno=1)
-
-
-def _walk(node: nodes.Node) -> Iterator[nodes.Node]:
-    yield node
-    for child in node.iter_child_nodes():
-        yield from _walk(child)
 
 
 def _aliases(template: nodes.Template) -> set[str]:
@@ -201,12 +192,20 @@ def _names_session(node: nodes.Node, aliases: set[str]) -> bool:
     return isinstance(node, nodes.Name) and node.name in aliases
 
 
-def _constant(template: nodes.Template, closing: Sequence[nodes.Node]) -> bool:
-    """Say whether the closing looks at nothing that the messages or the text before it decide."""
-    stored = {n.name for n in template.find_all(nodes.Name) if n.ctx == "store"}
-    stored |= {n.name for n in template.find_all(nodes.NSRef)}
-    changing = stored | {_MESSAGES} | _SPECIAL
-    parts = [part for node in closing for part in _walk(node)]
+def _last_loop(tree: nodes.Template) -> nodes.For | None:
+    """Return the last of a template's statements that goes through the session."""
+    names = _aliases(tree)
+    loops = [n for n in tree.body if isinstance(n, nodes.For) and _names_session(n.iter, names)]
+    return loops[-1] if loops else None
+
+
+def _constant(tree: nodes.Template, loop: nodes.For, closing: Sequence[nodes.Node]) -> bool:
+    """Say whether the closing looks at nothing that the messages' texts decide."""
+    changing = {_MESSAGES} | _SPECIAL
+    for node in (loop, *tree.find_all(nodes.Macro)):
+        changing |= {n.name for n in walk(node) if isinstance(n, nodes.Name) and n.ctx == "store"}
+        changing |= {n.name for n in walk(node) if isinstance(n, nodes.NSRef)}
+    parts = [part for node in closing for part in walk(node)]
     return all(_plain(p) and not (isinstance(p, nodes.Name) and p.name in changing) for p in parts)
 
 

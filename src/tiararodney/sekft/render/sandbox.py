@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import TemplateError
 from jinja2.runtime import LoopContext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.utils import Namespace
 
-from tiararodney.sekft.render.appending import Pieces, marked, pieces
+from tiararodney.sekft.render.appending import Marked, Pieces, marked, pieces
+from tiararodney.sekft.render.opening import held
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,10 +27,12 @@ _OF_DICTS = frozenset(dir(dict))
 _OF_LOOPS = frozenset(
     {"first", "last", "index", "index0", "revindex", "revindex0", "length", "previtem", "nextitem", "depth", "depth0"}
 )
+_PLAIN = (str, int, bool)
+_OF_TEXT = frozenset({"startswith", "endswith", "split", "strip", "lstrip", "rstrip"})
 
 
 class QuickSandbox(ImmutableSandboxedEnvironment):
-    """The same sandbox: `message.role` and `loop.first` are looked up at once, anything else as ever.
+    """The same sandbox: `message.role`, `loop.first`, `ns.flag`, `text.strip` are looked up at once, all else as ever.
 
     Each takes jinja2's own sandbox a failed look-up or a dozen checks, more than the rest of most templates.
     """
@@ -39,6 +43,12 @@ class QuickSandbox(ImmutableSandboxedEnvironment):
             return obj[attribute] if attribute in obj else self.undefined(obj=obj, name=attribute)
         if type(obj) is LoopContext and attribute in _OF_LOOPS:
             return getattr(obj, attribute)
+        if type(obj) is str and attribute in _OF_TEXT:
+            return getattr(obj, attribute)
+        if isinstance(obj, Namespace) and not attribute.startswith("_"):
+            value = held(obj).get(attribute)
+            if type(value) in _PLAIN:
+                return value
         return super().getattr(obj, attribute)
 
 
@@ -78,13 +88,12 @@ class ChatTemplate:
         return self.environment.from_string(self.source)
 
     @cached_property
-    def _marked(self) -> Template | None:
+    def _marked(self) -> Marked | None:
         """The template, printing `_MARK` around each message's piece; None where its shape does not allow it."""
         try:
-            tree = marked(self.environment.parse(self.source), _MARK)
+            return marked(self.environment, self.source, _MARK)
         except TemplateError:
             return None
-        return None if tree is None else self.environment.from_string(tree)
 
     def text(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> str:
         """Render a session.
@@ -100,7 +109,7 @@ class ChatTemplate:
         if self._marked is None or any(_MARK in m.content for m in messages):
             return None
         try:
-            return pieces(self._marked, _plain(messages), _MARK, self.named)
+            return pieces(self._marked, _plain(messages), self.named)
         except Exception:  # noqa: BLE001 - the template is a program of somebody else's
             # Whatever it trips over, the caller's own rendering of the session meets it too, and reports it; or it is
             # something that cannot be watched.

@@ -1,0 +1,165 @@
+"""Templates that look at a session's end before they write its first turn."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tiararodney.sekft.render import Message, build_masked_examples
+
+BODY = "{{ '<|im_start|>' + m['role'] + '\\n' + m['content'] + '<|im_end|>' }}"
+PROMPT = "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+SPACE = "{% set ns = namespace(open=true, last=messages | length - 1) %}"
+BACKWARDS = (
+    SPACE
+    + "{% for m in messages[::-1] %}{% set at = (messages | length - 1) - loop.index0 %}"
+    + "{% if ns.open and m.role == 'user' and not m.content.startswith('<tool_response>') %}"
+    + "{% set ns.open = false %}{% set ns.last = at %}{% endif %}{% endfor %}"
+)
+FORWARDS = (
+    "{% set ns = namespace(last=-1) %}"
+    "{% for m in messages %}{% if m.role == 'user' %}{% set ns.last = loop.index0 %}{% endif %}{% endfor %}"
+)
+COUNTED = (
+    "{% set ns = namespace(last=-1) %}{% for i in range(messages | length) %}"
+    "{% if messages[i].role == 'user' %}{% set ns.last = i %}{% endif %}{% endfor %}"
+)
+MACRO = "{% macro f(m) %}{{ m.content | trim }}{% endmacro %}" + FORWARDS
+
+
+def loop(body=BODY, over="messages"):
+    return "{% for m in " + over + " %}" + body + "{% endfor %}"
+
+
+def asks(test, body=BODY):
+    return loop("{% if " + test + " %}<think></think>{% endif %}" + body)
+
+
+# The end decides, and what it decides is the same for every prompt.
+SAME = {
+    "a comparison": BACKWARDS + asks("loop.index0 > ns.last"),
+    "counted from one": BACKWARDS + asks("loop.index > ns.last + 1"),
+    "one counted from one": BACKWARDS + asks("ns.last < loop.index - 1"),
+    "the other way round": BACKWARDS + asks("ns.last < loop.index0"),
+    "one of two questions": BACKWARDS + asks("loop.index0 > ns.last and m.role == 'assistant'"),
+    "forwards": FORWARDS + asks("loop.index0 > ns.last"),
+    "counted": COUNTED + asks("loop.index0 > ns.last"),
+    "a macro": MACRO + asks("loop.index0 > ns.last", "<|im_start|>{{ f(m) }}<|im_end|>"),
+    "a variable": "{% set last = messages | length - 1 %}" + asks("loop.index0 > last"),
+    "an answer": "{% set many = messages | length > 0 %}" + asks("many"),
+    "the same for all": FORWARDS + "{{ ns.last >= 0 }}" + loop(),
+    "not looked at": FORWARDS + loop(),
+    "something else of it": BACKWARDS + asks("ns.open"),
+    "closes with an answer": "{% set many = messages | length > 0 %}" + loop() + "{{ many }}",
+    "two loops": loop("") + loop(),
+}
+# These need more than an order of counts, and are not taken for less.
+NOT_SEEN = {"counted from one", "one counted from one"}
+DIFFERS = {
+    "prints it": BACKWARDS + loop("{{ ns.last }}" + BODY),
+    "prints it first": BACKWARDS + "{{ ns.last }}" + loop(),
+    "prints it last": BACKWARDS + loop() + "{{ ns.last }}",
+    "the last turn": BACKWARDS + asks("loop.index0 >= ns.last"),
+    "that turn": BACKWARDS + asks("loop.index0 == ns.last"),
+    "any other turn": BACKWARDS + asks("loop.index0 != ns.last"),
+    "before it": BACKWARDS + asks("loop.index0 < ns.last"),
+    "up to it, from one": BACKWARDS + asks("ns.last >= loop.index"),
+    "a loop within": BACKWARDS + loop("{% for x in 'abcdefg' %}{{ loop.index0 > ns.last }}{% endfor %}" + BODY),
+    "changed on the way": BACKWARDS + loop("{% set ns.last = ns.last - 1 %}{{ loop.index0 > ns.last }}" + BODY),
+    "asked by a macro": FORWARDS + "{% macro f(i) %}{{ i > ns.last - 3 }}{% endmacro %}" + loop("{{ f(loop.index0) }}"),
+    "handed on": BACKWARDS + "{% set other = ns %}" + loop("{{ loop.index0 > ns.last }}{{ other.last }}"),
+    "in a list": BACKWARDS + "{% set box = [ns.last] %}" + loop("{{ box[0] }}"),
+    "a list that holds it": BACKWARDS + "{% set box = [ns] %}" + loop("{{ box[0].last }}{{ loop.index0 > ns.last }}"),
+    "subscribed": BACKWARDS + loop("{{ loop.index0 > ns.last }}{{ ns['last'] }}"),
+    "who is last": "{% set last = messages[-1].role %}" + asks("last == 'user'"),
+    "closes with the last": "{% set last = messages[-1].role %}" + loop() + "{{ last }}",
+    "how many": "{% set many = messages | length %}" + loop("{{ many }}"),
+    "the rest of it": "{% set back = messages[::-1] %}" + loop("{{ back | length }}"),
+    "read once": "{% set roles = messages | map(attribute='role') %}" + loop("{{ roles | list | length }}"),
+    "set twice": "{% set n = messages | length %}{% macro f() %}{{ n }}{% endmacro %}" + loop("{{ f() }}"),
+    "backwards": loop(over="messages[::-1]"),
+    "filtered": "{% set n = messages | length %}{% filter upper %}x{% endfilter %}" + loop("{{ n }}"),
+}
+SESSION = [Message("user", "$ ")]
+for _n, _reply in enumerate(("ls", "cat a", "[ -d x ]", "exit")):
+    SESSION += [Message("assistant", _reply), Message("user", f"out {_n}\n$ ")]
+SESSION.pop()
+TURNS = set(range(1, len(SESSION), 2))
+
+
+def held(tok, session):
+    """The prompts that the pieces of a session are said to hold, each held against its own rendering."""
+    pieces = tok.render_pieces(session)
+    out = {i for i in range(1, len(session)) if pieces is not None and pieces.final(i)}
+    for i in out:
+        made = pieces.opening + "".join(pieces.messages[:i]) + pieces.closing
+        assert made == tok.render_text(session[:i], add_generation_prompt=True), i
+    return out
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_what_the_end_decides_alike_for_every_prompt_is_rendered_once(name, chatml):
+    tok = chatml.with_template(SAME[name] + PROMPT)
+    assert (held(tok, SESSION) >= TURNS) is (name not in NOT_SEEN)
+
+
+@pytest.mark.parametrize("name", DIFFERS)
+def test_what_the_end_decides_otherwise_is_not_taken_for_the_same(name, chatml):
+    tok = chatml.with_template(DIFFERS[name] + PROMPT)
+    # The last prompt may well come to the same: the session's end is a reply, and no question.
+    assert not (TURNS - {max(TURNS)}) & held(tok, SESSION)
+
+
+def test_a_prompt_whose_end_decides_otherwise_is_rendered_by_itself(chatml, assert_serve_exact):
+    session = list(SESSION)
+    session[4] = Message("user", "<tool_response>")
+    tok = chatml.with_template(BACKWARDS + asks("loop.index0 > ns.last and m.role == 'assistant'") + PROMPT)
+    assert held(tok, session) & TURNS == TURNS - {5}
+    assert_serve_exact(tok, session, build_masked_examples(tok, session))
+
+
+@pytest.mark.parametrize("name", ["trl-qwen3", "trl-qwen3_5_think", "trl-nemotron_3_nano", "trl-glm4moe"])
+def test_published_templates_that_look_at_the_end_first_are_rendered_once(name, real_pair):
+    assert held(real_pair(name), SESSION) >= TURNS
+
+
+OPENINGS = ["", BACKWARDS, FORWARDS, COUNTED, SPACE, BACKWARDS + "{% set ns = namespace(last=ns.last, open=1) %}"]
+OPENINGS += [FORWARDS + "{% set ns.last = ns.last " + by + " %}" for by in ("- 2", "* 0", "// 2")]
+OPENINGS += ["{% set ns = namespace(last=" + what + ") %}" for what in ("'a'", "1.5", "true", "messages[-1].role")]
+BODIES = [asks(f"loop.{count} {op} ns.last") for count in ("index0", "index") for op in ("<", "<=", ">", ">=", "==")]
+BODIES += [asks(f"ns.last {op} loop.{count}") for count in ("index0", "index") for op in ("<", "<=", ">", ">=", "!=")]
+BODIES += [asks("ns.open or loop.index0 > ns.last"), loop("{{ ns.last }}"), asks("loop.index0 - 1 > ns.last")]
+_content = st.sampled_from(["ls", "", "$ ", "</think>x", "<tool_response>", "out\n$ "])
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    before=st.sampled_from(OPENINGS),
+    body=st.sampled_from(BODIES),
+    more=st.sampled_from(["", *BODIES]),
+    contents=st.lists(_content, min_size=2, max_size=9),
+)
+def test_no_prompt_is_held_that_is_not_what_is_served(chatml, before, body, more, contents):
+    tok = chatml.with_template(before + body.replace("{% endfor %}", more.removesuffix("{% endfor %}")) + PROMPT)
+    session = [Message("user" if i % 2 == 0 else "assistant", c) for i, c in enumerate(contents)]
+    try:
+        tok.render_text(session[:1], add_generation_prompt=True)
+    except Exception:  # noqa: BLE001 - text is no number: the template fails, as it is served
+        return
+    held(tok, session)
+
+
+def test_a_session_four_times_as_long_is_not_looked_through_once_for_each_prompt(chatml, monkeypatch):
+    from tiararodney.sekft.render import sandbox
+
+    asked = []
+    getattr_ = sandbox.QuickSandbox.getattr
+    monkeypatch.setattr(sandbox.QuickSandbox, "getattr", lambda *a: (asked.append(a[2]), getattr_(*a))[1])
+    tok = chatml.with_template(BACKWARDS + asks("loop.index0 > ns.last and m.role == 'assistant'") + PROMPT)
+    counts = []
+    for turns in (10, 40, 160):
+        asked.clear()
+        build_masked_examples(tok, [Message("user", "$ "), *SESSION[1:3] * (turns - 1), SESSION[-1]])
+        counts.append(len(asked) / turns)
+    assert max(counts) < 1.5 * min(counts)
