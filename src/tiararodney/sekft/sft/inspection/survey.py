@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from bisect import bisect_right
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
-from functools import cache
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +19,7 @@ from tiararodney.sekft.render import (
 from tiararodney.sekft.render.canonical import template_clock, template_settings
 from tiararodney.sekft.render.reply import control_pattern
 from tiararodney.sekft.render.thoughts import opened_thought
+from tiararodney.sekft.sft.inspection.ledger import Ledger
 
 if TYPE_CHECKING:
     from tiararodney.sekft.trajectories import Session
@@ -73,9 +72,7 @@ class Survey:
     control: defaultdict[tuple[str, str], Tally] = field(default_factory=lambda: defaultdict(Tally))
     merges: defaultdict[str, Tally] = field(default_factory=lambda: defaultdict(Tally))
     archetypes: Counter[str] = field(default_factory=Counter)
-    scenario_splits: dict[str, frozenset[str]] = field(default_factory=dict)
-    archetype_splits: dict[str, frozenset[str]] = field(default_factory=dict)
-    seen: set[bytes] = field(default_factory=set)
+    ledger: Ledger = field(default_factory=Ledger)
 
     def add(self, tok: Tokenizer, session: Session) -> list[Example]:
         """Render a session, count it, and return its examples (none where it is refused)."""
@@ -95,15 +92,13 @@ class Survey:
 
     def _whence(self, session: Session, place: str) -> None:
         text = "\0".join(f"{m.role}\0{m.content}" for m in session.messages)
-        digest = hashlib.blake2b(text.encode(), digest_size=16).digest()
-        if digest in self.seen:
+        if not self.ledger.is_new(text):
             self.duplicates.add(place)
-        self.seen.add(digest)
         self.archetypes[session.archetype or "(none told)"] += 1
         if session.scenario_id:
-            _note(self.scenario_splits, session.scenario_id, session.split)
+            self.ledger.note("scenarios", session.scenario_id, session.split)
         if session.archetype:
-            _note(self.archetype_splits, session.archetype, session.split)
+            self.ledger.note("archetypes", session.archetype, session.split)
 
     def _control_text(self, tok: Tokenizer, session: Session, place: str) -> None:
         pattern = control_pattern(tok)
@@ -131,10 +126,7 @@ class Survey:
 
     def leaks(self) -> dict[str, list[str]]:
         """Return scenarios and archetypes that stand in more than one split."""
-        return {
-            "scenarios": sorted(k for k, v in self.scenario_splits.items() if len(v) > 1),
-            "archetypes": sorted(k for k, v in self.archetype_splits.items() if len(v) > 1),
-        }
+        return {kind: self.ledger.leaks(kind) for kind in ("scenarios", "archetypes")}
 
     def to_json(self) -> dict[str, Any]:
         """Return everything as JSON values."""
@@ -186,16 +178,6 @@ def histogram(values: Counter[int]) -> list[dict[str, int]]:
     for value, n in values.items():
         bins[(value - low) // width]["examples"] += n
     return bins
-
-
-@cache
-def _with(splits: frozenset[str], split: str) -> frozenset[str]:
-    # One object for all scenarios of a split: a hundred thousand scenarios have a set each, of two or three kinds.
-    return splits | {split}
-
-
-def _note(of: dict[str, frozenset[str]], name: str, split: str) -> None:
-    of[name] = _with(of.get(name, frozenset()), split)
 
 
 def contract_findings(tok: Tokenizer, sample: Example | None) -> list[str]:
