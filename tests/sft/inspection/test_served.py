@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import threading
 import time
@@ -66,20 +67,25 @@ class Imitation:
         kind: whose routes it has: ``vllm``, ``llama.cpp`` or ``plain`` (chat completions only).
         twice: it adds a BOS to what the template wrote.
         context: tokens it takes.
+        key: what its own routes ask for; as llama.cpp, it tells its models to everybody.
     """
 
-    def __init__(self, tok: Any, kind: str, *, twice: bool = False, context: int = 10_000) -> None:
-        self.tok, self.kind, self.twice, self.context = tok, kind, twice, context
+    def __init__(self, tok: Any, kind: str, *, twice: bool = False, context: int = 10_000, key: str = "") -> None:
+        self.tok, self.kind, self.twice, self.context, self.key = tok, kind, twice, context, key
         self.asked: list[str] = []
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                self.say(200, {"data": [{"id": "tuned"}]})
+                told = {"vllm": {"max_model_len": outer.context}, "llama.cpp": {"meta": {"n_ctx": outer.context}}}
+                model = {"id": "first", "aliases": ["first", "tuned"]} if outer.kind == "llama.cpp" else {"id": "tuned"}
+                self.say(200, {"data": [model | told.get(outer.kind, {})]})
 
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 outer.asked.append(self.path)
+                if outer.key and self.headers.get("Authorization") != f"Bearer {outer.key}":
+                    return self.say(401, {"error": {"message": "Invalid API Key"}})
                 try:
                     self.say(*outer.answer(self.path, body))
                 except TemplateError as error:
@@ -251,16 +257,58 @@ def test_messages_that_the_servers_template_refuses_are_a_break(kind, look, serv
     assert any("chat_template.jinja" in cause for cause in found["causes"])
 
 
-def test_prompts_longer_than_the_servers_context_are_left_out_and_counted(look, serve, served):
-    code, found = look(serve(served, "plain", context=45))
+@pytest.mark.parametrize("kind", ROUTES)
+def test_prompts_longer_than_the_servers_context_are_left_out_and_counted(kind, look, serve, served):
+    code, found = look(serve(served, kind, context=45))
     assert code == 0
-    assert found["turns"] > 0
-    assert found["turns"] + found["too_long"] == 6
+    assert found["turns"] == 2
+    assert found["too_long"] == 4
 
 
-def test_a_server_whose_context_takes_nothing_fails_the_run(look, serve, served):
+@pytest.mark.parametrize("kind", ROUTES)
+def test_a_server_whose_context_takes_nothing_fails_the_run(kind, look, serve, served):
     with pytest.raises(RunFailed, match="longer than its context"):
-        look(serve(served, "plain", context=15))
+        look(serve(served, kind, context=15))
+
+
+@pytest.mark.parametrize("kind", ROUTES)
+def test_a_key_that_only_the_prompts_ask_for_is_bad_usage(kind, look, serve, served, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    server = serve(served, kind, key="secret")
+    with pytest.raises(UsageError, match=r"HTTP 401 .*--api-key-env"):
+        look(server)
+    monkeypatch.setenv("OPENAI_API_KEY", "secret")
+    assert look(server)[0] == 0
+
+
+def test_a_refusal_that_speaks_of_context_hides_no_break(look, serve, tok):
+    """llama.cpp shows the template's source around the place that refused."""
+    strict = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no context, too long') }}{% endif %}"
+    code, found = look(serve(tok.with_template(strict + TEMPLATE), "llama.cpp"))
+    assert (code, found["too_long"], len(found["differences"])) == (1, 0, 6)
+
+
+def test_a_template_of_another_family_is_told_by_that(look, serve, served):
+    other = "{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}\n{% endfor %}[assistant] "
+    code, found = look(serve(served.with_template(other), "llama.cpp"))
+    assert code == 1
+    (cause,) = found["causes"]
+    assert "renders with another template" in cause
+
+
+class Spelling(Imitation):
+    """A server whose tokenizer knows no merges: the same text in other tokens."""
+
+    def prompt(self, messages: list[dict[str, str]]) -> list[int]:
+        control = "|".join(map(re.escape, self.tok.control_tokens))
+        return [i for piece in re.findall(f"{control}|(?s:.)", self.text(messages)) for i in self.tok.encode(piece)]
+
+
+def test_the_same_text_in_other_tokens_is_told_by_that(look, serve, served):
+    code, found = look(serve(served, "vllm", cls=Spelling))
+    assert code == 1
+    (cause,) = found["causes"]
+    assert "cuts the same text into other tokens" in cause
 
 
 def test_so_many_sessions_are_asked_for_as_wanted(look, serve, served):

@@ -10,11 +10,11 @@ The first route that answers is taken:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from tiararodney.sekft.endpoint import Endpoint, EndpointDown, NotJson, Refused
+from tiararodney.sekft.endpoint import UNAUTHORIZED, Endpoint, EndpointDown, NotJson, Refused
 from tiararodney.sekft.errors import RunFailed
 
 _ATTEMPTS = 2
@@ -33,21 +33,28 @@ class Route:
     Args:
         name: what it is called.
         exact: whether it tells tokens, not only how many there are.
-        ask: takes messages; raises `Refused`, `EndpointDown`, `NotJson` or `_NoPrompt`.
+        ask: takes messages; raises `Refused`, `TooLong`, `EndpointDown`, `NotJson` or `_NoPrompt`.
+        context: tokens that a prompt and its reply may have there, None where the server does not say.
     """
 
     name: str
     exact: bool
     ask: Callable[[Sequence[Mapping[str, str]]], Told]
+    context: int | None = None
+
+
+class TooLong(Exception):
+    """The server's context does not take a prompt."""
 
 
 def find_route(endpoint: Endpoint) -> Route:
     """Find how a server tells its prompt.
 
     Raises:
+        UsageError: it wants another key for that.
         RunFailed: in no way known here.
     """
-    failures = []
+    failures: dict[str, Exception] = {}
     for route in (
         Route("llama.cpp's /apply-template and /tokenize", exact=True, ask=partial(_llama_cpp, endpoint)),
         Route("vLLM's /tokenize", exact=True, ask=partial(_vllm, endpoint)),
@@ -55,11 +62,16 @@ def find_route(endpoint: Endpoint) -> Route:
     ):
         try:
             route.ask(_PROBE)
-        except (Refused, NotJson, EndpointDown, _NoPrompt) as error:
-            failures.append(f"{route.name}: {error}")
+        except (Refused, TooLong, NotJson, EndpointDown, _NoPrompt) as error:
+            failures[route.name] = error
         else:
-            return route
-    raise RunFailed(f"--endpoint {endpoint.url}: found no way to its prompts ({'; '.join(failures)}).")
+            return replace(route, context=_context(endpoint))
+    # llama.cpp tells its models to whoever asks, so a key may be wanted here for the first time. Others guard routes
+    # that they do not have, too: what counts is the last one, which every server has.
+    if isinstance(error := list(failures.values())[-1], Refused) and error.status in UNAUTHORIZED:
+        raise endpoint.unauthorized(error)
+    told = "; ".join(f"{name}: {error}" for name, error in failures.items())
+    raise RunFailed(f"--endpoint {endpoint.url}: found no way to its prompts ({told}).")
 
 
 class _NoPrompt(Exception):
@@ -71,6 +83,7 @@ def ask_along(route: Route, messages: Sequence[Mapping[str, str]]) -> Told:
 
     Raises:
         Refused: the server does not take these messages.
+        TooLong: its context does not.
         RunFailed: it answers no longer, or tells no prompt.
     """
     try:
@@ -105,11 +118,29 @@ def _vllm(endpoint: Endpoint, messages: Sequence[Mapping[str, str]]) -> Told:
 
 def _usage(endpoint: Endpoint, messages: Sequence[Mapping[str, str]]) -> Told:
     body = {"model": endpoint.model, "messages": messages, "max_tokens": 1, "temperature": 0.0}
-    usage = _field(endpoint.ask(f"{endpoint.api}/chat/completions", body, _ATTEMPTS), "usage", dict)
+    try:
+        answer = endpoint.ask(f"{endpoint.api}/chat/completions", body, _ATTEMPTS)
+    except Refused as refused:
+        # Servers word it differently; all name the context, or say that it is too long.
+        if any(words in refused.text.lower() for words in ("context", "too long")):
+            raise TooLong(str(refused)) from None
+        raise
+    usage = _field(answer, "usage", dict)
     count = usage.get("prompt_tokens")
     if isinstance(count, bool) or not isinstance(count, int) or count < 1:
         raise _NoPrompt(f"found usage {usage!r}, expected prompt_tokens")
     return int(count)
+
+
+def _context(endpoint: Endpoint) -> int | None:
+    """Return the context that a list of models tells: vLLM's as `max_model_len`, llama.cpp's as `meta.n_ctx`."""
+    try:
+        models = endpoint.ask(f"{endpoint.api}/models", None, _ATTEMPTS)["data"]
+        named = next((m for m in models if m["id"] == endpoint.model), models[0])
+        told = named.get("max_model_len") or named["meta"]["n_ctx"]
+    except (Refused, NotJson, EndpointDown, KeyError, IndexError, TypeError, AttributeError):
+        return None
+    return told if isinstance(told, int) and told > 0 else None
 
 
 def _ids(answer: Any) -> list[int]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tiararodney.sekft.endpoint import Endpoint, Refused
 from tiararodney.sekft.errors import RunFailed
 from tiararodney.sekft.render import normalize_for_template, render_prompt
-from tiararodney.sekft.sft.inspection.routes import Route, Told, ask_along, find_route
+from tiararodney.sekft.sft.inspection.routes import Route, Told, TooLong, ask_along, find_route
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 
 _AROUND = 12
 """Tokens shown in front of the first that differs."""
+
+
+_OTHER_TEMPLATE = (
+    "The server renders with another template than the adapter's chat_template.jinja. Serve with that one (llama.cpp: "
+    "--jinja, and --chat-template-file where the model's file does not carry it)."
+)
 
 
 @dataclass(frozen=True)
@@ -98,6 +104,8 @@ def compare(endpoint: Endpoint, tok: Tokenizer, sessions: Sequence[Session]) -> 
         for turn, message in enumerate(session.messages):
             if message.role == "assistant" and session.messages[turn - 1].role != "assistant":
                 _compare_turn(result, route, tok, session, turn)
+    if result.differences and not result.causes and result.exact:
+        result.causes.append(_OTHER_TEMPLATE)
     if not result.turns:
         raise RunFailed(f"--endpoint {endpoint.url}: found no prompt that it takes, all are longer than its context.")
     return result
@@ -109,16 +117,18 @@ def _compare_turn(result: Comparison, route: Route, tok: Tokenizer, session: Ses
     name = f"{session.id or '(no id)'} ({session.source})"
     try:
         served = ask_along(route, _plain(upto))
+    except TooLong:
+        result.too_long += 1
+        return
     except Refused as refused:
-        if "context" in refused.text.lower() or "too long" in refused.text.lower():
-            result.too_long += 1
-            return
         result.differences.append(Difference(name, turn, trained_length=len(trained), refusal=str(refused)))
         cause = None
     else:
         found = _difference(tok, trained, served, name, turn)
         if found is None:
-            result.turns += 1
+            fits = route.context is None or len(trained) < route.context
+            result.turns += fits
+            result.too_long += not fits
             return
         result.differences.append(found)
         cause = _cause(tok, trained, served)
@@ -168,6 +178,11 @@ def _cause(tok: Tokenizer, trained: list[int], served: Told) -> str | None:
         return f"The served prompt lacks its end {tok.decode(trained[len(ids) :])!r}: a generation prompt."
     if ids[: len(trained)] == trained:
         return f"The served prompt goes on with {_text(tok, ids[len(trained) :])!r}, which was not trained."
+    if _text(tok, ids) == tok.decode(trained):
+        return (
+            "The server cuts the same text into other tokens: its tokenizer is not the one that was trained with (in a "
+            "GGUF file, see tokenizer.ggml.pre)."
+        )
     return None
 
 
@@ -175,7 +190,7 @@ def _cause_of_messages(route: Route, trained: list[int], upto: Sequence[Message]
     """Say whether it is the normalisation that the server lacks."""
     try:
         served = ask_along(route, _plain(normalize_for_template(upto)))
-    except Refused:
+    except (Refused, TooLong):
         return None
     same = served == len(trained) if isinstance(served, int) else list(served) == trained
     if not same or _plain(normalize_for_template(upto)) == _plain(upto):
