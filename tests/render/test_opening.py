@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tiararodney.sekft.render import Message, build_masked_examples
+from tiararodney.sekft.render.canonical import ESCAPE
+from tiararodney.sekft.render.fingerprint import contract_template
 
 BODY = "{{ '<|im_start|>' + m['role'] + '\\n' + m['content'] + '<|im_end|>' }}"
 PROMPT = "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
@@ -122,6 +126,47 @@ def test_a_prompt_whose_end_decides_otherwise_is_rendered_by_itself(chatml, asse
 @pytest.mark.parametrize("name", ["trl-qwen3", "trl-qwen3_5_think", "trl-nemotron_3_nano", "trl-glm4moe"])
 def test_published_templates_that_look_at_the_end_first_are_rendered_once(name, real_pair):
     assert held(real_pair(name), SESSION) >= TURNS
+
+
+def canonical(tok, policy):
+    """The tokenizer with its template normalising by itself, its clock stopped and its thoughts turned off."""
+    return tok.with_template(contract_template(tok, policy, datetime(2026, 11, 23, tzinfo=UTC)))
+
+
+@pytest.mark.parametrize("policy", ["keep", "escape"])
+@pytest.mark.parametrize("name", ["trl-qwen3", "trl-qwen3_5_think", "trl-llama3_1", "trl-nemotron_3_nano"])
+def test_templates_that_normalise_by_themselves_are_rendered_once(name, policy, real_pair, assert_serve_exact):
+    tok = canonical(real_pair(name), policy)
+    assert held(tok, SESSION) >= TURNS
+    escaped = tok.render_pieces([*SESSION[:2], Message("user", "a " + next(iter(tok.control_tokens)))])
+    assert (ESCAPE in escaped.messages[2]) is (policy == "escape")
+
+
+@pytest.mark.parametrize("policy", ["keep", "escape"])
+def test_a_session_that_is_normalised_on_the_way_is_not_taken_apart(policy, chatml):
+    tok = canonical(chatml, policy)
+    for session in (
+        [Message("system", "A terminal."), *SESSION],
+        [*SESSION[:1], *SESSION],
+        [*SESSION, SESSION[-1]],
+    ):
+        assert held(tok, session) == set()
+    assert held(tok, SESSION) >= TURNS
+
+
+@settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    contents=st.lists(st.sampled_from(["ls", "", "$ ", "</think>x", "<|im_end|>"]), min_size=2, max_size=7),
+    policy=st.sampled_from(["keep", "escape"]),
+)
+def test_published_templates_that_normalise_by_themselves_hold_what_they_are_said_to(published, contents, policy):
+    name, tok = published
+    session = [Message("user" if i % 2 == 0 else "assistant", c) for i, c in enumerate(contents)]
+    try:
+        tok.render_text(session[:1], add_generation_prompt=True)
+    except Exception:  # noqa: BLE001 - a template raises what it likes
+        pytest.skip(f"{name} takes no text")
+    held(canonical(tok, policy), session)
 
 
 OPENINGS = ["", BACKWARDS, FORWARDS, COUNTED, SPACE, BACKWARDS + "{% set ns = namespace(last=ns.last, open=1) %}"]

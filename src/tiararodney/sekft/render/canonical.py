@@ -23,6 +23,12 @@ _MARKED = re.compile(
     r"(?:, settings (?P<settings>\S+))? -#\}"
 )
 _RUNNING = "running"
+_FIRST, _LAST, _NOTHING = (
+    "{%- set sekft = namespace(",
+    "{%- set messages = sekft.messages %}\n",
+    "{%- set sekft = 0 %}\n",
+)
+"""How the normalisation begins and ends; and what may stand in its place, so that the rest is read as it was."""
 _CLOCK = re.compile(r"\bstrftime_now\s*\(")
 _CLOCK_FORMAT = re.compile(r"""\bstrftime_now\s*\(\s*(?P<quote>['"])(?P<format>[^'"\\]*)(?P=quote)\s*\)""")
 
@@ -117,6 +123,20 @@ def canonical_chat_template(
         flush=_FLUSH,
     )
     return head + template
+
+
+def parted(template: str) -> tuple[str, str] | None:
+    """Part a canonical template into its normalisation and the rest.
+
+    Returns:
+        A template that sets `sekft.messages` to the normalised messages and prints nothing; one that takes messages
+        which are normalised already, and gives for these what the whole gives. None where it is not canonical.
+    """
+    start = template.find(_FIRST)
+    end = template.find(_LAST) + len(_LAST)
+    if not _MARKED.match(template) or start < 0 or end < len(_LAST):
+        return None
+    return template[:end], template[:start] + _NOTHING + template[end:]
 
 
 def template_policy(template: str) -> str | None:

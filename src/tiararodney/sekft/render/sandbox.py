@@ -12,6 +12,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
 from tiararodney.sekft.render.appending import Marked, Pieces, marked, pieces
+from tiararodney.sekft.render.canonical import parted
 from tiararodney.sekft.render.opening import held
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from tiararodney.sekft.render.session import Message
 
 _MARK = "\ufdd0sekft\ufdd1"  # non-characters, which no text has a use for
+
+_HAND = "sekft_hand"
+_HAND_OVER = "{{ " + _HAND + "(sekft.messages) }}"
 
 _OF_DICTS = frozenset(dir(dict))
 _OF_LOOPS = frozenset(
@@ -90,10 +94,35 @@ class ChatTemplate:
     @cached_property
     def _marked(self) -> Marked | None:
         """The template, printing `_MARK` around each message's piece; None where its shape does not allow it."""
+        _, own = self._parted
         try:
-            return marked(self.environment, self.source, _MARK)
+            return marked(self.environment, own, _MARK)
         except TemplateError:
             return None
+
+    @cached_property
+    def _parted(self) -> tuple[Template | None, str]:
+        """What normalises messages first, where the template does, and what renders them."""
+        parts = parted(self.source)
+        if parts is None:
+            return None, self.source
+        return self.environment.from_string(parts[0] + _HAND_OVER), parts[1]
+
+    def _normalised(self, messages: Sequence[Message]) -> list[dict[str, str]] | None:
+        """Return the messages as the template has them once it has normalised them; None where some become one."""
+        plain = _plain(messages)
+        normalise, _ = self._parted
+        if normalise is None:
+            return plain
+        handed: list[list[dict[str, str]]] = []
+
+        def hand(taken: list[dict[str, str]]) -> str:
+            handed.append(taken)
+            return ""
+
+        normalise.render(**{**self.named, "messages": plain, _HAND: hand})
+        # Each is made of one message, so the first of them are what becomes of the first messages.
+        return handed[0] if [m["role"] for m in handed[0]] == [m["role"] for m in plain] else None
 
     def text(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> str:
         """Render a session.
@@ -109,7 +138,8 @@ class ChatTemplate:
         if self._marked is None or any(_MARK in m.content for m in messages):
             return None
         try:
-            return pieces(self._marked, _plain(messages), self.named)
+            normalised = self._normalised(messages)
+            return None if normalised is None else pieces(self._marked, normalised, self.named)
         except Exception:  # noqa: BLE001 - the template is a program of somebody else's
             # Whatever it trips over, the caller's own rendering of the session meets it too, and reports it; or it is
             # something that cannot be watched.
