@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from tiararodney.sekft.errors import UsageError
 from tiararodney.sekft.render.sandbox import ChatTemplate, quick
-from tiararodney.sekft.render.tokens import definition, is_anchor, is_control
+from tiararodney.sekft.render.tokens import anchors_among, definition, is_control
 
 if TYPE_CHECKING:
     from tiararodney.sekft.render.appending import Pieces
@@ -82,7 +82,7 @@ class FileTokenizer:
     @cached_property
     def anchors(self) -> frozenset[int]:
         """Ids of added tokens at which a text can be cut."""
-        return frozenset(i for i, t in self._added.items() if is_anchor(t))
+        return anchors_among(self._added)
 
     @cached_property
     def definition(self) -> str:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from itertools import compress
 from operator import itemgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tiararodney.sekft.render.reply import Reply, control_pattern
 from tiararodney.sekft.render.session import RefusalReason, SessionRefused
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from tiararodney.sekft.render.tokens import Tokenizer
 
 _end = itemgetter(1)
@@ -50,13 +49,74 @@ class Encoded:
     heads: dict[tuple[int, ...], str] = field(default_factory=dict)
 
 
-def encode(tok: Tokenizer, text: str) -> Encoded:
-    """Encode a text and note where it can be cut."""
-    ids, offsets = tok.encode_with_offsets(text)
+class _Continued(Sequence[tuple[int, int]]):
+    """Character ranges of tokens, the first of them those of another text, the others counted from some character."""
+
+    def __init__(self, first: Sequence[tuple[int, int]], at: int, rest: Sequence[tuple[int, int]], start: int) -> None:
+        self._first, self._at, self._rest, self._start = first, at, rest, start
+
+    def __len__(self) -> int:
+        return self._at + len(self._rest)
+
+    def __getitem__(self, index: Any) -> Any:
+        if index < self._at:
+            return self._first[index]
+        begin, end = self._rest[index - self._at]
+        return begin + self._start, end + self._start
+
+
+def encode(tok: Tokenizer, text: str, known: Encoded | None = None) -> Encoded:
+    """Encode a text and note where it can be cut.
+
+    Args:
+        tok: the tokenizer.
+        text: the text.
+        known: a text that may begin alike; what both have up to their last common anchor is not encoded again.
+    """
+    k = None if known is None else _common_anchor(tok, known, text)
+    if known is None or k is None:
+        ids, offsets = tok.encode_with_offsets(text)
+        at, starts, ends = _anchors(tok, ids, offsets)
+        return Encoded(text, ids, offsets, starts, ends, at, frozenset(tok.control_tokens.values()))
+    begin, before = known.anchor_starts[k], known.anchor_at[k]
+    rest, offsets = tok.encode_with_offsets(text[begin:])
+    at, starts, ends = _anchors(tok, rest, offsets)
+    return replace(
+        known,
+        text=text,
+        ids=known.ids[:before] + rest,
+        offsets=_Continued(known.offsets, before, offsets, begin),
+        anchor_starts=known.anchor_starts[:k] + [begin + a for a in starts],
+        anchor_ends=known.anchor_ends[:k] + [begin + b for b in ends],
+        anchor_at=known.anchor_at[:k] + [before + n for n in at],
+    )
+
+
+def _anchors(
+    tok: Tokenizer, ids: list[int], offsets: Sequence[tuple[int, int]]
+) -> tuple[list[int], list[int], list[int]]:
+    """Return where the anchors are, in tokens, and where they begin and end, in characters."""
     at = list(compress(range(len(ids)), map(tok.anchors.__contains__, ids)))
     ranges = list(map(offsets.__getitem__, at))
-    starts, ends = [a for a, _ in ranges], [b for _, b in ranges]
-    return Encoded(text, ids, offsets, starts, ends, at, frozenset(tok.control_tokens.values()))
+    return at, [a for a, _ in ranges], [b for _, b in ranges]
+
+
+def _common_anchor(tok: Tokenizer, known: Encoded, text: str) -> int | None:
+    """Return which is the last of a text's anchors that another text has too, behind the same characters."""
+    low, high = 0, len(known.anchor_ends)
+    while low < high:
+        middle = (low + high) // 2
+        border = known.anchor_ends[middle]
+        if text.startswith(known.text[:border]):
+            low = middle + 1
+        else:
+            high = middle
+    if low == 0:
+        return None
+    # Offsets may be wrong: a cut is made where the token's own text is seen.
+    begin, end = known.anchor_starts[low - 1], known.anchor_ends[low - 1]
+    token = known.ids[known.anchor_at[low - 1]]
+    return low - 1 if tok.control_tokens.get(known.text[begin:end]) == token else None
 
 
 def prefix_length(tok: Tokenizer, encoded: Encoded, border: int) -> int | None:

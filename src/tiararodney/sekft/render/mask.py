@@ -52,8 +52,10 @@ def build_masked_examples(tokenizer: object, messages: Messages) -> list[Example
         raise SessionRefused(RefusalReason.ENDS_IN_USER_TURN, f"the last turn is the {session[last].role}'s", last)
     served = render_served(tok, session, open_turns)
     examples: list[Example] = []
+    known: Encoded | None = None
     while open_turns:
-        example = _example(served, open_turns)
+        example, encoded = _example(served, open_turns, known)
+        known = known or encoded
         examples.append(example)
         open_turns = [t for t in open_turns if t not in example.turns]
     return examples[::-1]
@@ -76,21 +78,30 @@ def build_masked_example(tokenizer: object, messages: Messages) -> Example:
     return examples[0]
 
 
-def _example(served: Served, turns: Sequence[int]) -> Example:
-    """Build the example that ends in the last of some turns and trains every other one that it serves exactly."""
+def _example(served: Served, turns: Sequence[int], known: Encoded | None) -> tuple[Example, Encoded]:
+    """Build the example that ends in the last of some turns and trains every other one that it serves exactly.
+
+    Args:
+        served: the session.
+        turns: indices of assistant turns, ascending.
+        known: an example's text; what another begins with is not encoded again.
+
+    Returns:
+        The example, and its text as it was encoded.
+    """
     last = turns[-1]
     tok, prompt = served.tok, served.prompts[last]
     try:
         reply = _reply(served, last)
         text = prompt + reply.text + reply.end
-        encoded = encode(tok, text)
+        encoded = encode(tok, text, known)
         ids = encoded.ids
         span = reply_span(tok, encoded, len(prompt), len(text), reply.end)
         crossing = ""
         if span is None:
             crossing = crossing_text(encoded, len(prompt))
             # A merge crosses the border, or the reply holds a control token: the prompt is served as it is alone.
-            encoded = encode(tok, prompt)
+            encoded = encode(tok, prompt, known or encoded)
             ids = encoded.ids + continuation(tok, encoded.ids, reply)
             span = len(encoded.ids), len(ids)
     except SessionRefused as refused:
@@ -105,7 +116,7 @@ def _example(served: Served, turns: Sequence[int]) -> Example:
         labels[start:stop] = ids[start:stop]
     trained = sorted(spans)
     final = last == len(served.session) - 1
-    return Example(ids, labels, tuple(trained), tuple(spans[t] for t in trained), crossing, final)
+    return Example(ids, labels, tuple(trained), tuple(spans[t] for t in trained), crossing, final), encoded
 
 
 def _reply(served: Served, turn: int) -> Reply:

@@ -87,7 +87,7 @@ class TransformersTokenizer:
         self._template = template
         added: Mapping[int, Any] = inner.added_tokens_decoder
         self._control = {str(token): int(i) for i, token in added.items() if is_control(token)}
-        self._anchors = frozenset(int(i) for i, t in added.items() if is_anchor(t))
+        self._anchors = anchors_among(added)
 
     @property
     def chat_template(self) -> str:
@@ -180,13 +180,19 @@ def definition(serialised: str) -> str:
     return json.dumps({k: whole.get(k) for k in _DEFINING}, sort_keys=True, ensure_ascii=True)
 
 
-def is_anchor(token: Any) -> bool:
-    """Say whether a text can be cut at an added token.
+def anchors_among(added: Mapping[int, Any]) -> frozenset[int]:
+    """Return the ids of the added tokens at which a text can be cut.
 
-    One that is matched before normalisation and wherever it stands splits the text for good; one that is matched
-    after normalisation, or only as a word of its own, depends on what is around it.
+    One that is matched before normalisation and wherever it stands splits the text for good. One that is matched after
+    normalisation, or only as a word of its own, depends on what is around it; so does one that is part of another.
     """
-    return not token.normalized and not token.single_word
+    texts = [str(token.content) for token in added.values()]
+    every = "\0".join(texts)
+    return frozenset(
+        int(i)
+        for i, token in added.items()
+        if not token.normalized and not token.single_word and every.count(str(token.content)) == 1
+    )
 
 
 def as_tokenizer(tokenizer: object) -> Tokenizer:
