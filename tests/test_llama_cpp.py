@@ -76,16 +76,19 @@ def sessions() -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def tuned(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tuned]:
-    """The real base, an adapter trained on it for a step, the merged model, and that as docs/train.md converts it."""
+def converter() -> Path:
+    """llama.cpp's script; skips where anything that the tests here need is missing."""
     for module in ("peft", "sentencepiece", "xllamacpp"):
         if importlib.util.find_spec(module) is None:
             pytest.skip(f"needs {module}")
-    converter = Path(os.environ.get(SOURCES, ".")) / "convert_hf_to_gguf.py"
-    if not converter.is_file():
+    script = Path(os.environ.get(SOURCES, ".")) / "convert_hf_to_gguf.py"
+    if not script.is_file():
         pytest.skip(f"needs llama.cpp's sources: set {SOURCES} to their folder (docs/train.md tells where from)")
-    folder = tmp_path_factory.mktemp("llama")
-    base = request.getfixturevalue("real_base")  # it takes half a minute: not before what else is needed is there
+    return script
+
+
+def tune(converter: Path, base: Path, folder: Path) -> Tuned:
+    """Train an adapter for a step, merge it, and convert that as docs/train.md does."""
     made = Tuned(base, *(folder / name for name in ("data.jsonl", "adapter", "merged", "merged.gguf")))
     made.data.write_text("".join(json.dumps(row) + "\n" for row in sessions()))
     where = ["--data", str(made.data), "--base", str(made.base), "--out", str(made.adapter)]
@@ -95,7 +98,15 @@ def tuned(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     command = [sys.executable, str(converter), str(made.merged), "--outfile", str(made.gguf), "--outtype", "f32"]
     done = subprocess.run(command, env=os.environ | {"HF_HUB_OFFLINE": "1"}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
-    yield made
+    return made
+
+
+@pytest.fixture(scope="module")
+def tuned(converter: Path, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tuned]:
+    """The real base, tuned and converted."""
+    base = request.getfixturevalue("real_base")  # it takes half a minute: not before what else is needed is there
+    folder = tmp_path_factory.mktemp("llama")
+    yield tune(converter, base, folder)
     shutil.rmtree(folder)
 
 
@@ -123,10 +134,10 @@ def ask(url: str, body: Any) -> Any:
 
 
 @pytest.fixture
-def inspect(tuned: Tuned, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, dict[str, Any], str]]:
-    """`inspect(url)` -> what `sekft-train --inspect --endpoint` finds: exit code, report and messages."""
+def inspect(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, dict[str, Any], str]]:
+    """`inspect(tuned, url)` -> what `sekft-train --inspect --endpoint` finds: exit code, report and messages."""
 
-    def look(url: str, model: str = "tuned") -> tuple[int, dict[str, Any], str]:
+    def look(tuned: Tuned, url: str, model: str = "tuned") -> tuple[int, dict[str, Any], str]:
         flags = ["--data", str(tuned.data), "--base", str(tuned.adapter), "--endpoint", f"{url}/v1", "--model", model]
         capsys.readouterr()
         code = main(["--inspect", "--json", *flags])
@@ -166,8 +177,8 @@ def test_llama_cpp_computes_and_replies_what_transformers_does(tuned: Tuned):
 
 def test_a_real_server_serves_what_was_trained(tuned: Tuned, inspect: Any):
     with llama_server(tuned.gguf, model_alias=["another", "tuned"]) as url:
-        code, found, _ = inspect(url)
-        assert inspect(url, model="other")[0] == 2
+        code, found, _ = inspect(tuned, url)
+        assert inspect(tuned, url, model="other")[0] == 2
     assert (code, found["differences"], found["causes"]) == (0, [], [])
     assert found["route"] == "llama.cpp's /apply-template and /tokenize"
     assert (found["sessions"], found["turns"], found["too_long"]) == (2, 10, 0)
@@ -185,7 +196,7 @@ def test_a_real_server_with_another_template_is_told(tuned: Tuned, inspect: Any,
     if "chat_template" in settings:
         settings = {"chat_template": load_tokenizer(tuned.base).chat_template}
     with llama_server(tuned.gguf, model_alias=["tuned"], **settings) as url:
-        code, found, _ = inspect(url)
+        code, found, _ = inspect(tuned, url)
     assert code == 1
     assert len(found["differences"]) == found["turns"] == 10
     assert any(cause in text for text in found["causes"])
@@ -198,7 +209,7 @@ def test_a_file_with_another_tokenizer_is_told(tuned: Tuned, inspect: Any):
         content[at : at + len(name)] = other
         try:
             with llama_server(tuned.gguf, model_alias=["tuned"]) as url:
-                code, found, _ = inspect(url)
+                code, found, _ = inspect(tuned, url)
         finally:
             content[at : at + len(name)] = name
     assert code == 1
@@ -209,7 +220,7 @@ def test_a_file_with_another_tokenizer_is_told(tuned: Tuned, inspect: Any):
 
 def test_a_real_server_with_a_short_context_is_told(tuned: Tuned, inspect: Any):
     with llama_server(tuned.gguf, model_alias=["tuned"], n_ctx=256) as url:
-        code, found, _ = inspect(url)
+        code, found, _ = inspect(tuned, url)
         longest = {"messages": sessions()[0]["turns"][:-1], "max_tokens": 1}
         with pytest.raises(urllib.error.HTTPError) as refused:
             ask(f"{url}/v1/chat/completions", longest)
@@ -222,7 +233,62 @@ def test_a_real_server_with_a_short_context_is_told(tuned: Tuned, inspect: Any):
 def test_a_real_server_that_wants_a_key_is_bad_usage(tuned: Tuned, inspect: Any, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with llama_server(tuned.gguf, model_alias=["tuned"], api_keys=["secret"]) as url:
-        code, _, message = inspect(url)
+        code, _, message = inspect(tuned, url)
         assert (code, "--api-key-env" in message, message.count("\n")) == (2, True, 1)
         monkeypatch.setenv("OPENAI_API_KEY", "secret")
-        assert inspect(url)[0] == 0
+        assert inspect(tuned, url)[0] == 0
+
+
+MISTRAL = (
+    "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'user' %}{{ '[INST] ' + m['content'] + '[/INST]' }}"
+    "{% else %}{{ ' ' + m['content'] + eos_token }}{% endif %}{% endfor %}"
+)
+
+
+def merge_as_sentencepiece_does(folder: Path) -> None:
+    """Put the merges in the order of the scores, as the hub's files have them; transformers 5.23 writes another."""
+    from sentencepiece import SentencePieceProcessor
+
+    score = SentencePieceProcessor(model_file=str(folder / "tokenizer.model")).get_score
+    path = folder / "tokenizer.json"
+    spelt = json.loads(path.read_text())
+    ids = spelt["model"]["vocab"]
+    spelt["model"]["merges"].sort(key=lambda pair: (-score(ids["".join(pair)]), *(ids[piece] for piece in pair)))
+    path.write_text(json.dumps(spelt))
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "legacy"),
+    [("tokenizer.model.v1", True), ("mistral_instruct_tokenizer_240323.model.v3", False)],
+    ids=["v1", "v3"],
+)
+def test_sentencepiece_tokenizers_are_served_as_trained(
+    converter: Path, inspect: Any, tmp_path: Path, vocabulary: str, legacy: bool
+):
+    """Mistral's: `tokenizer.json` has no scores, and whether a space is put behind a control token differs."""
+    data = pytest.importorskip("mistral_common", reason="needs mistral-common (extra test)")
+    from transformers import AutoTokenizer, MistralConfig, MistralForCausalLM
+
+    base = tmp_path / "base"
+    base.mkdir()
+    shutil.copyfile(Path(data.__file__).parent / "data" / vocabulary, base / "tokenizer.model")
+    named = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "chat_template": MISTRAL}
+    told = {"tokenizer_class": "LlamaTokenizer", "legacy": legacy} | named
+    (base / "tokenizer_config.json").write_text(json.dumps(told))
+    AutoTokenizer.from_pretrained(base).save_pretrained(base)
+    merge_as_sentencepiece_does(base)
+    tokenizer = load_tokenizer(base)
+    heads = {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16}
+    shape = {
+        "vocab_size": tokenizer.vocabulary_size,
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "max_position_embeddings": 4096,
+    }
+    MistralForCausalLM(MistralConfig(**shape, **heads)).save_pretrained(base)
+    made = tune(converter, base, tmp_path)
+    merged, text = AutoTokenizer.from_pretrained(made.merged), "<s>[INST] a  12\n[/INST] ls</s>[INST] x"
+    assert merged.encode(text, add_special_tokens=False) == tokenizer.encode(text)
+    with llama_server(made.gguf, model_alias=["tuned"]) as url:
+        code, found, _ = inspect(made, url)
+    assert (code, found["differences"], found["turns"]) == (0, [], 10)

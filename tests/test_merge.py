@@ -101,3 +101,26 @@ def test_a_full_disk_leaves_no_half_a_model(
     with pytest.raises(RunFailed, match="No space left on device"):
         merge_adapter(tiny_base, make_adapter(tiny_base), tmp_path / "merged")
     assert {path.name for path in tmp_path.iterdir()} == {"adapter"}
+
+
+@pytest.mark.parametrize("prefixed", [False, True])
+def test_a_sentencepiece_vocabulary_comes_along_with_what_its_readers_ask_for(
+    make_base: Callable[..., Path], make_adapter: Callable[..., Path], tmp_path: Path, prefixed: bool
+):
+    from tokenizers import Tokenizer, models, normalizers
+
+    base = make_base()
+    adapter = make_adapter(base)
+    spelt = Tokenizer(models.BPE({"<s>": 0, "a": 1, "▁": 2, "▁a": 3}, [("▁", "a")]))
+    if prefixed:
+        spelt.normalizer = normalizers.Prepend("▁")
+    spelt.add_special_tokens(["<s>"])
+    spelt.save(str(adapter / "tokenizer.json"))
+    (adapter / "tokenizer_config.json").write_text('{"bos_token": "<s>", "add_prefix_space": null, "kept": 1}')
+    without = merge_adapter(base, adapter, tmp_path / "without")
+    assert json.loads((without / "tokenizer_config.json").read_text())["add_prefix_space"] is None
+    (base / "tokenizer.model").write_bytes(b"scores")
+    merged = merge_adapter(base, adapter, tmp_path / "merged")
+    assert (merged / "tokenizer.model").read_bytes() == b"scores"
+    told = json.loads((merged / "tokenizer_config.json").read_text())
+    assert (told["add_prefix_space"], told["kept"]) == (prefixed, 1)

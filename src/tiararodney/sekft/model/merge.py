@@ -15,11 +15,16 @@ from tiararodney.sekft.folders import new_folder
 from tiararodney.sekft.model.adapters import CONFIG, RECORD, WEIGHTS, read_config
 from tiararodney.sekft.model.base import find_folder, load_plain
 from tiararodney.sekft.model.fingerprint import base_fingerprint
+from tiararodney.sekft.tokenizer import CONFIG_FILE, TOKENIZER_FILE, load_tokenizer
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 log = logging.getLogger(__name__)
+
+# The vocabulary with its scores, which `tokenizer.json` lacks and llama.cpp needs; an adapter's folder goes without.
+SENTENCEPIECE = "tokenizer.model"
+_SPACE = "▁"
 
 # What in an adapter's folder is about the adapter and not about the model it makes.
 OF_THE_ADAPTER = {CONFIG, WEIGHTS, RECORD, "README.md", "curve.jsonl", "curve.png"}
@@ -67,5 +72,21 @@ def merge_adapter(base: Path, adapter: Path, out: Path, flag: str = "--adapter")
         for file in adapter.iterdir():
             if file.is_file() and file.name not in OF_THE_ADAPTER:
                 shutil.copyfile(file, fresh / file.name)
+        if (folder / SENTENCEPIECE).is_file() and (fresh / TOKENIZER_FILE).is_file():
+            shutil.copyfile(folder / SENTENCEPIECE, fresh / SENTENCEPIECE)
+            _tell_prefix(fresh)
     log.info("merged model in %s", out)
     return out
+
+
+def _tell_prefix(folder: Path) -> None:
+    """Write down whether a space is put in front of the text behind a control token.
+
+    transformers has it in `tokenizer.json`. llama.cpp's converter reads `tokenizer.model`, where it stands otherwise,
+    and this field of the configuration, which transformers itself has no use for in such a tokenizer.
+    """
+    tok = load_tokenizer(folder)
+    prefixed = tok.tokens(tok.encode(f"{tok.bos_token or tok.eos_token}a"))[1:2] == [f"{_SPACE}a"]
+    path = folder / CONFIG_FILE
+    config = json.loads(path.read_text(encoding="utf-8")) | {"add_prefix_space": prefixed}
+    path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
