@@ -81,13 +81,14 @@ def sekft(work: Work, *, checkpointing: bool = False, share: bool = True) -> tup
     from tiararodney.sekft.model import fourbit, load_base
     from tiararodney.sekft.model.adapters import add_adapter
     from tiararodney.sekft.render import Example
-    from tiararodney.sekft.sft.loop import ROW_TOKENS
+    from tiararodney.sekft.sft.loop import KEEP_DEQUANTISED, ROW_TOKENS
     from tiararodney.sekft.sft.step.gradients import gradients, workers
     from tiararodney.sekft.sft.step.pack import pack_row, split_step
 
     base = load_base(work.base, four_bit=work.four_bit, dequantise=False)
     before = held()
-    if work.four_bit and not checkpointing:  # what the loader does where half of the free memory suffices
+    # the loader looks first whether half of the free memory suffices
+    if work.four_bit and KEEP_DEQUANTISED[base.model.device.type] is not False:
         fourbit.dequantise(base.model, base.dtype)
     add_adapter(base, LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules="all-linear"), "bench")
     parameters = {name: value for name, value in base.model.named_parameters() if ".bench." in name}

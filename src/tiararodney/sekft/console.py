@@ -83,12 +83,15 @@ def settle_torch() -> None:
 
     Waiting threads sleep: a spinning one keeps from the core the one it waits for (on two cores with other work beside,
     training ran at 13 tokens/s spinning and at 185 asleep). oneDNN keeps a compiled kernel for each shape of a matrix
-    product that it met, 0.6 MB each, a thousand by default; every packed row has shapes of its own, and compiling them
-    anew was not to be measured. glibc serves all threads from one heap: by default each has its own, in pieces of 64 MB
-    that a row's tensors fill badly, and two rows at once took 400 MB more in the same CPU time.
+    product that it met, 0.6 MB each, and ideep, torch's way to it, a description of 0.26 MB, in each thread and for
+    each kind of product; a thousand of all of them by default. Every packed row has shapes of its own, so memory grew
+    for hundreds of steps. A description made anew takes 20 microseconds, a kernel 640. glibc serves all threads from
+    one heap: by default each has its own, in pieces of 64 MB that a row's tensors fill badly, and two rows at once took
+    400 MB more in the same CPU time.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
+    os.environ.setdefault("LRU_CACHE_CAPACITY", "32")  # ideep's, by its own name
     arena_max = -8  # M_ARENA_MAX of malloc.h; other C libraries have no such call, or do nothing in it
     if "MALLOC_ARENA_MAX" not in os.environ and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
         mallopt(arena_max, 1)

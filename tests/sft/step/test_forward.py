@@ -188,12 +188,10 @@ def test_blocks_attend_as_torchs_own_attention_does(prefix: int):
     torch.manual_seed(1)
     shape = {"query": (4, prefix + 200, 8), "key": (2, prefix + 200, 8), "value": (2, prefix + 200, 8)}
     tensors = {name: torch.randn(size, requires_grad=True) for name, size in shape.items()}
-    lengths = (150, 50)
+    how = {"lengths": (150, 50), "prefix": prefix, "scale": 0.3}
     results = []
-    for how in (attention._blocks, attention._sdpa):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(attention, "_blocks", how)
-            output = attention.packed_attention(**tensors, lengths=lengths, prefix=prefix)
+    for attend in (attention.packed_attention, attention.one_by_one):
+        output = attend(**tensors, **how)
         results.append([output, *torch.autograd.grad(output.square().sum(), tuple(tensors.values()))])
     for one, other in zip(*results, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)

@@ -13,6 +13,7 @@ from peft import LoraConfig, get_peft_model  # noqa: E402 - torch first, or the 
 from transformers import LlamaConfig, LlamaForCausalLM  # noqa: E402
 
 from tiararodney.sekft.render import IGNORED, Example  # noqa: E402
+from tiararodney.sekft.sft.step.buffers import Block  # noqa: E402
 from tiararodney.sekft.sft.step.forward import row_loss  # noqa: E402
 from tiararodney.sekft.sft.step.gradients import Workers, gradients, workers  # noqa: E402
 from tiararodney.sekft.sft.step.pack import pack_row, split_step  # noqa: E402
@@ -30,21 +31,25 @@ def cores() -> Iterator[Any]:
 
 @pytest.fixture
 def model() -> Any:
+    return tuned(layers=2)
+
+
+def tuned(layers: int) -> Any:
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=200,
         hidden_size=64,
         intermediate_size=96,
-        num_hidden_layers=2,
+        num_hidden_layers=layers,
         num_attention_heads=4,
         num_key_value_heads=2,
         initializer_range=0.15,
     )
-    tuned = get_peft_model(LlamaForCausalLM(config), LoraConfig(r=4, target_modules="all-linear"))
-    for name, weight in tuned.named_parameters():
+    made = get_peft_model(LlamaForCausalLM(config), LoraConfig(r=4, target_modules="all-linear"))
+    for name, weight in made.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(weight, std=0.1)
-    return tuned.get_base_model()
+    return made.get_base_model()
 
 
 def examples(n: int) -> list[Example]:
@@ -105,7 +110,35 @@ def test_the_cores_are_given_back(model: Any, cores: Any) -> None:
 def test_one_core_has_no_threads_to_wait_for(model: Any, cores: Any) -> None:
     cores(1)
     with workers(model) as by:
-        assert by == Workers(1, None)
+        assert (by.at_once, by.threads) == (1, None)
+
+
+def test_what_layers_keep_fits_a_block_and_every_row_uses_it_again(model: Any, cores: Any, monkeypatch: Any) -> None:
+    cores(1)
+    made: list[Block] = []
+    with workers(model) as by:
+        assert by.pool is not None
+        take = by.pool.take
+        monkeypatch.setattr(by.pool, "take", lambda: (made.append(block := take()), block)[1])
+        step(model, by)
+        step(model, by)
+    # of the two layers one: the first one's input has no gradient that would tell when its block is free
+    assert len(made) > 4
+    assert len({block.new(0).untyped_storage().data_ptr() for block in made}) == 1
+    # the last layer's second half takes trained positions only
+    assert all(0.3 * len(block._memory) < block._used <= len(block._memory) for block in made)
+
+
+def test_a_model_of_more_layers_keeps_all_of_a_layer_in_its_block(cores: Any, monkeypatch: Any) -> None:
+    cores(1)
+    made: list[Block] = []
+    deeper = tuned(layers=3)
+    with workers(deeper) as by:
+        assert by.pool is not None
+        take = by.pool.take
+        monkeypatch.setattr(by.pool, "take", lambda: (made.append(block := take()), block)[1])
+        step(deeper, by)
+    assert max(block._used for block in made) == len(made[0]._memory)
 
 
 def test_a_stop_between_rows_ends_the_step(model: Any, cores: Any) -> None:

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.torch
 @pytest.fixture
 def case(monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any, Any, Any]:
     """Hidden states, a head, targets and counts; several chunks of them."""
-    monkeypatch.setattr(loss_module, "CHUNK", 4)
+    monkeypatch.setitem(loss_module.CHUNK, "cpu", 4)
     torch.manual_seed(0)
     hidden, weight = torch.randn(11, 8), torch.randn(30, 8)
     return hidden, weight, torch.randint(30, (11,)), torch.rand(11) + 0.5

@@ -100,7 +100,7 @@ def load_base(
     folder = find_folder(path)
     if four_bit:
         fourbit.require_bitsandbytes()
-    device = _device(device)
+    device = find_device(device)
     compute = _dtype(dtype)
     keep_dequantised = four_bit and (_has_room(folder, device) if dequantise is None else dequantise)
     model = _four_bit(folder, device, compute, cache=cache) if four_bit else _load(folder, device, compute)
@@ -175,7 +175,18 @@ def _cached_snapshot(name: str) -> Path | None:
         return None
 
 
-def _device(device: str) -> str:
+def find_device(device: str) -> str:
+    """Find the device that a name stands for.
+
+    Args:
+        device: "auto" (CUDA if there is a device, else the CPU) or a torch device.
+
+    Returns:
+        A torch device.
+
+    Raises:
+        UsageError: There is no such device.
+    """
     if device == "auto":
         return "cuda:0" if torch.cuda.is_available() else "cpu"
     try:

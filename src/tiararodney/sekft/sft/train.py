@@ -14,7 +14,7 @@ from tiararodney.sekft import provenance
 from tiararodney.sekft.errors import UsageError
 from tiararodney.sekft.folders import drop_unfinished
 from tiararodney.sekft.model import Base, load_base
-from tiararodney.sekft.model.base import find_folder
+from tiararodney.sekft.model.base import find_device, find_folder
 from tiararodney.sekft.model.fourbit import require_bitsandbytes
 from tiararodney.sekft.model.merge import merge_adapter
 from tiararodney.sekft.render import apply_policy, save_contract
@@ -22,7 +22,7 @@ from tiararodney.sekft.sft.adapter import check_out, write_adapter
 from tiararodney.sekft.sft.checkpoint import checkpoint_folder, drop_checkpoint, load_checkpoint, save_checkpoint
 from tiararodney.sekft.sft.data import Examples, read_examples
 from tiararodney.sekft.sft.hub import check_hub, push
-from tiararodney.sekft.sft.loop import Task, run_steps
+from tiararodney.sekft.sft.loop import KEEP_DEQUANTISED, Task, run_steps
 from tiararodney.sekft.sft.lora import NAME, fresh_adapter, start_digest, told_shape
 from tiararodney.sekft.sft.progress import Progress, held
 from tiararodney.sekft.sft.ranks import Ranks, launched, meeting, own_device
@@ -91,7 +91,7 @@ def _train(config: TrainConfig, base: Base | None, should_stop: Callable[[], boo
         device=config.device,
         dtype=config.dtype,
         cache=not config.no_base_cache,
-        dequantise=False if ranks.sharded else None,
+        dequantise=False if ranks.sharded else KEEP_DEQUANTISED.get(find_device(config.device).split(":")[0]),
     )
     ranks.agree("data", examples.digest)
     ranks.agree("a base", base.fingerprint)

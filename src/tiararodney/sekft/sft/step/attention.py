@@ -9,12 +9,14 @@ kernel takes all documents at once where `varlen` finds one.
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch.nn.attention.bias import causal_lower_right
 from transformers import AttentionInterface
 
+from tiararodney.sekft.sft.step.buffers import Block, new
 from tiararodney.sekft.sft.step.varlen import fastest
 
 NAME = "sekft_packed"
@@ -30,6 +32,7 @@ def packed_attention(
     lengths: Sequence[int],
     prefix: int = 0,
     scale: float | None = None,
+    block: Block | None = None,
 ) -> torch.Tensor:
     """Attend causally within each document, and from each document to the prefix that all of them share.
 
@@ -40,11 +43,15 @@ def packed_attention(
         lengths: Tokens of each document behind the prefix.
         prefix: Tokens at the row's start that are every document's past.
         scale: Of the scores; None for one over the root of the head size.
+        block: Where the output is kept, on the CPU.
 
     Returns:
         [row, heads, head size].
     """
     scale = query.shape[-1] ** -0.5 if scale is None else scale
+    if query.device.type == "cpu":
+        output: torch.Tensor = _BlockedAttention.apply(query, key, value, tuple(lengths), prefix, scale, block)
+        return output
     kernel = fastest(query.device, query.dtype, query.shape[0], key.shape[0], query.shape[2])
     return (kernel or one_by_one)(query, key, value, lengths, prefix, scale)
 
@@ -52,17 +59,14 @@ def packed_attention(
 def one_by_one(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, lengths: Sequence[int], prefix: int, scale: float
 ) -> torch.Tensor:
-    """The same, document by document: what runs wherever no kernel for all of them is proved right."""
-    attend = _blocks if query.device.type == "cpu" else _sdpa
+    """The same by torch's kernels, document by document: what runs where no kernel for all of them is proved right."""
     sizes = [prefix, *lengths] if prefix else list(lengths)
     queries, keys, values = ([*tensor.split(sizes, dim=1)] for tensor in (query, key, value))
-    if prefix:  # a view kept for the backward pass would hold the whole row's
-        keys[0], values[0] = keys[0].contiguous(), values[0].contiguous()
     outputs = []
     for at, (q, k, v) in enumerate(zip(queries, keys, values, strict=True)):
         if prefix and at:
             k, v = torch.cat([keys[0], k], dim=1), torch.cat([values[0], v], dim=1)  # noqa: PLW2901
-        outputs.append(attend(q, k, v, scale))
+        outputs.append(_sdpa(q, k, v, scale))
     return torch.cat(outputs, dim=1).transpose(0, 1)
 
 
@@ -76,69 +80,111 @@ def _sdpa(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: fl
     return output.squeeze(0)
 
 
-def _blocks(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float) -> torch.Tensor:
-    heads, length, size = query.shape
-    grouped = query.reshape(key.shape[0], heads // key.shape[0], length, size)
-    output: torch.Tensor = _BlockedAttention.apply(grouped, key, value, scale)
-    return output.reshape(heads, length, size)
-
-
 class _BlockedAttention(torch.autograd.Function):  # type: ignore[misc]  # torch's types are skipped
-    """Causal attention in blocks of queries.
+    """Causal attention in blocks of queries, document by document; shapes as for `packed_attention`.
 
-    The query is [key heads, group, length, size], key and value are [key heads, all, size].
-    Works for the last `length` of `all` positions: what is before them is their past.
+    Nothing is kept but the arguments: scores, and the documents' keys behind the prefix's, are made again.
     """
 
     @staticmethod
-    def forward(ctx: Any, query: Any, key: Any, value: Any, scale: float) -> torch.Tensor:
-        query = query * scale
-        output = torch.empty_like(query)
-        for begin, end, past in _ranges(query, key):
-            weights = _weights(query, key, begin, end, past)
-            part = torch.bmm(weights, value[:, : past + end])
-            output[:, :, begin:end] = part.view(*query.shape[:2], end - begin, -1)
+    def forward(
+        ctx: Any, query: Any, key: Any, value: Any, lengths: Any, prefix: int, scale: float, block: Any
+    ) -> torch.Tensor:
+        heads, row, size = query.shape
+        grouped = query.view(len(key), -1, row, size)
+        output = new(block, query, row, heads, size)
+        into = output.view(row, len(key), -1, size).permute(1, 2, 0, 3)
+        for document in _documents(lengths, prefix):
+            keys, values = document.of(key), document.of(value)
+            for part, seen in document.blocks():
+                weights = _weights(grouped[:, :, part], keys[:, :seen], scale)
+                into[:, :, part] = torch.bmm(weights, values[:, :seen]).view(*grouped.shape[:2], -1, size)
         ctx.save_for_backward(query, key, value)
-        ctx.scale = scale
+        ctx.documents, ctx.scale = _documents(lengths, prefix), scale
         return output
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Any, ...]:
-        (grad,) = grads
         query, key, value = ctx.saved_tensors
-        heads, group, _, size = query.shape
+        row, size = query.shape[1:]
+        grouped = query.view(len(key), -1, row, size)
+        given = grads[0].view(row, len(key), -1, size).permute(1, 2, 0, 3)
         grad_query = torch.empty_like(query)
-        # Many blocks add to the same keys: summed in fp32, rounded once.
+        into = grad_query.view(grouped.shape)
+        # Many blocks add to the same keys, many documents to the prefix's: summed in fp32, rounded once.
         grad_key = torch.zeros(key.shape, dtype=torch.float32, device=key.device)
         grad_value = torch.zeros_like(grad_key)
-        for begin, end, past in _ranges(query, key):
-            weights = _weights(query, key, begin, end, past)
-            out = grad[:, :, begin:end].reshape(heads, -1, size)
-            grad_value[:, : past + end] += torch.bmm(weights.transpose(1, 2), out)
-            grad_weights = torch.bmm(out, value[:, : past + end].transpose(1, 2))
-            scores = softmax_backward(grad_weights, weights, -1, weights.dtype)
-            part = torch.bmm(scores, key[:, : past + end])
-            grad_query[:, :, begin:end] = part.view(heads, group, end - begin, size)
-            grad_key[:, : past + end] += torch.bmm(scores.transpose(1, 2), _block(query, begin, end))
-        return grad_query.mul_(ctx.scale), grad_key.to(key.dtype), grad_value.to(value.dtype), None
+        for document in ctx.documents:
+            keys, values = document.of(key), document.of(value)
+            key_sum = torch.zeros(keys.shape, dtype=torch.float32, device=key.device)
+            value_sum = torch.zeros_like(key_sum)
+            for part, seen in document.blocks():
+                weights = _weights(grouped[:, :, part], keys[:, :seen], ctx.scale)
+                out = given[:, :, part].reshape(len(key), -1, size)
+                value_sum[:, :seen] += torch.bmm(weights.transpose(1, 2), out)
+                grad_weights = torch.bmm(out, values[:, :seen].transpose(1, 2))
+                scores = softmax_backward(grad_weights, weights, -1, weights.dtype)
+                into[:, :, part] = torch.bmm(scores, keys[:, :seen]).view(*grouped.shape[:2], -1, size)
+                key_sum[:, :seen] += torch.bmm(scores.transpose(1, 2), _together(grouped[:, :, part]))
+            document.add(grad_key, key_sum)
+            document.add(grad_value, value_sum)
+        grad_query.mul_(ctx.scale)
+        return grad_query, grad_key.mul_(ctx.scale).to(key.dtype), grad_value.to(value.dtype), None, None, None, None
 
 
-def _ranges(query: torch.Tensor, key: torch.Tensor) -> Iterator[tuple[int, int, int]]:
-    length = query.shape[2]
-    past = key.shape[1] - length
-    for begin in range(0, length, BLOCK):
-        yield begin, min(begin + BLOCK, length), past
+@dataclass(frozen=True)
+class _Document:
+    """Where a document lies in the row.
+
+    Attributes:
+        begin: Its first token.
+        length: Its tokens.
+        past: Tokens at the row's start that it attends to.
+    """
+
+    begin: int
+    length: int
+    past: int
+
+    def of(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Keys or values [key heads, row, size] that it attends to: [key heads, past + length, size]."""
+        own = tensor[:, self.begin : self.begin + self.length]
+        return torch.cat([tensor[:, : self.past], own], dim=1) if self.past else own
+
+    def add(self, total: torch.Tensor, part: torch.Tensor) -> None:
+        """Add to the row what belongs to the keys or values that `of` gave."""
+        total[:, : self.past] += part[:, : self.past]
+        total[:, self.begin : self.begin + self.length] += part[:, self.past :]
+
+    def blocks(self) -> Iterator[tuple[slice, int]]:
+        """Its queries, some at a time: where they lie in the row, and how many of `of`'s keys they see at most."""
+        for at in range(0, self.length, BLOCK):
+            end = min(at + BLOCK, self.length)
+            yield slice(self.begin + at, self.begin + end), self.past + end
 
 
-def _block(query: torch.Tensor, begin: int, end: int) -> torch.Tensor:
-    return query[:, :, begin:end].reshape(query.shape[0], -1, query.shape[3])
+def _documents(lengths: Sequence[int], prefix: int) -> list[_Document]:
+    documents = [_Document(0, prefix, 0)] if prefix else []
+    begin = prefix
+    for length in lengths:
+        documents.append(_Document(begin, length, prefix))
+        begin += length
+    return documents
 
 
-def _weights(query: torch.Tensor, key: torch.Tensor, begin: int, end: int, past: int) -> torch.Tensor:
-    """Attention weights of a block of queries over the keys up to it: [key heads, group * block, keys]."""
-    scores = torch.bmm(_block(query, begin, end), key[:, : past + end].transpose(1, 2))
-    per_query = scores.view(*query.shape[:2], end - begin, past + end)
-    per_query[..., past + begin :].add_(_future(end - begin, scores.dtype, scores.device))
+def _together(queries: torch.Tensor) -> torch.Tensor:
+    """Queries [key heads, group, some, size] that see the same keys, behind each other."""
+    return queries.reshape(queries.shape[0], -1, queries.shape[3])
+
+
+def _weights(queries: torch.Tensor, keys: torch.Tensor, scale: float) -> torch.Tensor:
+    """Attention weights of queries [key heads, group, some, size] that see `keys`: [key heads, group * some, keys]."""
+    some, seen = queries.shape[2], keys.shape[1]
+    together, turned = _together(queries), keys.transpose(1, 2)
+    # the product itself scaled: a pass over the scores less. The first argument counts nothing with beta 0.
+    scores = torch.baddbmm(together.new_empty(1, 1, 1), together, turned, beta=0, alpha=scale)
+    per_query = scores.view(*queries.shape[:2], some, seen)
+    per_query[..., seen - some :].add_(_future(some, scores.dtype, scores.device))
     return torch.softmax(scores, -1)
 
 

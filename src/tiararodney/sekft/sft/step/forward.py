@@ -9,7 +9,9 @@ from peft.helpers import disable_input_dtype_casting
 from torch.distributed.fsdp import FSDPModule
 from torch.utils.checkpoint import checkpoint
 
+from tiararodney.sekft.sft.step import linear
 from tiararodney.sekft.sft.step.attention import attending, attending_again, packed_attention
+from tiararodney.sekft.sft.step.buffers import Pool, released_after
 from tiararodney.sekft.sft.step.layers import Norm, mlp, project, rms_norm, rotate
 from tiararodney.sekft.sft.step.linear import Projection
 from tiararodney.sekft.sft.step.loss import Loss, head_loss, logits_loss
@@ -50,7 +52,13 @@ def _is_plain(name: str, module: Any) -> bool:
 
 
 def row_loss(
-    model: Any, row: Row, adapter: str, *, checkpointing: bool = False, asked: Sequence[int] | None = None
+    model: Any,
+    row: Row,
+    adapter: str,
+    *,
+    checkpointing: bool = False,
+    asked: Sequence[int] | None = None,
+    pool: Pool | None = None,
 ) -> Loss:
     """Run a packed row through the model and sum the loss of its trained positions.
 
@@ -60,6 +68,7 @@ def row_loss(
         adapter: Name of the adapter that is trained.
         checkpointing: Recompute each layer in the backward pass instead of keeping what it computed.
         asked: Ids of tokens whose joint probability is wanted at each trained position.
+        pool: Where layers of our own keep what they need for a backward pass. It may run once.
 
     Returns:
         The loss, differentiable in the adapter's weights.
@@ -72,7 +81,9 @@ def row_loss(
     counts = torch.tensor(row.weights, device=device) if row.weights else None
     wanted = None if asked is None else torch.tensor(asked, device=device)
     if is_written_out(model):
-        hidden = _hidden(model.model, ids, positions, keep, row, adapter, checkpointing=checkpointing)
+        hidden = _hidden(
+            model.model, ids, positions, keep, row, adapter, None if checkpointing else pool, checkpointing
+        )
         return head_loss(hidden, model.lm_head.weight, targets, counts, wanted)
     if row.prefix:
         raise ValueError("transformers' own forward knows no shared prefix")
@@ -110,7 +121,7 @@ def _hidden(
     keep: torch.Tensor,
     row: Row,
     adapter: str,
-    *,
+    pool: Pool | None,
     checkpointing: bool,
 ) -> torch.Tensor:
     """The normed hidden states at `keep`: [positions, size]."""
@@ -121,10 +132,10 @@ def _hidden(
     layers = list(decoder.layers)
     for layer in layers[:-1]:
         if checkpointing:
-            x = checkpoint(_layer, layer, x, turn, row, adapter, None, use_reentrant=False)
+            x = checkpoint(_layer, layer, x, turn, row, adapter, use_reentrant=False)
         else:
-            x = _layer(layer, x, turn, row, adapter, None)
-    x = _layer(layers[-1], x, turn, row, adapter, keep)
+            x = _layer(layer, x, turn, row, adapter, pool=pool)
+    x = _layer(layers[-1], x, turn, row, adapter, keep, pool)
     return rms_norm(x, _norm(decoder.norm))
 
 
@@ -134,25 +145,50 @@ def _layer(
     turn: tuple[torch.Tensor, torch.Tensor],
     row: Row,
     adapter: str,
-    keep: torch.Tensor | None,
+    keep: torch.Tensor | None = None,
+    pool: Pool | None = None,
 ) -> torch.Tensor:
     """One decoder layer, [tokens, size] to the same; after the attention, only the tokens `keep` go on."""
-    attention = layer.self_attn
+    attention, perceptron = layer.self_attn, layer.mlp
     projections = _lora((attention.q_proj, attention.k_proj, attention.v_proj), adapter)
+    (back,) = _lora((attention.o_proj,), adapter)
+    gate, up, down = _lora((perceptron.gate_proj, perceptron.up_proj, perceptron.down_proj), adapter)
+    block = None
+    if pool is not None and x.requires_grad:  # the first layer's input has no gradient, whose passing frees a block
+        block = pool.take()
+        x = released_after(x, block)
     query, key, value = (
         output.view(len(output), -1, attention.head_dim)
-        for output in project(x, projections, norm=_norm(layer.input_layernorm))
+        for output in project(x, projections, norm=_norm(layer.input_layernorm), block=block, passing=2)
     )
     if hasattr(attention, "q_norm"):
         query, key = rms_norm(query, _norm(attention.q_norm)), rms_norm(key, _norm(attention.k_norm))
     attended = packed_attention(
-        rotate(query, *turn), rotate(key, *turn), value.transpose(0, 1), row.lengths, row.prefix, attention.scaling
-    ).reshape(len(x), -1)
+        rotate(query, *turn, block), rotate(key, *turn, block), value.transpose(0, 1),
+        row.lengths, row.prefix, attention.scaling, block,
+    ).reshape(len(x), -1)  # fmt: skip
     if keep is not None:  # nothing attends to the last layer's output
         attended, x = attended[keep], x[keep]
-    (x,) = project(attended, _lora((attention.o_proj,), adapter), residual=x)
-    gate, up, down = _lora((layer.mlp.gate_proj, layer.mlp.up_proj, layer.mlp.down_proj), adapter)
-    return mlp(x, _norm(layer.post_attention_layernorm), gate, up, down)
+    (x,) = project(attended, (back,), residual=x, block=block)
+    return mlp(x, _norm(layer.post_attention_layernorm), gate, up, down, block)
+
+
+def kept_per_token(model: Any, adapter: str) -> int:
+    """Elements that a layer keeps of each token for its backward pass.
+
+    Args:
+        model: A model that `is_written_out`.
+        adapter: Name of the adapter that is trained.
+
+    Returns:
+        The outputs of all projections, what is attended to, and the products with LoRA's A.
+    """
+    layer = model.model.layers[0]
+    modules = [module for name, module in layer.named_modules() if name.rsplit(".", 1)[-1] in PROJECTIONS]
+    lora = _lora(modules, adapter)
+    attended = layer.self_attn.o_proj.in_features
+    outputs: int = sum(projection.layer.out_features for projection in lora)
+    return outputs + int(attended) + linear.ranks(lora)
 
 
 def _norm(module: Any) -> Norm:

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import compress
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from tiararodney.sekft.sft.step.forward import is_written_out, row_loss
+from tiararodney.sekft.sft.step.buffers import Pool
+from tiararodney.sekft.sft.step.forward import is_written_out, kept_per_token, row_loss
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,11 +31,16 @@ class Workers:
 
     Attributes:
         at_once: Rows that are worked on side by side.
-        pool: Threads that have one core each; None where `at_once` is 1.
+        threads: They have one core each; None where `at_once` is 1.
+        pool: Memory for what layers keep; None where the allocator needs no help.
+        forward: Held by the row that is on its way forward. Two rows side by side would both be at their largest
+            between forward and backward; one after the other they take two thirds of that, and wait once a step.
     """
 
     at_once: int = 1
-    pool: ThreadPoolExecutor | None = None
+    threads: ThreadPoolExecutor | None = None
+    pool: Pool | None = None
+    forward: Lock = field(default_factory=Lock)
 
 
 @dataclass(frozen=True)
@@ -72,13 +79,16 @@ def workers(model: Any) -> Iterator[Workers]:
     Yields:
         The workers.
     """
-    cores = torch.get_num_threads() if model.device.type == "cpu" and is_written_out(model) else 1
-    if cores == 1:
+    if model.device.type != "cpu" or not is_written_out(model):
         yield Workers()
         return
+    cores, pool = torch.get_num_threads(), Pool(model.dtype)
+    if cores == 1:
+        yield Workers(pool=pool)
+        return
     try:
-        with ThreadPoolExecutor(cores, "row", initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            yield Workers(cores, pool)
+        with ThreadPoolExecutor(cores, "row", initializer=torch.set_num_threads, initargs=(1,)) as threads:
+            yield Workers(cores, threads, pool)
     finally:
         torch.set_num_threads(cores)  # a thread's own number is the default of every thread that comes after it
 
@@ -120,16 +130,19 @@ def gradients(
     def work(row: Row) -> tuple[Sums, tuple[torch.Tensor | None, ...]]:
         if should_stop():
             raise KeyboardInterrupt
-        loss = row_loss(model, row, adapter, checkpointing=checkpointing)
+        with by.forward:
+            loss = row_loss(model, row, adapter, checkpointing=checkpointing, pool=by.pool)
         grads = torch.autograd.grad(loss.total / per, weights, allow_unused=True)
         right = loss.right.tolist()
         sums = Sums(float(loss.total.detach()), sum(right), sum(compress(right, row.terminal)), sum(row.terminal))
         return sums, grads
 
+    if by.pool is not None and not checkpointing:
+        by.pool.fit(kept_per_token(model, adapter) * max((len(row.input_ids) for row in rows), default=0))
     for weight in weights:
         weight.grad = None
     total = Sums()
-    for sums, grads in by.pool.map(work, rows) if by.pool else map(work, rows):
+    for sums, grads in by.threads.map(work, rows) if by.threads else map(work, rows):
         total += sums
         for weight, grad in zip(weights, grads, strict=True):
             if grad is not None:

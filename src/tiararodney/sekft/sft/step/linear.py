@@ -39,71 +39,55 @@ class Projection:
         return dense
 
 
-@dataclass(frozen=True)
-class Kept:
-    """What the backward pass of some projections needs beside their input.
-
-    Attributes:
-        hidden: The input times all of LoRA's A: [tokens, ranks]; None where no projection has LoRA.
-        down: All of LoRA's A below each other [ranks, inputs], in the compute type.
-        ups: LoRA's B of each projection that has one, times its scale, in the compute type.
-    """
-
-    hidden: torch.Tensor | None
-    down: torch.Tensor | None
-    ups: tuple[torch.Tensor, ...]
-
-    def tensors(self) -> tuple[torch.Tensor | None, ...]:
-        """All of it, to be saved; ``Kept.of`` takes it back."""
-        return (self.hidden, self.down, *self.ups)
-
-    @staticmethod
-    def of(tensors: Sequence[torch.Tensor | None]) -> "Kept":
-        """Take what `tensors` gave."""
-        hidden, down, *ups = tensors
-        return Kept(hidden, down, tuple(up for up in ups if up is not None))
-
-
 def thin(projections: Sequence[Projection]) -> list[torch.Tensor | None]:
     """The trained matrices, A and B of each projection in turn: what autograd has to see as arguments."""
     return [part for projection in projections for part in (projection.down, projection.up)]
 
 
 def forward(
-    x: torch.Tensor, projections: Sequence[Projection], residual: torch.Tensor | None = None
-) -> tuple[list[torch.Tensor], Kept]:
+    x: torch.Tensor,
+    projections: Sequence[Projection],
+    residual: torch.Tensor | None = None,
+    rooms: Sequence[torch.Tensor | None] = (),
+    hidden: torch.Tensor | None = None,
+) -> tuple[list[torch.Tensor], torch.Tensor | None]:
     """Apply linear layers that share their input.
 
     Args:
         x: [tokens, inputs].
         projections: The layers.
         residual: Added to the output; for a single layer only.
+        rooms: Where the outputs go, one for each layer; a new tensor for None, and where there are none.
+        hidden: Where the product with LoRA's A goes: [tokens, ranks].
 
     Returns:
-        [tokens, outputs] of each layer, and what the backward pass needs.
+        [tokens, outputs] of each layer, and the input times all of LoRA's A ([tokens, ranks]; None where no layer has
+        LoRA), which the backward pass needs.
     """
-    downs = [projection.down for projection in projections if projection.down is not None]
-    down = torch.cat(downs).to(x.dtype) if downs else None
-    hidden = x @ down.t() if down is not None else None
+    down = _downs(projections, x.dtype)
+    hidden = None if down is None else torch.mm(x, down.t(), out=hidden)
     outputs: list[torch.Tensor] = []
-    ups: list[torch.Tensor] = []
     at = 0
-    for projection in projections:
-        weight = projection.weight(x.dtype)
-        output = x @ weight.t() if residual is None else torch.addmm(residual, x, weight.t())
+    for projection, room in zip(projections, rooms or [None] * len(projections), strict=True):
+        weight = projection.weight(x.dtype).t()
+        output = torch.mm(x, weight, out=room) if residual is None else torch.addmm(residual, x, weight, out=room)
         if projection.layer.bias is not None:
             output += projection.layer.bias
         if projection.up is not None and hidden is not None:
-            ups.append((projection.up * projection.scale).to(x.dtype))
-            rank = projection.up.shape[1]
-            output.addmm_(hidden[:, at : at + rank], ups[-1].t())
-            at += rank
+            up = _up(projection, x.dtype)
+            output.addmm_(hidden[:, at : at + up.shape[1]], up.t())
+            at += up.shape[1]
         outputs.append(output)
-    return outputs, Kept(hidden, down, tuple(ups))
+    return outputs, hidden
 
 
 def backward(
-    x: torch.Tensor, grads: Sequence[torch.Tensor], projections: Sequence[Projection], kept: Kept, *, needs_x: bool
+    x: torch.Tensor,
+    grads: Sequence[torch.Tensor],
+    projections: Sequence[Projection],
+    hidden: torch.Tensor | None,
+    *,
+    needs_x: bool,
 ) -> tuple[torch.Tensor | None, list[torch.Tensor | None]]:
     """The gradients of linear layers that share their input.
 
@@ -111,7 +95,7 @@ def backward(
         x: Their input [tokens, inputs].
         grads: The gradient of each output [tokens, outputs].
         projections: The layers.
-        kept: What `forward` gave.
+        hidden: What `forward` gave beside the outputs.
         needs_x: Whether the input's gradient is wanted.
 
     Returns:
@@ -119,25 +103,42 @@ def backward(
     """
     grad_x: torch.Tensor | None = None
     trained: list[Any] = []
-    ups = list(kept.ups)
-    grad_hidden = None if kept.hidden is None else torch.empty_like(kept.hidden)
+    grad_hidden = None if hidden is None else torch.empty_like(hidden)
     at = 0
     for projection, grad in zip(projections, grads, strict=True):
         if needs_x:
             weight = projection.weight(x.dtype)
             grad_x = grad @ weight if grad_x is None else grad_x.addmm_(grad, weight)
-        if projection.up is None or kept.hidden is None or grad_hidden is None:
+        if projection.up is None or hidden is None or grad_hidden is None:
             trained += [None, None]
             continue
-        up = ups.pop(0)
+        up = _up(projection, x.dtype)
         part = slice(at, at + up.shape[1])
         at += up.shape[1]
         torch.mm(grad, up, out=grad_hidden[:, part])
-        grad_up = (kept.hidden[:, part].t() @ grad).t()
+        grad_up = (hidden[:, part].t() @ grad).t()
         trained += [part, grad_up.to(projection.up.dtype) * projection.scale]
-    if grad_hidden is not None and kept.down is not None:
+    down = _downs(projections, x.dtype)
+    if grad_hidden is not None and down is not None:
         if grad_x is not None:
-            grad_x.addmm_(grad_hidden, kept.down)
+            grad_x.addmm_(grad_hidden, down)
         grad_down = (grad_hidden.t() @ x).to(torch.float32)
         trained = [grad_down[part] if isinstance(part, slice) else part for part in trained]
     return grad_x, trained
+
+
+def _downs(projections: Sequence[Projection], dtype: torch.dtype) -> torch.Tensor | None:
+    """All of LoRA's A below each other [ranks, inputs]; made again whenever it is used, as `_up` is: both are small."""
+    downs = [projection.down for projection in projections if projection.down is not None]
+    return torch.cat(downs).to(dtype) if downs else None
+
+
+def _up(projection: Projection, dtype: torch.dtype) -> torch.Tensor:
+    """LoRA's B of a layer that has it, times its scale [outputs, rank]."""
+    assert projection.up is not None
+    return (projection.up * projection.scale).to(dtype)
+
+
+def ranks(projections: Sequence[Projection]) -> int:
+    """Rows of LoRA's A of some layers together."""
+    return sum(len(projection.down) for projection in projections if projection.down is not None)
