@@ -56,6 +56,12 @@ SAME = {
     "not looked at": FORWARDS + loop(),
     "something else of it": BACKWARDS + asks("ns.open"),
     "closes with an answer": "{% set many = messages | length > 0 %}" + loop() + "{{ many }}",
+    "marked for training": FORWARDS
+    + loop(
+        "{% generation %}{% if loop.index0 > ns.last and m.role == 'assistant' %}x{% endif %}"
+        + BODY
+        + "{% endgeneration %}"
+    ),
     "two loops": loop("") + loop(),
 }
 # These need more than an order of counts, and are not taken for less.
@@ -73,6 +79,9 @@ DIFFERS = {
     "changed on the way": BACKWARDS + loop("{% set ns.last = ns.last - 1 %}{{ loop.index0 > ns.last }}" + BODY),
     "asked by a macro": FORWARDS + "{% macro f(i) %}{{ i > ns.last - 3 }}{% endmacro %}" + loop("{{ f(loop.index0) }}"),
     "handed on": BACKWARDS + "{% set other = ns %}" + loop("{{ loop.index0 > ns.last }}{{ other.last }}"),
+    "another's count": "{% macro f() %}{{ caller({'index0': 4}) }}{% endmacro %}"
+    + BACKWARDS
+    + loop("{% call(loop) f() %}{{ loop.index0 > ns.last }}{% endcall %}" + BODY),
     "in a list": BACKWARDS + "{% set box = [ns.last] %}" + loop("{{ box[0] }}"),
     "a list that holds it": BACKWARDS + "{% set box = [ns] %}" + loop("{{ box[0].last }}{{ loop.index0 > ns.last }}"),
     "subscribed": BACKWARDS + loop("{{ loop.index0 > ns.last }}{{ ns['last'] }}"),

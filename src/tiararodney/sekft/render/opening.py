@@ -19,7 +19,7 @@ from jinja2 import Undefined
 from jinja2.utils import Namespace
 
 from tiararodney.sekft.render.reading import KEEP, Looks, Number
-from tiararodney.sekft.render.watched import Seen, Watched
+from tiararodney.sekft.render.watched import Watched, first_of
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -103,7 +103,7 @@ class Opening:
             return ""
 
         try:
-            begins = self.template.render(**{**context, "messages": Watched(messages, Seen()), KEEP: keep})
+            begins = self.template.render(**{**context, "messages": Watched(messages, None), KEEP: keep})
         except Exception:  # noqa: BLE001 - the template is a program of somebody else's; rendered as served it is told
             return False
         own = kept[0]
@@ -135,7 +135,7 @@ def _copied(value: object) -> object:
     if isinstance(value, Undefined):
         return "undefined"
     if isinstance(value, Watched):
-        return "session", value.start
+        return "session", first_of(value)
     if type(value) in (list, tuple) and isinstance(value, Sequence):
         return type(value), tuple(_copied(part) for part in value)
     if type(value) is dict:

@@ -23,6 +23,7 @@ _STATEMENTS = (
     nodes.Assign,
     nodes.AssignBlock,
     nodes.Macro,
+    nodes.CallBlock,
     nodes.ExprStmt,
     nodes.Continue,
     nodes.Break,
@@ -103,7 +104,7 @@ def looks(tree: nodes.Template, loop: nodes.For, closing: Sequence[nodes.Node]) 
         or len(set(defined)) != len(defined)
         or not names.keys().isdisjoint(defined)
         or any(names[n] > 1 for n in within)
-        or any((n.name, n.ctx) == ("loop", "store") for n in tree.find_all(nodes.Name))
+        or any(n.name == "loop" and n.ctx != "load" for n in tree.find_all(nodes.Name))
     ):
         return None
     later = set(within).union(*(_loaded(n) for n in (loop, *closing)))
