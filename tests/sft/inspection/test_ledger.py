@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -51,3 +53,13 @@ def test_a_full_disk_is_told_in_words():
     ledger._database.execute("PRAGMA max_page_count = 8")
     with pytest.raises(RunFailed, match="SQLITE_TMPDIR"):
         all(ledger.is_new(f"text {n}") for n in range(5_000))
+
+
+def test_any_thread_may_let_go_of_it():
+    held = [Ledger()]
+    held[0].is_new("a")
+    database = held[0]._database
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(held.clear).result()
+    with pytest.raises(sqlite3.ProgrammingError, match="closed database"):
+        database.execute("SELECT 1")

@@ -31,7 +31,8 @@ class Ledger:
     """
 
     def __init__(self) -> None:
-        self._database = sqlite3.connect("", isolation_level=None)
+        # One thread at a time asks it, but it is closed by whichever collects it.
+        self._database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         weakref.finalize(self, self._database.close)
         self._database.executescript(_SET_UP)
 
