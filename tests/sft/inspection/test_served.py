@@ -205,6 +205,8 @@ def test_a_drifted_template_is_told_with_turn_and_token(kind, look, serve, serve
     code, found = look(serve(drifted, kind))
     assert code == 1
     assert [d["turn"] for d in found["differences"]] == [2, 4, 6] * 2
+    (cause,) = found["causes"]
+    assert "differ in white space alone" in cause
     first = found["differences"][0]
     assert "t0" in first["session"]
     assert (first["trained"], first["served"]) == ("\n", " ")

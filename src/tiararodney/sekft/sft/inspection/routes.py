@@ -68,8 +68,9 @@ def find_route(endpoint: Endpoint) -> Route:
             return replace(route, context=_context(endpoint))
     # llama.cpp tells its models to whoever asks, so a key may be wanted here for the first time. Others guard routes
     # that they do not have, too: what counts is the last one, which every server has.
-    if isinstance(error := list(failures.values())[-1], Refused) and error.status in UNAUTHORIZED:
-        raise endpoint.unauthorized(error)
+    last = list(failures.values())[-1]
+    if isinstance(last, Refused) and last.status in UNAUTHORIZED:
+        raise endpoint.unauthorized(last)
     told = "; ".join(f"{name}: {error}" for name, error in failures.items())
     raise RunFailed(f"--endpoint {endpoint.url}: found no way to its prompts ({told}).")
 

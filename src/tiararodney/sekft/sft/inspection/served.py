@@ -178,7 +178,13 @@ def _cause(tok: Tokenizer, trained: list[int], served: Told) -> str | None:
         return f"The served prompt lacks its end {tok.decode(trained[len(ids) :])!r}: a generation prompt."
     if ids[: len(trained)] == trained:
         return f"The served prompt goes on with {_text(tok, ids[len(trained) :])!r}, which was not trained."
-    if _text(tok, ids) == tok.decode(trained):
+    told, expected = _text(tok, ids), tok.decode(trained)
+    if told != expected and told.split() == expected.split():
+        return (
+            "The prompts differ in white space alone: by a template that spaces otherwise, or a tokenizer that puts a "
+            "space in front (in a GGUF file, see tokenizer.ggml.add_space_prefix)."
+        )
+    if told == expected:
         return (
             "The server cuts the same text into other tokens: its tokenizer is not the one that was trained with (in a "
             "GGUF file, see tokenizer.ggml.pre)."
