@@ -23,6 +23,7 @@ APPENDS = {
     "the rest": "{% set ms = messages %}{% if messages[0].role == 'user' %}{% set ms = messages[0:] %}{% endif %}"
     + loop(over="ms")
     + PROMPT,
+    "separates": "{% set comma = joiner(',') %}" + loop("{{ comma() }}" + BODY) + PROMPT,
     "counts what was": "{% set ns = namespace(n=0) %}" + loop("{% set ns.n = ns.n + 1 %}{{ ns.n }}" + BODY) + PROMPT,
 }
 DOES_MORE = {

@@ -79,6 +79,7 @@ DIFFERS = {
     "changed on the way": BACKWARDS + loop("{% set ns.last = ns.last - 1 %}{{ loop.index0 > ns.last }}" + BODY),
     "asked by a macro": FORWARDS + "{% macro f(i) %}{{ i > ns.last - 3 }}{% endmacro %}" + loop("{{ f(loop.index0) }}"),
     "handed on": BACKWARDS + "{% set other = ns %}" + loop("{{ loop.index0 > ns.last }}{{ other.last }}"),
+    "a separator": "{% set comma = joiner(',') %}{% set n = messages | length %}" + loop("{{ comma() }}" + BODY),
     "another's count": "{% macro f() %}{{ caller({'index0': 4}) }}{% endmacro %}"
     + BACKWARDS
     + loop("{% call(loop) f() %}{{ loop.index0 > ns.last }}{% endcall %}" + BODY),

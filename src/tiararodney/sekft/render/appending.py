@@ -15,6 +15,7 @@ that the messages or the pieces before it have set.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -138,7 +139,8 @@ def pieces(template: Marked, messages: Sequence[Mapping[str, str]], named: Mappi
     def keep(*values: object) -> str:
         # Called before the loop and behind it; each begins to note anew.
         if not before and template.opening is not None:
-            left.append(template.opening.left(values))
+            with suppress(TypeError):  # what may change unnoticed is held against nothing
+                left.append(template.opening.left(values))
         before.append(noted.taken())
         return ""
 
@@ -165,9 +167,9 @@ def pieces(template: Marked, messages: Sequence[Mapping[str, str]], named: Mappi
     texts = ["".join(chunks[a:b]) for a, b in zip(starts, ends, strict=True)]
 
     def alike(size: int) -> bool:
-        return template.opening is not None and template.opening.alike(
-            messages[:size], context, opening, left[0], asked
-        )
+        if template.opening is None or not left:
+            return False
+        return template.opening.alike(messages[:size], context, opening, left[0], asked)
 
     return Pieces(opening, texts, "".join(chunks[ends[-1] :]), seen[1::2], before[0], alike)
 

@@ -78,7 +78,7 @@ class Opening:
             if not isinstance(value, Namespace):
                 yield (name, ""), value
                 continue
-            yield (name, ""), "a namespace"
+            yield (name, "."), None  # no attribute is called so: it tells a namespace from a variable
             only = self.looked.attributes.get(name)
             for key, part in held(value).items():
                 if only is None or key in only:
