@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from tiararodney.sekft.render import Message, build_masked_examples
 from tiararodney.sekft.render.canonical import ESCAPE
 from tiararodney.sekft.render.fingerprint import contract_template
+from tiararodney.sekft.render.opening import Opening
+from tiararodney.sekft.render.template import render_served
 
 BODY = "{{ '<|im_start|>' + m['role'] + '\\n' + m['content'] + '<|im_end|>' }}"
 PROMPT = "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
@@ -123,6 +125,28 @@ def test_what_the_end_decides_otherwise_is_not_taken_for_the_same(name, chatml):
     tok = chatml.with_template(DIFFERS[name] + PROMPT)
     # The last prompt may well come to the same: the session's end is a reply, and no question.
     assert not (TURNS - {max(TURNS)}) & held(tok, SESSION)
+
+
+@pytest.fixture
+def all_alike(monkeypatch):
+    """A wrong proof: every opening is taken for the same."""
+    monkeypatch.setattr(Opening, "alike", lambda *_: True)
+
+
+@pytest.mark.usefixtures("all_alike")
+@pytest.mark.parametrize("name", ["prints it", "the last turn", "changed on the way"])
+def test_a_wrong_proof_is_seen_by_the_judge_of_these_tests(name, chatml):
+    with pytest.raises(AssertionError):
+        held(chatml.with_template(DIFFERS[name] + PROMPT), SESSION)
+
+
+@pytest.mark.usefixtures("all_alike")
+@pytest.mark.parametrize("name", ["prints it", "prints it first", "how many"])
+def test_a_wrong_proof_is_seen_when_prompts_are_held_against_those_served(name, chatml):
+    tok = chatml.with_template(DIFFERS[name] + PROMPT)
+    served = render_served(tok, SESSION, sorted(TURNS))
+    assert served.pieces is None
+    assert served.prompts == {i: tok.render_text(SESSION[:i], add_generation_prompt=True) for i in TURNS}
 
 
 def test_a_prompt_whose_end_decides_otherwise_is_rendered_by_itself(chatml, assert_serve_exact):
