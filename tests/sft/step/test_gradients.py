@@ -2,6 +2,9 @@
 
 import random
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+from time import sleep
 from typing import Any
 
 import pytest
@@ -15,7 +18,7 @@ from transformers import LlamaConfig, LlamaForCausalLM  # noqa: E402
 from tiararodney.sekft.render import IGNORED, Example  # noqa: E402
 from tiararodney.sekft.sft.step.buffers import Block  # noqa: E402
 from tiararodney.sekft.sft.step.forward import row_loss  # noqa: E402
-from tiararodney.sekft.sft.step.gradients import Workers, gradients, workers  # noqa: E402
+from tiararodney.sekft.sft.step.gradients import Gate, Workers, begun, gradients, workers  # noqa: E402
 from tiararodney.sekft.sft.step.pack import pack_row, split_step  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -69,6 +72,8 @@ def step(model: Any, by: Workers) -> tuple[dict[str, Any], float, int]:
         pack_row([cases[i] for i in members], share_prefix=True) for members in split_step(range(7), lengths, 150, 2)
     ]
     assert len(rows) > 2
+    # one after the other, in the order that two would take them in
+    rows = rows if by.threads else begun(rows, 2)
     sums = gradients(model, "default", weights, rows, lambda: False, by)
     return {name: p.grad for name, p in weights.items()}, sums.loss, sums.hits
 
@@ -113,32 +118,91 @@ def test_one_core_has_no_threads_to_wait_for(model: Any, cores: Any) -> None:
         assert (by.at_once, by.threads) == (1, None)
 
 
-def test_what_layers_keep_fits_a_block_and_every_row_uses_it_again(model: Any, cores: Any, monkeypatch: Any) -> None:
+def test_what_layers_keep_has_the_room_it_needs_and_no_more(model: Any, cores: Any, monkeypatch: Any) -> None:
     cores(1)
-    made: list[Block] = []
+    taken: list[int] = []
+    released: list[int] = []
     with workers(model) as by:
         assert by.pool is not None
-        take = by.pool.take
-        monkeypatch.setattr(by.pool, "take", lambda: (made.append(block := take()), block)[1])
+        pool, take, give = by.pool, by.pool.take, by.pool.give
+
+        def spy(elements: int) -> Block:
+            block = take(elements)
+            assert block._pool is pool, "memory beside the pool"
+            taken.append(elements)
+            return block
+
+        monkeypatch.setattr(pool, "take", spy)
+        monkeypatch.setattr(pool, "give", lambda begin, end: (released.append(end - begin), give(begin, end)))
         step(model, by)
-        step(model, by)
-    # of the two layers one: the first one's input has no gradient that would tell when its block is free
-    assert len(made) > 4
-    assert len({block.new(0).untyped_storage().data_ptr() for block in made}) == 1
-    # the last layer's second half takes trained positions only
-    assert all(0.3 * len(block._memory) < block._used <= len(block._memory) for block in made)
+        assert sorted(released) == sorted(taken)
+        assert pool._gaps == [(0, len(pool._memory))], "all is given back"
+    assert len(taken) > 2 * len(model.model.layers)
 
 
-def test_a_model_of_more_layers_keeps_all_of_a_layer_in_its_block(cores: Any, monkeypatch: Any) -> None:
+def test_a_layers_block_is_filled_to_its_end(cores: Any, monkeypatch: Any) -> None:
     cores(1)
-    made: list[Block] = []
-    deeper = tuned(layers=3)
-    with workers(deeper) as by:
+    left: list[int] = []
+    model = tuned(layers=3)
+    with workers(model) as by:
         assert by.pool is not None
-        take = by.pool.take
-        monkeypatch.setattr(by.pool, "take", lambda: (made.append(block := take()), block)[1])
-        step(deeper, by)
-    assert max(block._used for block in made) == len(made[0]._memory)
+        release = Block.release
+        monkeypatch.setattr(Block, "release", lambda block: (left.append(block.left), release(block)))
+        step(model, by)
+    # seen are the second layer's and the last one's, whose second half takes trained positions only
+    assert sorted(left)[: len(left) // 2] == [0] * (len(left) // 2)
+    assert sorted(left)[len(left) // 2] > 0
+
+
+def test_two_long_rows_do_not_go_forward_together_and_a_short_one_beside_a_long_one_does():
+    gate, order = Gate(), []
+    gate.limit = 175
+
+    def forward(name: str, tokens: int, until: Event) -> None:
+        with gate.passing(tokens):
+            order.append(name)
+            until.wait(5)
+            order.append(f"{name} ends")
+
+    first, second = Event(), Event()
+    with ThreadPoolExecutor(3) as pool:
+        pool.submit(forward, "long", 100, first)
+        while order != ["long"]:
+            sleep(0.001)
+        other = pool.submit(forward, "as long", 100, second)
+        short = pool.submit(forward, "short", 70, second)
+        while "short" not in order:
+            sleep(0.001)
+        assert order == ["long", "short"]
+        second.set()
+        short.result(5)
+        assert not other.done()
+        first.set()
+        other.result(5)
+    assert order == ["long", "short", "short ends", "long ends", "as long", "as long ends"]
+
+
+def test_one_row_passes_however_long_it_is():
+    gate = Gate()
+    with gate.passing(1000):
+        pass
+
+
+def test_a_failed_row_leaves_the_gate_open():
+    gate = Gate()
+    gate.limit = 10
+    with pytest.raises(ValueError, match="a row"), gate.passing(10):
+        raise ValueError("a row")
+    with gate.passing(10):
+        pass
+
+
+def test_a_long_row_begins_beside_a_short_one():
+    rows = [pack_row([case], share_prefix=False) for case in examples(7)]
+    lengths = sorted((len(row.input_ids) for row in rows), reverse=True)
+    order = [len(row.input_ids) for row in begun(rows, 3)]
+    assert order == [lengths[0], lengths[-1], *lengths[1:-1]]
+    assert [len(row.input_ids) for row in begun(rows[:1], 2)] == [len(rows[0].input_ids)]
 
 
 def test_a_stop_between_rows_ends_the_step(model: Any, cores: Any) -> None:

@@ -154,9 +154,10 @@ def _layer(
     (back,) = _lora((attention.o_proj,), adapter)
     gate, up, down = _lora((perceptron.gate_proj, perceptron.up_proj, perceptron.down_proj), adapter)
     block = None
-    if pool is not None and x.requires_grad:  # the first layer's input has no gradient, whose passing frees a block
-        block = pool.take()
-        x = released_after(x, block)
+    if pool is not None:
+        block = pool.take(len(x) * _kept_per_token(layer, adapter))
+        if x.requires_grad:  # the first layer's input has no gradient, and its block goes with the graph
+            x = released_after(x, block)
     query, key, value = (
         output.view(len(output), -1, attention.head_dim)
         for output in project(x, projections, norm=_norm(layer.input_layernorm), block=block, passing=2)
@@ -173,8 +174,8 @@ def _layer(
     return mlp(x, _norm(layer.post_attention_layernorm), gate, up, down, block)
 
 
-def kept_per_token(model: Any, adapter: str) -> int:
-    """Elements that a layer keeps of each token for its backward pass.
+def kept(model: Any, adapter: str) -> int:
+    """Elements that all layers keep of each token for the backward pass.
 
     Args:
         model: A model that `is_written_out`.
@@ -183,12 +184,14 @@ def kept_per_token(model: Any, adapter: str) -> int:
     Returns:
         The outputs of all projections, what is attended to, and the products with LoRA's A.
     """
-    layer = model.model.layers[0]
+    return sum(_kept_per_token(layer, adapter) for layer in model.model.layers)
+
+
+def _kept_per_token(layer: Any, adapter: str) -> int:
     modules = [module for name, module in layer.named_modules() if name.rsplit(".", 1)[-1] in PROJECTIONS]
     lora = _lora(modules, adapter)
-    attended = layer.self_attn.o_proj.in_features
     outputs: int = sum(projection.layer.out_features for projection in lora)
-    return outputs + int(attended) + linear.ranks(lora)
+    return outputs + int(layer.self_attn.o_proj.in_features) + linear.ranks(lora)
 
 
 def _norm(module: Any) -> Norm:

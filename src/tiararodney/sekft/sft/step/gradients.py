@@ -11,18 +11,52 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import compress
-from threading import Lock
+from threading import Condition
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from tiararodney.sekft.sft.step.buffers import Pool
-from tiararodney.sekft.sft.step.forward import is_written_out, kept_per_token, row_loss
+from tiararodney.sekft.sft.step.forward import is_written_out, kept, row_loss
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from tiararodney.sekft.sft.step.pack import Row
+
+# Of the tokens of as many of the longest rows as there are side by side: how many may be on their way forward. A step's
+# longest row and one of its shorter ones are few enough, two of the longest are not.
+FORWARD = 0.8
+
+
+class Gate:
+    """Keeps rows side by side from being at their largest together, which each is between forward and backward.
+
+    Two rows of one length that begin together hold twice what one holds; begun apart, two thirds of that. Lengths that
+    differ keep them apart without waiting.
+    """
+
+    def __init__(self) -> None:
+        self.limit = 0.0
+        self._forward = 0
+        self._changed = Condition()
+
+    @contextmanager
+    def passing(self, tokens: int) -> Iterator[None]:
+        """Wait until the tokens on their way forward are at most `limit` with these, or none are.
+
+        Args:
+            tokens: Of the row that goes forward in the `with` block.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: not self._forward or self._forward + tokens <= self.limit)
+            self._forward += tokens
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._forward -= tokens
+                self._changed.notify_all()
 
 
 @dataclass(frozen=True)
@@ -33,14 +67,29 @@ class Workers:
         at_once: Rows that are worked on side by side.
         threads: They have one core each; None where `at_once` is 1.
         pool: Memory for what layers keep; None where the allocator needs no help.
-        forward: Held by the row that is on its way forward. Two rows side by side would both be at their largest
-            between forward and backward; one after the other they take two thirds of that, and wait once a step.
+        gate: Passed by a row on its way forward.
     """
 
     at_once: int = 1
     threads: ThreadPoolExecutor | None = None
     pool: Pool | None = None
-    forward: Lock = field(default_factory=Lock)
+    gate: Gate = field(default_factory=Gate)
+
+
+def begun(rows: Sequence[Row], at_once: int) -> list[Row]:
+    """Order rows for those who work side by side.
+
+    Args:
+        rows: A step's rows.
+        at_once: How many are worked on side by side.
+
+    Returns:
+        A long one and a short one in turn for those who begin, so that they do not reach their largest together; then
+        the longest first, so that all are done at about the same time.
+    """
+    left = sorted(rows, key=lambda row: -len(row.input_ids))
+    first = [left.pop(0 if at % 2 == 0 else -1) for at in range(min(at_once, len(left)))]
+    return first + left
 
 
 @dataclass(frozen=True)
@@ -110,7 +159,7 @@ def gradients(
         model: The causal language model with the LoRA layers active.
         adapter: Name of the adapter that is trained.
         parameters: Its weights by name; their ``grad`` is replaced.
-        rows: A step's rows.
+        rows: A step's rows; added up in the order that `begun` gives them.
         should_stop: Asked before each row.
         by: Who computes.
         checkpointing: Recompute layers in the backward pass.
@@ -130,19 +179,21 @@ def gradients(
     def work(row: Row) -> tuple[Sums, tuple[torch.Tensor | None, ...]]:
         if should_stop():
             raise KeyboardInterrupt
-        with by.forward:
+        with by.gate.passing(len(row.input_ids)):
             loss = row_loss(model, row, adapter, checkpointing=checkpointing, pool=by.pool)
         grads = torch.autograd.grad(loss.total / per, weights, allow_unused=True)
         right = loss.right.tolist()
         sums = Sums(float(loss.total.detach()), sum(right), sum(compress(right, row.terminal)), sum(row.terminal))
         return sums, grads
 
+    longest = max((len(row.input_ids) for row in rows), default=0)
+    by.gate.limit = FORWARD * by.at_once * longest
     if by.pool is not None and not checkpointing:
-        by.pool.fit(kept_per_token(model, adapter) * max((len(row.input_ids) for row in rows), default=0))
+        by.pool.fit(kept(model, adapter) * longest * by.at_once)
     for weight in weights:
         weight.grad = None
     total = Sums()
-    for sums, grads in by.threads.map(work, rows) if by.threads else map(work, rows):
+    for sums, grads in by.threads.map(work, begun(rows, by.at_once)) if by.threads else map(work, rows):
         total += sums
         for weight, grad in zip(weights, grads, strict=True):
             if grad is not None:

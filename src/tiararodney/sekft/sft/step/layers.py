@@ -69,6 +69,7 @@ class _Project(torch.autograd.Function):  # type: ignore[misc]  # torch's types 
         )
         ctx.save_for_backward(x, inverse, hidden)
         ctx.projections, ctx.norm, ctx.residual = projections, norm, residual is not None
+        ctx.block = block  # lives as long as the graph at least
         return tuple(outputs)
 
     @staticmethod
