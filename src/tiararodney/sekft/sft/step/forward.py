@@ -132,7 +132,8 @@ def _hidden(
     layers = list(decoder.layers)
     for layer in layers[:-1]:
         if checkpointing:
-            x = checkpoint(_layer, layer, x, turn, row, adapter, use_reentrant=False)
+            # nothing here draws random numbers, so there is no state to bring back
+            x = checkpoint(_layer, layer, x, turn, row, adapter, use_reentrant=False, preserve_rng_state=False)
         else:
             x = _layer(layer, x, turn, row, adapter, pool=pool)
     x = _layer(layers[-1], x, turn, row, adapter, keep, pool)

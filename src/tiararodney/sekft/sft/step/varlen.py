@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from importlib.util import find_spec
+from inspect import signature
 
 import torch
 
@@ -104,11 +105,15 @@ def torch_varlen(
     """Attend as `attention.packed_attention` says, by torch's kernel."""
     from torch.nn.attention.varlen import varlen_attn
 
+    # Versions before this argument take fewer heads of keys without being told.
+    grouped = (
+        {"enable_gqa": query.shape[0] != key.shape[0]} if "enable_gqa" in signature(varlen_attn).parameters else {}
+    )
     output: torch.Tensor = varlen_attn(
         *_layout(tuple(lengths), prefix, query.device).arguments(query, key, value),
         scale=scale,
         window_size=(-1, 0),
-        enable_gqa=query.shape[0] != key.shape[0],
+        **grouped,
     )
     return output
 
