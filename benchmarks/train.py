@@ -7,6 +7,8 @@ of 70 tokens, 444-895 tokens each, 16 % of them trained. Each side has a process
 peak of memory; they take turns, one optimizer step over all sessions each. Figures are medians of the rounds after the
 first. A session's tokens are counted whole on every side, padding never; sekft computes what all sessions begin with
 once. TRL's best is the fastest of its settings without padding; its default is `SFTConfig` as it comes.
+`mfu` is the share of an accelerator's dense bf16 peak that these tokens stand for: 4 operations a token for each weight
+of a matrix product with LoRA, 6 where every layer is computed twice.
 Memory is the growth from the loaded NF4 base to the peak of a step, sekft's dequantised weights counted in.
 The last line of stdout is one JSON object.
 """
@@ -29,6 +31,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from train_sides import LONGEST, SIDES, make_sessions
 
 FULL = ("trl_packed", "trl_padding_free", "trl_single")
+# Dense bf16 operations a second by the makers' data sheets; a name's more special form stands first.
+PEAKS = {"H100 PCIe": 756e12, "H100 NVL": 835e12, "H100": 989e12, "H200": 989e12, "A100": 312e12}
 LEAN = ("trl_packed_checkpointed", "trl_single_checkpointed")
 
 
@@ -43,6 +47,7 @@ def main() -> int:
     parser.add_argument("--row", type=int, default=0, help="tokens of a packed row (default: each side's own)")
     parser.add_argument("--sides", default=",".join(SIDES), help="which to run (default: %(default)s)")
     parser.add_argument("--no-4bit", action="store_true", help="bf16 base on all sides")
+    parser.add_argument("--save", type=Path, metavar="FILE", help="write the result here too")
     args = parser.parse_args()
     names = args.sides.split(",")
     if unknown := set(names) - set(SIDES):
@@ -55,9 +60,11 @@ def main() -> int:
         sides = {name: _start(stack, name, args) for name in names}
         steps: dict[str, list[dict[str, float]]] = {name: [] for name in names}
         for round_ in range(args.rounds + 1):
-            for name, side in sides.items():
+            for name, side in list(sides.items()):
                 answer = _ask(side, "step", name)
-                if round_:  # the first step of each side warms up
+                if answer is None:  # out of memory, most likely: its figures are null, the others go on
+                    del sides[name], steps[name]
+                elif round_:  # the first step of each side warms up
                     steps[name].append(answer)
             print(f"round {round_}/{args.rounds}", file=sys.stderr)
     sessions = make_sessions(args.sessions, args.longest)
@@ -65,15 +72,57 @@ def main() -> int:
         steps,
         tokens=sum(len(ids) for ids, _ in sessions),
         trained=sum(label != -100 for _, labels in sessions for label in labels),
+        weights=multiplied_weights(args.base),
     )
-    for name in names:
+    result |= {"command": sys.argv[1:], "base_model": args.base.name}
+    for name in steps:
         print(
             f"{name}: {result['tokens_per_second'][name]:.0f} tokens/s "
             f"({result['trained_tokens_per_second'][name]:.0f} trained), "
             f"{result['memory_growth'][name] / 1e9:.2f} GB over the loaded base"
         )
+    if args.save is not None:
+        args.save.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(result))
     return 0
+
+
+def multiplied_weights(base: Path) -> int:
+    """Count the weights that every token is multiplied with: all but norms and the embedding's table.
+
+    Args:
+        base: The model's folder.
+
+    Returns:
+        Mistral-7B has 7.11e9.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.from_pretrained(base, local_files_only=True)
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    layers = [module for module in model.modules() if isinstance(module, torch.nn.Linear)]
+    return sum(layer.weight.numel() for layer in layers)
+
+
+def mfu(name: str, speed: float, weights: int, device: str) -> float | None:
+    """The share of a device's peak that a speed stands for.
+
+    Args:
+        name: The side's.
+        speed: Tokens a second.
+        weights: See `multiplied_weights`.
+        device: The device's name.
+
+    Returns:
+        None where the device's peak is not known.
+    """
+    peak = next((peak for part, peak in PEAKS.items() if part in device), None)
+    operations = (6 if name.endswith("checkpointed") or name == "trl_default" else 4) * weights
+    return None if peak is None else speed * operations / peak
 
 
 def _start(stack: ExitStack, name: str, args: argparse.Namespace) -> subprocess.Popen[str]:
@@ -92,24 +141,29 @@ def _start(stack: ExitStack, name: str, args: argparse.Namespace) -> subprocess.
     return side
 
 
-def _ask(side: subprocess.Popen[str], line: str, name: str) -> dict[str, float]:
+def _ask(side: subprocess.Popen[str], line: str, name: str) -> dict[str, float] | None:
     assert side.stdin is not None
     assert side.stdout is not None
-    print(line, file=side.stdin, flush=True)
+    try:
+        print(line, file=side.stdin, flush=True)
+    except BrokenPipeError:  # it ended while it was set up
+        return None
     answer = side.stdout.readline()
     if not answer:
-        raise SystemExit(f"{name} ended with {side.wait()}; what it said stands above")
+        print(f"{name} ended with {side.wait()}; what it said stands above", file=sys.stderr)
+        return None
     told: dict[str, float] = json.loads(answer)
     return told
 
 
-def report(steps: dict[str, list[dict[str, float]]], tokens: int, trained: int) -> dict[str, Any]:
+def report(steps: dict[str, list[dict[str, float]]], tokens: int, trained: int, weights: int) -> dict[str, Any]:
     """Medians and their ratios; CPU time beside, as a shared machine stalls.
 
     Args:
         steps: What each side measured in each round.
         tokens: Tokens of a step.
         trained: Trained tokens of a step.
+        weights: See `multiplied_weights`.
 
     Returns:
         The JSON object. A ratio is None where a side was not run.
@@ -130,6 +184,7 @@ def report(steps: dict[str, list[dict[str, float]]], tokens: int, trained: int) 
     def over(values: dict[str, float], one: str, other: str) -> float | None:
         return values[one] / values[other] if one in values and other in values else None
 
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
     best, lean = fastest(FULL), fastest(LEAN)
     return {
         "speedup_vs_trl": over(seconds, best, "sekft"),
@@ -144,10 +199,11 @@ def report(steps: dict[str, list[dict[str, float]]], tokens: int, trained: int) 
         "trl_best_checkpointed": lean or None,
         "tokens_per_second": {name: tokens / value for name, value in seconds.items()},
         "trained_tokens_per_second": {name: trained / value for name, value in seconds.items()},
+        "mfu": {name: mfu(name, tokens / value, weights, device) for name, value in seconds.items()},
         "memory_growth": memory,
         "cpu_seconds": busy,
         "threads": torch.get_num_threads(),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "device": device,
         "versions": versions(),
     }
 
