@@ -144,10 +144,9 @@ def _start(stack: ExitStack, name: str, args: argparse.Namespace) -> subprocess.
 def _ask(side: subprocess.Popen[str], line: str, name: str) -> dict[str, float] | None:
     assert side.stdin is not None
     assert side.stdout is not None
-    try:
-        print(line, file=side.stdin, flush=True)
-    except BrokenPipeError:  # it ended while it was set up
+    if side.poll() is not None:  # it ended while it was set up
         return None
+    print(line, file=side.stdin, flush=True)
     answer = side.stdout.readline()
     if not answer:
         print(f"{name} ended with {side.wait()}; what it said stands above", file=sys.stderr)
