@@ -81,7 +81,8 @@ def sekft(work: Work, *, checkpointing: bool = False, share: bool = True) -> tup
     from tiararodney.sekft.model import fourbit, load_base
     from tiararodney.sekft.model.adapters import add_adapter
     from tiararodney.sekft.render import Example
-    from tiararodney.sekft.sft.loop import KEEP_DEQUANTISED, ROW_TOKENS
+    from tiararodney.sekft.sft.loop import KEEP_DEQUANTISED
+    from tiararodney.sekft.sft.sizing import BEST
     from tiararodney.sekft.sft.step.gradients import gradients, workers
     from tiararodney.sekft.sft.step.pack import pack_row, split_step
 
@@ -98,8 +99,9 @@ def sekft(work: Work, *, checkpointing: bool = False, share: bool = True) -> tup
     optimizer = torch.optim.AdamW(parameters.values(), lr=1e-4, fused=True)
     examples = [Example(ids, labels) for ids, labels in work.sessions]
     lengths = [len(example.input_ids) for example in examples]
-    budget = work.row or ROW_TOKENS[base.model.device.type]
+    budget = work.row or BEST[base.model.device.type]
     by = _for_life.enter_context(workers(base.model))
+    by.expect(budget)
 
     def step() -> None:
         rows = [

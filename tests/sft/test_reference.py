@@ -82,7 +82,7 @@ def mean_loss(model: Any, examples: list[Example], terminal_weight: float) -> An
         ({"use_rslora": True}, {"use_rslora": True}),
         ({"use_dora": True}, {"use_dora": True}),
         ({"terminal_weight": 3.0}, {}),
-        ({"gradient_checkpointing": True, "seed": 3}, {}),
+        ({"gradient_checkpointing": "always", "seed": 3}, {}),
     ],
     ids=["decay and warm-up", "rslora", "dora", "terminals weighed", "checkpointing"],
 )

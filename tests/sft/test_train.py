@@ -30,6 +30,7 @@ from tiararodney.sekft.model import (  # noqa: E402
     use_adapter,
 )
 from tiararodney.sekft.render import check_contract, render_prompt  # noqa: E402
+from tiararodney.sekft.sft import sizing  # noqa: E402
 from tiararodney.sekft.sft.checkpoint import checkpoint_folder  # noqa: E402
 from tiararodney.sekft.sft.config import TrainConfig  # noqa: E402
 from tiararodney.sekft.sft.progress import is_diverging  # noqa: E402
@@ -329,6 +330,42 @@ def test_rows_are_halved_when_memory_runs_out(configure: Configure, monkeypatch:
     assert json.loads((out / "training.json").read_text())["result"]["row_tokens"] < 500
     for one, other in zip(curve(expected), curve(out), strict=True):
         assert one["loss"] == pytest.approx(other["loss"], rel=1e-3)
+
+
+def test_layers_are_computed_twice_where_one_example_does_not_fit_otherwise(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    config = configure(max_steps=3, tokens_per_row=1)
+    expected = train(replace(config, out=tmp_path / "always", gradient_checkpointing="always"))
+    real, seen = gradients.row_loss, []
+
+    def cramped(*args: Any, checkpointing: bool, **how: Any) -> Any:
+        seen.append(checkpointing)
+        if not checkpointing:
+            raise torch.OutOfMemoryError("no room for all layers")
+        return real(*args, checkpointing=checkpointing, **how)
+
+    monkeypatch.setattr(gradients, "row_loss", cramped)
+    out = train(config)
+    assert seen.count(False) <= 2, "asked once, by each core"
+    assert json.loads((out / "training.json").read_text())["result"]["checkpointing"] is True
+    assert (out / "adapter_model.safetensors").read_bytes() == (expected / "adapter_model.safetensors").read_bytes()
+    with pytest.raises(RunFailed, match="Let --gradient-checkpointing be auto"):
+        train(replace(config, out=tmp_path / "never", gradient_checkpointing="never"))
+
+
+def test_a_resumed_run_goes_on_computing_layers_twice(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    monkeypatch.setattr(sizing, "free_memory", lambda _: 1)
+    config = configure(max_steps=3, checkpoint_every=1)
+    stops = iter([False] * 2)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, should_stop=lambda: next(stops, True))
+    monkeypatch.undo()
+    out = train(replace(config, resume=True))
+    result = json.loads((out / "training.json").read_text())["result"]
+    assert (result["checkpointing"], result["row_tokens"]) == (True, sizing.LEAST)
 
 
 @contextmanager

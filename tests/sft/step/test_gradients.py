@@ -12,6 +12,8 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs torch (extra gpu)")
 pytest.importorskip("peft", reason="needs peft (extra gpu)")
 
+from hypothesis import given  # noqa: E402 - torch first, or the whole module is skipped
+from hypothesis import strategies as st  # noqa: E402
 from peft import LoraConfig, get_peft_model  # noqa: E402 - torch first, or the whole module is skipped
 from transformers import LlamaConfig, LlamaForCausalLM  # noqa: E402
 
@@ -73,7 +75,7 @@ def step(model: Any, by: Workers) -> tuple[dict[str, Any], float, int]:
     ]
     assert len(rows) > 2
     # one after the other, in the order that two would take them in
-    rows = rows if by.threads else begun(rows, 2)
+    rows = rows if by.threads else begun(rows, 2, 150)
     sums = gradients(model, "default", weights, rows, lambda: False, by)
     return {name: p.grad for name, p in weights.items()}, sums.loss, sums.hits
 
@@ -84,6 +86,7 @@ def test_rows_side_by_side_give_the_bits_of_rows_one_after_the_other(model: Any,
     cores(2)
     with workers(model) as by:
         assert by.at_once == 2
+        by.gate.limit = 150
         for _ in range(3):
             beside, other_total, other_hits = step(model, by)
             assert (other_total, other_hits) == (total, hits)
@@ -197,12 +200,32 @@ def test_a_failed_row_leaves_the_gate_open():
         pass
 
 
-def test_a_long_row_begins_beside_a_short_one():
-    rows = [pack_row([case], share_prefix=False) for case in examples(7)]
-    lengths = sorted((len(row.input_ids) for row in rows), reverse=True)
-    order = [len(row.input_ids) for row in begun(rows, 3)]
-    assert order == [lengths[0], lengths[-1], *lengths[1:-1]]
-    assert [len(row.input_ids) for row in begun(rows[:1], 2)] == [len(rows[0].input_ids)]
+def order(lengths: list[int], limit: float, at_once: int = 2) -> list[int]:
+    rows = [pack_row([Example([1] * n, [IGNORED] * (n - 1) + [1])], share_prefix=False) for n in lengths]
+    return [len(row.input_ids) for row in begun(rows, at_once, limit)]
+
+
+def test_the_longest_row_is_begun_first_where_none_has_to_wait():
+    assert order([90, 70, 80, 60], limit=1000) == [90, 80, 70, 60]
+    assert order([50, 90, 70, 80, 60], limit=10, at_once=1) == [90, 80, 70, 60, 50]
+
+
+def test_a_long_row_is_begun_beside_a_short_one_where_two_long_ones_would_wait():
+    found = order([90, 89, 88, 87, 86, 85, 50], limit=145)
+    assert sorted(found) == [50, 85, 86, 87, 88, 89, 90]
+    assert sorted(found[:2]) == [50, 90]
+
+
+@given(st.lists(st.integers(2, 60), max_size=9), st.integers(1, 4), st.integers(1, 200))
+def test_every_row_is_begun_once(lengths: list[int], at_once: int, limit: int):
+    assert sorted(order(lengths, limit, at_once)) == sorted(lengths)
+
+
+def test_rows_of_less_than_the_budget_do_not_wait(model: Any, cores: Any) -> None:
+    cores(2)
+    with workers(model) as by:
+        by.expect(100)
+        assert by.gate.limit == 160
 
 
 def test_a_stop_between_rows_ends_the_step(model: Any, cores: Any) -> None:

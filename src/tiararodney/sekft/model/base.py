@@ -13,11 +13,13 @@ from tiararodney.sekft.errors import UsageError
 from tiararodney.sekft.model import fourbit
 from tiararodney.sekft.model.cache import find_copy, keep_copy
 from tiararodney.sekft.model.fingerprint import base_fingerprint, weight_files
+from tiararodney.sekft.model.memory import free_memory
 
 log = logging.getLogger(__name__)
 
 # The dequantised weights stay within this share of the memory that is free, so that training has the rest.
 ROOM = 0.5
+PACKED = 4  # at most: weights in 4 bits, and parts that were not quantised
 EXPECTED = "a folder with config.json, weights and tokenizer.json"
 
 
@@ -204,12 +206,9 @@ def _dtype(name: str) -> torch.dtype:
 
 
 def _has_room(folder: Path, device: str) -> bool:
-    needed = sum(file.stat().st_size for file in weight_files(folder))
-    if device.startswith("cuda"):
-        free, _ = torch.cuda.mem_get_info(device)
-    else:
-        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return bool(needed <= ROOM * free)
+    """Whether the dequantised weights leave enough: those of a folder that is quantised already are as many again."""
+    needed = sum(file.stat().st_size for file in weight_files(folder)) * (PACKED if _is_quantised(folder) else 1)
+    return bool(needed <= ROOM * free_memory(device))
 
 
 def _four_bit(folder: Path, device: str, dtype: torch.dtype, *, cache: bool) -> Any:  # transformers ships no types

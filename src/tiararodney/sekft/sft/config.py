@@ -15,6 +15,7 @@ VERIFIED = ("any", "passed", "failed")
 POLICIES = ("keep", "escape")  # those of `render.fingerprint`, which --help has no time to load
 VALIDATION_BY = ("scenario", "archetype")
 TRACKERS = ("tensorboard", "wandb", "trackio")
+CHECKPOINTING = ("auto", "always", "never")
 SCHEDULES = ("cosine", "linear", "constant")
 
 
@@ -87,7 +88,8 @@ class TrainConfig:
     )
     tokens_per_batch: int = field(default=4096, metadata={"plan": True, "help": "tokens an optimizer step learns from"})
     tokens_per_row: int = field(
-        default=0, metadata={"plan": True, "help": "tokens that go through the model at once; 0 picks by the device"}
+        default=0,
+        metadata={"plan": True, "help": "tokens that go through the model at once; 0 picks by device and free memory"},
     )
     terminal_weight: float = field(
         default=1.0,
@@ -97,8 +99,12 @@ class TrainConfig:
             "the loss is the sum of counts times losses over the sum of counts of the step",
         },
     )
-    gradient_checkpointing: bool = field(
-        default=False, metadata={"help": "compute layers twice to hold less in memory"}
+    gradient_checkpointing: str = field(
+        default="auto",
+        metadata={
+            "help": "compute layers twice to hold less in memory; auto: where an example would not fit otherwise",
+            "choices": CHECKPOINTING,
+        },
     )
     validation_fraction: float = field(
         default=0.0, metadata={"plan": True, "help": "share of the scenarios (or archetypes) held back to validate on"}

@@ -14,9 +14,11 @@ from tiararodney.sekft.errors import RunFailed
 from tiararodney.sekft.render import IGNORED
 from tiararodney.sekft.sft.progress import WINDOW, Progress, Teller, is_diverging, loss_limit
 from tiararodney.sekft.sft.schedule import learning_rate
+from tiararodney.sekft.sft.sizing import fitting
 from tiararodney.sekft.sft.step.forward import is_written_out, row_loss
 from tiararodney.sekft.sft.step.gradients import Sums, Workers, gradients, workers
 from tiararodney.sekft.sft.step.pack import Row, pack_row, split_step, terminal_start
+from tiararodney.sekft.sft.step.recompute import keep_all, recompute
 from tiararodney.sekft.sft.validate import ending_tokens, validate
 
 if TYPE_CHECKING:
@@ -28,9 +30,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# tokens_per_row 0. More tokens go faster and hold more: on the CPU a row a core of 1024 trains 8 % slower than of 2048
-# in half of the memory.
-ROW_TOKENS = {"cpu": 1024, "cuda": 8192}
 # Whether a run's NF4 weights stay dequantised; None: where there is room. On the CPU all of SmolLM2-135M's are
 # dequantised in 25 ms, a row takes seconds.
 KEEP_DEQUANTISED = {"cpu": False, "cuda": None}
@@ -89,14 +88,37 @@ def run_steps(
         RunFailed: The loss is not finite or rises out of hand, or one example alone does not fit into memory.
     """
     with workers(task.model) as by:
-        _run_steps(task, progress, save, should_stop, by)
+        _size(task, progress, by)
+        try:
+            _run_steps(task, progress, save, should_stop, by)
+        finally:
+            if progress.checkpointing:
+                keep_all(task.model)
+
+
+def _size(task: Task, progress: Progress, by: Workers) -> None:
+    """Settle how a run goes through its examples; a resumed one goes on as it went."""
+    config = task.config
+    wanted = {"always": True, "never": False}.get(config.gradient_checkpointing)
+    if progress.row_tokens:
+        progress.checkpointing = progress.checkpointing if wanted is None else wanted
+    else:
+        longest = max((len(example.input_ids) for example in [*task.examples, *task.validation]), default=0)
+        size = fitting(
+            task.model, task.adapter, longest=longest, at_once=by.at_once, asked=config.tokens_per_row,
+            checkpointing=wanted,
+        )  # fmt: skip
+        # the process with the least memory decides for all
+        progress.row_tokens = -task.ranks.worst(-size.row_tokens, task.device)
+        progress.checkpointing = bool(task.ranks.worst(size.checkpointing, task.device))
+    if progress.checkpointing:
+        recompute(task.model)
 
 
 def _run_steps(
     task: Task, progress: Progress, save: Callable[[Progress], None], should_stop: Callable[[], bool], by: Workers
 ) -> None:
     config, total = task.config, len(task.steps)
-    progress.row_tokens = progress.row_tokens or config.tokens_per_row or ROW_TOKENS.get(task.model.device.type, 8192)
     lengths = [len(example.input_ids) for example in task.examples]
     remaining = sum(lengths[index] for step in task.steps[progress.step :] for index in step)
     teller = Teller(progress, total, remaining, task.device)
@@ -138,22 +160,29 @@ def _step(
             # A step's own numbers, so that a resumed run draws what the unbroken one drew.
             torch.manual_seed((config.seed * 1_000_003 + progress.step) * 1_009 + ranks.rank)
         members = split_step(indices, lengths, progress.row_tokens, by.at_once * ranks.count)
+        by.expect(progress.row_tokens)
         rows = _pack(task, task.examples, members)
         idle = _idle(task, members)
-        ended, sums = _rows_done(task, rows, idle, by, should_stop, per)
+        ended, sums = _rows_done(task, progress, rows, idle, by, should_stop, per)
         if ended == WHOLE:
             break
         if ended == STOPPED:
             raise KeyboardInterrupt
-        if len(members) == len(indices):
-            raise RunFailed(
-                f"out of memory with one example in a row ({max(lengths[index] for index in indices)} tokens). "
-                "Lower --max-length, or give --gradient-checkpointing."
-            )
-        progress.row_tokens //= 2
         if task.device.startswith("cuda"):
             torch.cuda.empty_cache()
-        log.warning("out of memory: rows now hold at most %d tokens", progress.row_tokens)
+        if len(members) < len(indices):
+            progress.row_tokens //= 2
+            log.warning("out of memory: rows now hold at most %d tokens", progress.row_tokens)
+        elif config.gradient_checkpointing == "auto" and not progress.checkpointing:
+            progress.checkpointing = True
+            recompute(task.model)
+            log.warning("out of memory with one example in a row: layers are computed twice from now on")
+        else:
+            never = config.gradient_checkpointing == "never"
+            raise RunFailed(
+                f"out of memory with one example in a row ({max(lengths[index] for index in indices)} tokens). "
+                + ("Let --gradient-checkpointing be auto." if never else "Lower --max-length, or give --load-4bit.")
+            )
     parameters = list(task.parameters.values())
     loss, norm = sums.loss / per, float(torch.nn.utils.clip_grad_norm_(parameters, config.max_grad_norm))
     if not math.isfinite(loss + norm):
@@ -179,7 +208,13 @@ def _step(
 
 
 def _rows_done(
-    task: Task, rows: Sequence[Row], idle: Sequence[Row], by: Workers, should_stop: Callable[[], bool], per: float
+    task: Task,
+    progress: Progress,
+    rows: Sequence[Row],
+    idle: Sequence[Row],
+    by: Workers,
+    should_stop: Callable[[], bool],
+    per: float,
 ) -> tuple[int, Sums]:
     """Compute this process's rows; gradients and sums are those of all processes, and so is how it ended."""
     ended, sums = WHOLE, Sums()
@@ -189,7 +224,7 @@ def _rows_done(
             return STOPPED, sums
         should_stop = _never
     try:
-        sums = _gradients(task, rows, idle, by, should_stop, per)
+        sums = _gradients(task, rows, idle, by, should_stop, per, checkpointing=progress.checkpointing)
     except KeyboardInterrupt:
         if task.ranks.count == 1:
             raise
@@ -212,10 +247,16 @@ def _rows_done(
 
 
 def _gradients(
-    task: Task, rows: Sequence[Row], idle: Sequence[Row], by: Workers, should_stop: Callable[[], bool], per: float
+    task: Task,
+    rows: Sequence[Row],
+    idle: Sequence[Row],
+    by: Workers,
+    should_stop: Callable[[], bool],
+    per: float,
+    *,
+    checkpointing: bool,
 ) -> Sums:
     """The gradient of this process's rows, and with `idle` the motions of one."""
-    checkpointing = task.config.gradient_checkpointing
     if not rows and should_stop():
         raise KeyboardInterrupt
     sums = gradients(

@@ -6,7 +6,6 @@ import hashlib
 import logging
 from contextlib import contextmanager
 from dataclasses import fields
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,7 +16,6 @@ from tiararodney.sekft.model import detach_adapter, use_adapter
 from tiararodney.sekft.model.adapters import WEIGHTS, add_adapter, check_base, load_weights, read_config
 from tiararodney.sekft.settings import flag_of
 from tiararodney.sekft.sft.config import TrainConfig
-from tiararodney.sekft.sft.step.forward import recomputing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -130,36 +128,10 @@ def fresh_adapter(base: Base, config: TrainConfig) -> Iterator[dict[str, torch.n
                     parameter.requires_grad_(requires_grad=True)
                 if config.lora_dropout:
                     base.model.train()
-                if config.gradient_checkpointing:
-                    _recompute(base.model)
                 yield parameters
         finally:
             base.model.eval()
-            if config.gradient_checkpointing:
-                _keep_all(base.model)
             detach_adapter(base, NAME)
-
-
-def _recompute(model: Any) -> None:
-    """Have transformers' own forward compute layers twice too; `row_loss` does it where the layers are written out."""
-    how = {"use_reentrant": False, "context_fn": partial(recomputing, model)}
-    if hasattr(model, "activation_checkpointing_enable"):  # its name from transformers 5.2x on
-        model.activation_checkpointing_enable(activation_checkpointing_kwargs=how)
-    else:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=how)
-    for module in model.modules():
-        if getattr(module, "gradient_checkpointing", False):
-            # It asks whether it is in training; what lies in it keeps its own mode, and draws no dropout.
-            module.training = True
-
-
-def _keep_all(model: Any) -> None:
-    """Undo `_recompute`."""
-    if hasattr(model, "activation_checkpointing_disable"):
-        model.activation_checkpointing_disable()
-    else:
-        model.gradient_checkpointing_disable()
-    model.disable_input_require_grads()
 
 
 def told_shape(base: Base) -> dict[str, Any]:

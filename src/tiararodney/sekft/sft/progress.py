@@ -33,6 +33,7 @@ class Progress:
         trained: Tokens that were trained.
         seconds: Time spent in steps.
         row_tokens: Tokens that a row takes at present; halved when memory runs out.
+        checkpointing: Whether layers are computed twice.
         curve: A record for every step and every validation.
         best: Loss of the best validation so far.
         best_step: The step it was after.
@@ -45,6 +46,7 @@ class Progress:
     trained: int = 0
     seconds: float = 0.0
     row_tokens: int = 0
+    checkpointing: bool = False
     curve: list[dict[str, Any]] = field(default_factory=list)
     best: float = math.inf
     best_step: int = 0

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 1  # of training.json
-RESULTS = ("step", "tokens", "trained", "seconds", "row_tokens", "best", "best_step")
+RESULTS = ("step", "tokens", "trained", "seconds", "row_tokens", "checkpointing", "best", "best_step")
 
 
 def train(config: TrainConfig, base: Base | None = None, should_stop: Callable[[], bool] | None = None) -> Path:

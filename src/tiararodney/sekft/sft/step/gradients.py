@@ -7,6 +7,7 @@ first, so that the same rows give the same bits.
 
 from __future__ import annotations
 
+import math
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,9 +25,10 @@ if TYPE_CHECKING:
 
     from tiararodney.sekft.sft.step.pack import Row
 
-# Of the tokens of as many of the longest rows as there are side by side: how many may be on their way forward. A step's
-# longest row and one of its shorter ones are few enough, two of the longest are not.
+# How many tokens may be on their way forward, of what rows of the full budget side by side have: a full one and one of
+# the shorter ones, not two full ones.
 FORWARD = 0.8
+FORWARD_TIME = 0.38  # of a row's time, measured; the rest is its way back
 
 
 class Gate:
@@ -37,7 +39,7 @@ class Gate:
     """
 
     def __init__(self) -> None:
-        self.limit = 0.0
+        self.limit = math.inf
         self._forward = 0
         self._changed = Condition()
 
@@ -75,21 +77,47 @@ class Workers:
     pool: Pool | None = None
     gate: Gate = field(default_factory=Gate)
 
+    def expect(self, tokens: int) -> None:
+        """Hold memory to what rows of a budget need.
 
-def begun(rows: Sequence[Row], at_once: int) -> list[Row]:
-    """Order rows for those who work side by side.
+        Args:
+            tokens: The budget of a row.
+        """
+        self.gate.limit = FORWARD * self.at_once * tokens
+
+
+def begun(rows: Sequence[Row], at_once: int, limit: float) -> list[Row]:
+    """Order rows for those who work side by side, so that little time is lost in waiting.
 
     Args:
         rows: A step's rows.
         at_once: How many are worked on side by side.
+        limit: Tokens that may be on their way forward.
 
     Returns:
-        A long one and a short one in turn for those who begin, so that they do not reach their largest together; then
-        the longest first, so that all are done at about the same time.
+        The longest first, so that all are done at about the same time; where that would make the second wait at the
+        gate, a long and a short one before them.
     """
-    left = sorted(rows, key=lambda row: -len(row.input_ids))
-    first = [left.pop(0 if at % 2 == 0 else -1) for at in range(min(at_once, len(left)))]
-    return first + left
+    by_length = sorted(rows, key=lambda row: -len(row.input_ids))
+    orders = [by_length]
+    for first in ((0, -1), (0, -2), (1, -1), (1, -2), (-1, 0)) if at_once > 1 else ():
+        pair = [by_length[at] for at in first if len(rows) > len(first)]
+        orders.append(pair + [row for row in by_length if all(row is not other for other in pair)])
+    return min(orders, key=lambda order: _duration([len(row.input_ids) for row in order], at_once, limit))
+
+
+def _duration(lengths: Sequence[int], at_once: int, limit: float) -> float:
+    """How long rows take side by side, in tokens that one of the workers takes in that time."""
+    free = [0.0] * at_once
+    forward: list[tuple[float, int]] = []  # when each row is forward, and its tokens
+    for length in lengths:
+        worker = free.index(min(free))
+        begin = free[worker]
+        while (ahead := [row for row in forward if row[0] > begin]) and sum(row[1] for row in ahead) + length > limit:
+            begin = min(ahead)[0]
+        forward.append((begin + FORWARD_TIME * length, length))
+        free[worker] = begin + length
+    return max(free)
 
 
 @dataclass(frozen=True)
@@ -159,7 +187,7 @@ def gradients(
         model: The causal language model with the LoRA layers active.
         adapter: Name of the adapter that is trained.
         parameters: Its weights by name; their ``grad`` is replaced.
-        rows: A step's rows; added up in the order that `begun` gives them.
+        rows: A step's rows; added up in the order in which they are begun.
         should_stop: Asked before each row.
         by: Who computes.
         checkpointing: Recompute layers in the backward pass.
@@ -186,14 +214,15 @@ def gradients(
         sums = Sums(float(loss.total.detach()), sum(right), sum(compress(right, row.terminal)), sum(row.terminal))
         return sums, grads
 
-    longest = max((len(row.input_ids) for row in rows), default=0)
-    by.gate.limit = FORWARD * by.at_once * longest
     if by.pool is not None and not checkpointing:
+        longest = max((len(row.input_ids) for row in rows), default=0)
         by.pool.fit(kept(model, adapter) * longest * by.at_once)
+    if by.threads is not None:
+        rows = begun(rows, by.at_once, by.gate.limit)
     for weight in weights:
         weight.grad = None
     total = Sums()
-    for sums, grads in by.threads.map(work, begun(rows, by.at_once)) if by.threads else map(work, rows):
+    for sums, grads in by.threads.map(work, rows) if by.threads else map(work, rows):
         total += sums
         for weight, grad in zip(weights, grads, strict=True):
             if grad is not None:
