@@ -74,7 +74,9 @@ def main() -> int:
         trained=sum(label != -100 for _, labels in sessions for label in labels),
         weights=multiplied_weights(args.base),
     )
-    result |= {"command": sys.argv[1:], "base_model": args.base.name}
+    # no folder of this machine: the record is handed on
+    command = [Path(arg).name if arg in {str(args.base), str(args.save)} else arg for arg in sys.argv[1:]]
+    result |= {"command": command, "base_model": args.base.name}
     for name in steps:
         print(
             f"{name}: {result['tokens_per_second'][name]:.0f} tokens/s "

@@ -106,6 +106,10 @@ class TrainConfig:
             "choices": CHECKPOINTING,
         },
     )
+    compile: bool = field(
+        default=False,
+        metadata={"plan": True, "help": "torch.compile the layers where the fast ones are not used; needs a compiler"},
+    )
     validation_fraction: float = field(
         default=0.0, metadata={"plan": True, "help": "share of the scenarios (or archetypes) held back to validate on"}
     )

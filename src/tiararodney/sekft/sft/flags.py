@@ -25,7 +25,7 @@ GROUPS = {
     "optimisation": (
         "learning_rate", "weight_decay", "max_grad_norm", "lr_schedule", "warmup_ratio", "epochs", "max_steps",
         "max_length", "tokens_per_batch", "tokens_per_row", "terminal_weight",
-        "gradient_checkpointing", "seed",
+        "gradient_checkpointing", "compile", "seed",
     ),
     "validation and checkpoints": (
         "validation_fraction", "validation_by", "validate_every", "patience", "checkpoint_every", "resume", "overwrite",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from tiararodney.sekft.render import IGNORED
 from tiararodney.sekft.sft.progress import WINDOW, Progress, Teller, is_diverging, loss_limit
 from tiararodney.sekft.sft.schedule import learning_rate
 from tiararodney.sekft.sft.sizing import fitting
+from tiararodney.sekft.sft.step.compiled import compiled
 from tiararodney.sekft.sft.step.forward import is_written_out, row_loss
 from tiararodney.sekft.sft.step.gradients import Sums, Workers, gradients, workers
 from tiararodney.sekft.sft.step.pack import Row, pack_row, split_step, terminal_start
@@ -87,7 +89,7 @@ def run_steps(
         KeyboardInterrupt: `should_stop` said so, in this process or in another.
         RunFailed: The loss is not finite or rises out of hand, or one example alone does not fit into memory.
     """
-    with workers(task.model) as by:
+    with workers(task.model) as by, compiled(task.model) if task.config.compile else nullcontext():
         _size(task, progress, by)
         try:
             _run_steps(task, progress, save, should_stop, by)

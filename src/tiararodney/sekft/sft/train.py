@@ -64,6 +64,8 @@ def train(config: TrainConfig, base: Base | None = None, should_stop: Callable[[
     ranks = launched() if base is None else Ranks()
     if not ranks.writes:
         logging.getLogger("tiararodney").setLevel(logging.WARNING)
+    if config.compile and ranks.sharded:
+        raise UsageError("--compile: not with FSDP, whose hooks gather each layer's weights. Leave one of them out.")
     config = replace(config, device=own_device(ranks, config.device))
     check_out(config.out, overwrite=config.overwrite)
     if ranks.writes:

@@ -228,7 +228,7 @@ def attending_again(model: Any) -> AbstractContextManager[None]:
     return attending(model, _lengths.get())
 
 
-def _for_transformers(
+def for_transformers(
     _module: torch.nn.Module,
     query: torch.Tensor,
     key: torch.Tensor,
@@ -237,8 +237,22 @@ def _for_transformers(
     scaling: float | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
+    """Attend as `attending` said: what transformers calls.
+
+    Args:
+        _module: The layer's attention; not needed.
+        query: [1, heads, row, head size].
+        key: [1, key heads, row, head size].
+        value: [1, key heads, row, head size].
+        _attention_mask: None; the documents' lengths say it all.
+        scaling: Of the scores.
+        _: What other implementations need.
+
+    Returns:
+        [1, row, heads, head size], and no weights.
+    """
     output = packed_attention(query[0], key[0], value[0], _lengths.get(), scale=scaling)
     return output.unsqueeze(0), None
 
 
-AttentionInterface.register(NAME, _for_transformers)
+AttentionInterface.register(NAME, for_transformers)
