@@ -24,7 +24,7 @@ from transformers import (  # noqa: E402
 )
 
 from tiararodney.sekft.render import IGNORED, Example  # noqa: E402
-from tiararodney.sekft.sft.step import attention  # noqa: E402
+from tiararodney.sekft.sft.step import attention, varlen  # noqa: E402
 from tiararodney.sekft.sft.step.forward import is_written_out, row_loss  # noqa: E402
 from tiararodney.sekft.sft.step.pack import pack_row  # noqa: E402
 
@@ -190,7 +190,7 @@ def test_blocks_attend_as_torchs_own_attention_does(prefix: int):
     tensors = {name: torch.randn(size, requires_grad=True) for name, size in shape.items()}
     how = {"lengths": (150, 50), "prefix": prefix, "scale": 0.3}
     results = []
-    for attend in (attention.packed_attention, attention.one_by_one):
+    for attend in (attention.packed_attention, varlen.one_by_one):
         output = attend(**tensors, **how)
         results.append([output, *torch.autograd.grad(output.square().sum(), tuple(tensors.values()))])
     for one, other in zip(*results, strict=True):

@@ -9,7 +9,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs torch (extra gpu)")
 pytest.importorskip("peft", reason="needs peft (extra gpu)")
 
-from tiararodney.sekft.sft.step import attention, varlen  # noqa: E402 - torch first, or the whole module is skipped
+from tiararodney.sekft.sft.step import varlen  # noqa: E402 - torch first, or the whole module is skipped
 
 pytestmark = pytest.mark.torch
 
@@ -40,6 +40,25 @@ def dense(*, lower_right: bool = True, leak: bool = False) -> varlen.Attention:
 
 def test_a_right_kernel_agrees() -> None:
     assert varlen.disagreement(dense(), *PROBE) is None
+    assert varlen.disagreement(varlen.one_by_one, *PROBE) is None
+
+
+def test_the_first_kernel_that_agrees_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = dense()
+    monkeypatch.setattr(varlen, "_kernels", lambda _: [("one that leaks", dense(leak=True)), ("a right one", right)])
+    meta = torch.device("meta")  # stands for an accelerator; what is computed there is replaced
+    real = varlen.disagreement
+    monkeypatch.setattr(varlen, "disagreement", lambda kernel, _, *rest: real(kernel, torch.device("cpu"), *rest))
+    assert varlen.fastest(meta, torch.float32, 6, 2, 8) is right
+    varlen.fastest.cache_clear()
+    monkeypatch.setattr(varlen, "_kernels", lambda _: [("one that leaks", dense(leak=True))])
+    assert varlen.fastest(meta, torch.float32, 6, 2, 8) is None
+    varlen.fastest.cache_clear()
+
+
+def test_half_precision_has_more_kernels_to_try() -> None:
+    assert [kernel for _, kernel in varlen._kernels(torch.float32)] == [varlen.one_by_one]
+    assert varlen.torch_varlen in [kernel for _, kernel in varlen._kernels(torch.bfloat16)]
 
 
 @pytest.mark.parametrize(
@@ -60,7 +79,7 @@ def test_a_kernel_that_this_device_has_not_is_refused_by_its_own_error() -> None
     assert varlen.disagreement(varlen.torch_varlen, *PROBE) is not None
 
 
-def test_the_cpu_goes_document_by_document() -> None:
+def test_the_cpu_goes_its_own_way() -> None:
     assert varlen.fastest(torch.device("cpu"), torch.bfloat16, 6, 2, 8) is None
 
 
@@ -74,9 +93,8 @@ def test_a_row_without_prefix_copies_no_keys() -> None:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
-def test_on_cuda_the_kernel_in_use_agrees_with_documents_one_by_one() -> None:
+def test_on_cuda_the_kernel_in_use_agrees_with_plain_operations() -> None:
     probe = (torch.device("cuda"), torch.bfloat16, 8, 2, 64)
     kernel = varlen.fastest(*probe)
     assert kernel is not None
-    assert attention.one_by_one is not kernel
     assert varlen.disagreement(kernel, *probe) is None

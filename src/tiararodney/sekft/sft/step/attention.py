@@ -2,8 +2,8 @@
 
 Over the whole row attention costs the square of the row, and most of that is masked out; per document it costs the
 sum of the squares. On the CPU torch's flash attention runs at a quarter of what bf16 matrix products reach there, so
-this module brings blocks of its own, which recompute the weights in the backward pass and store none. On CUDA one
-kernel takes all documents at once where `varlen` finds one.
+this module brings blocks of its own, which recompute the weights in the backward pass and store none. On CUDA the
+kernel runs that `varlen` finds to compute the same.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.nn.attention.bias import causal_lower_right
 from transformers import AttentionInterface
 
 from tiararodney.sekft.sft.step.buffers import Block, new
@@ -43,41 +42,30 @@ def packed_attention(
         lengths: Tokens of each document behind the prefix.
         prefix: Tokens at the row's start that are every document's past.
         scale: Of the scores; None for one over the root of the head size.
-        block: Where the output is kept, on the CPU.
+        block: Where the output is kept, where no accelerator's kernel makes it.
 
     Returns:
         [row, heads, head size].
     """
     scale = query.shape[-1] ** -0.5 if scale is None else scale
-    if query.device.type == "cpu":
-        output: torch.Tensor = _BlockedAttention.apply(query, key, value, tuple(lengths), prefix, scale, block)
-        return output
     kernel = fastest(query.device, query.dtype, query.shape[0], key.shape[0], query.shape[2])
-    return (kernel or one_by_one)(query, key, value, lengths, prefix, scale)
+    if kernel is not None:
+        return kernel(query, key, value, lengths, prefix, scale)
+    return blocked(query, key, value, lengths, prefix, scale, block)
 
 
-def one_by_one(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, lengths: Sequence[int], prefix: int, scale: float
+def blocked(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    lengths: Sequence[int],
+    prefix: int,
+    scale: float,
+    block: Block | None = None,
 ) -> torch.Tensor:
-    """The same by torch's kernels, document by document: what runs where no kernel for all of them is proved right."""
-    sizes = [prefix, *lengths] if prefix else list(lengths)
-    queries, keys, values = ([*tensor.split(sizes, dim=1)] for tensor in (query, key, value))
-    outputs = []
-    for at, (q, k, v) in enumerate(zip(queries, keys, values, strict=True)):
-        if prefix and at:
-            k, v = torch.cat([keys[0], k], dim=1), torch.cat([values[0], v], dim=1)  # noqa: PLW2901
-        outputs.append(_sdpa(q, k, v, scale))
-    return torch.cat(outputs, dim=1).transpose(0, 1)
-
-
-def _sdpa(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float) -> torch.Tensor:
-    grouped = query.shape[0] != key.shape[0]
-    length, past = query.shape[1], key.shape[1] - query.shape[1]
-    how: dict[str, Any] = {"attn_mask": causal_lower_right(length, length + past)} if past else {"is_causal": True}
-    batched = (tensor.unsqueeze(0) for tensor in (query, key, value))
-    how |= {"scale": scale, "enable_gqa": grouped}
-    output: torch.Tensor = torch.nn.functional.scaled_dot_product_attention(*batched, **how)
-    return output.squeeze(0)
+    """The same in torch's plain operations: the CPU's way, and what an accelerator's kernels are held against."""
+    output: torch.Tensor = _BlockedAttention.apply(query, key, value, tuple(lengths), prefix, scale, block)
+    return output
 
 
 class _BlockedAttention(torch.autograd.Function):  # type: ignore[misc]  # torch's types are skipped

@@ -1,8 +1,9 @@
-"""Attention over all documents of a row by one variable-length kernel, where the accelerator has one.
+"""Attention by an accelerator's kernels: over all documents of a row by one, or document by document.
 
-torch brings such a kernel, the package flash-attn another. Which of them runs, and how it aligns a document's causal
-mask with a past that is longer, differs by version and device, so none is believed: before its first use it computes a
-small row on the device at hand, and only if outputs and gradients are those of `attention`'s own way is it taken.
+torch brings a variable-length kernel, the package flash-attn another, and each document can go through torch's SDPA.
+Which of them runs, and how it aligns a document's causal mask with a past that is longer, differs by version and
+device, so none is believed: before its first use it computes a small row on the device at hand, and only if outputs and
+gradients are those of `attention.blocked`, which is made of plain operations, is it taken.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from importlib.util import find_spec
 from inspect import signature
+from typing import Any
 
 import torch
+from torch.nn.attention.bias import causal_lower_right
 
 log = logging.getLogger(__name__)
 
@@ -34,12 +37,13 @@ def fastest(device: torch.device, dtype: torch.dtype, heads: int, key_heads: int
         size: Of a head.
 
     Returns:
-        The first of flash-attn's and torch's kernels that `agrees`, or None.
+        The first of flash-attn's, torch's variable-length and torch's SDPA kernels without a `disagreement`, or None;
+        none is looked for on the CPU.
     """
-    if device.type != "cuda" or dtype not in (torch.bfloat16, torch.float16):
+    if device.type == "cpu":
         return None
     probe = (device, dtype, heads, key_heads, size)
-    for name, kernel in _kernels():
+    for name, kernel in _kernels(dtype):
         reason = disagreement(kernel, *probe)
         if reason is None:
             log.info("attention by %s", name)
@@ -48,13 +52,14 @@ def fastest(device: torch.device, dtype: torch.dtype, heads: int, key_heads: int
     return None
 
 
-def _kernels() -> list[tuple[str, Attention]]:
+def _kernels(dtype: torch.dtype) -> list[tuple[str, Attention]]:
     found: list[tuple[str, Attention]] = []
-    if find_spec("flash_attn") is not None:
-        found.append(("flash-attn", flash_attn))
-    if find_spec("torch.nn.attention.varlen") is not None:
-        found.append(("torch's variable-length kernel", torch_varlen))
-    return found
+    if dtype in (torch.bfloat16, torch.float16):
+        if find_spec("flash_attn") is not None:
+            found.append(("flash-attn", flash_attn))
+        if find_spec("torch.nn.attention.varlen") is not None:
+            found.append(("torch's variable-length kernel", torch_varlen))
+    return [*found, ("torch's SDPA, document by document", one_by_one)]
 
 
 def disagreement(
@@ -73,7 +78,7 @@ def disagreement(
     Returns:
         None where outputs and gradients agree, else what is wrong.
     """
-    from tiararodney.sekft.sft.step.attention import one_by_one
+    from tiararodney.sekft.sft.step.attention import blocked
 
     tokens = sum(PROBE_LENGTHS) + PROBE_PREFIX
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -81,7 +86,7 @@ def disagreement(
         shapes = ((heads, tokens, size), (key_heads, tokens, size), (key_heads, tokens, size), (tokens, heads, size))
         *inputs, weights = (torch.randn(shape, device=device, dtype=dtype) for shape in shapes)
     told = []
-    for attend in (one_by_one, kernel):
+    for attend in (blocked, kernel):
         taken = [tensor.clone().requires_grad_() for tensor in inputs]
         try:
             with torch.enable_grad():
@@ -130,6 +135,30 @@ def flash_attn(
         causal=True,
     )
     return output
+
+
+def one_by_one(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, lengths: Sequence[int], prefix: int, scale: float
+) -> torch.Tensor:
+    """Attend as `attention.packed_attention` says, each document by itself."""
+    sizes = [prefix, *lengths] if prefix else list(lengths)
+    queries, keys, values = ([*tensor.split(sizes, dim=1)] for tensor in (query, key, value))
+    outputs = []
+    for at, (q, k, v) in enumerate(zip(queries, keys, values, strict=True)):
+        if prefix and at:
+            k, v = torch.cat([keys[0], k], dim=1), torch.cat([values[0], v], dim=1)  # noqa: PLW2901
+        outputs.append(_sdpa(q, k, v, scale))
+    return torch.cat(outputs, dim=1).transpose(0, 1)
+
+
+def _sdpa(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float) -> torch.Tensor:
+    grouped = query.shape[0] != key.shape[0]
+    length, past = query.shape[1], key.shape[1] - query.shape[1]
+    how: dict[str, Any] = {"attn_mask": causal_lower_right(length, length + past)} if past else {"is_causal": True}
+    batched = (tensor.unsqueeze(0) for tensor in (query, key, value))
+    how |= {"scale": scale, "enable_gqa": grouped}
+    output: torch.Tensor = torch.nn.functional.scaled_dot_product_attention(*batched, **how)
+    return output.squeeze(0)
 
 
 class _Layout:
