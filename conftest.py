@@ -1,6 +1,7 @@
 """What both test suites share."""
 
 import logging
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -10,6 +11,10 @@ from hypothesis import HealthCheck, settings
 # anything about the code there.
 settings.register_profile("sekft", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("sekft")
+
+# A shell starts what runs in its background deaf to Ctrl-C, and so would be the programs that tests interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

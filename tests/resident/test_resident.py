@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -195,7 +196,8 @@ def test_ctrl_c_ends_the_job_and_term_the_resident(tiny_base: Path, tmp_path: Pa
         tell("status")
         assert process.stdout.readline().startswith("base")
         tell(f"eval --scenarios {endless} --out {tmp_path / 'out'}")
-        hold = os.open(endless, os.O_WRONLY)  # returns when the job reads
+        hold = os.open(endless, os.O_WRONLY)  # returns when the job has opened it
+        _wait_until_it_sleeps(process.pid)
         process.send_signal(signal.SIGINT)
         assert any("interrupted; the base stays loaded" in line for line in process.stderr)
         os.close(hold)
@@ -203,6 +205,15 @@ def test_ctrl_c_ends_the_job_and_term_the_resident(tiny_base: Path, tmp_path: Pa
         assert any(line.startswith("no adapters") for line in process.stdout)
         tell(f"eval --scenarios {endless} --out {tmp_path / 'out'}")
         hold = os.open(endless, os.O_WRONLY)
+        _wait_until_it_sleeps(process.pid)
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 130
         os.close(hold)
+
+
+def _wait_until_it_sleeps(pid: int) -> None:
+    """Wait for a process to be in the read that blocks: of a signal just before it Python would tell only after it."""
+    deadline = time.monotonic() + 30
+    while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "S":
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
