@@ -2,7 +2,6 @@
 
 import logging
 import signal
-from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -18,9 +17,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 @pytest.fixture(autouse=True)
-def _logs_as_they_were() -> Iterator[None]:
-    """A command line that a test runs in this process sets the package's logs up; the next test starts without."""
+def _logs_as_python_has_them() -> None:
+    """A command line that runs in this process sets the package's logs up, for a test or for a module's fixtures."""
     logger = logging.getLogger("tiararodney")
-    before = list(logger.handlers), logger.level, logger.propagate
-    yield
-    logger.handlers[:], logger.level, logger.propagate = before
+    logger.handlers[:], logger.propagate = [], True
+    logger.setLevel(logging.NOTSET)

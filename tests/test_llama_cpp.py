@@ -14,6 +14,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, NamedTuple
 
 import pytest
@@ -81,6 +82,9 @@ def converter() -> Path:
     for module in ("peft", "sentencepiece", "xllamacpp"):
         if importlib.util.find_spec(module) is None:
             pytest.skip(f"needs {module}")
+    loaded = subprocess.run([sys.executable, "-c", "import xllamacpp"], capture_output=True, text=True)
+    if loaded.returncode:  # its wheel takes libgomp from the system
+        pytest.skip(f"xllamacpp does not load: {loaded.stderr.strip().splitlines()[-1]}")
     script = Path(os.environ.get(SOURCES, ".")) / "convert_hf_to_gguf.py"
     if not script.is_file():
         pytest.skip(f"needs llama.cpp's sources: set {SOURCES} to their folder (docs/train.md tells where from)")
@@ -113,14 +117,16 @@ def tuned(converter: Path, request: pytest.FixtureRequest, tmp_path_factory: pyt
 @contextmanager
 def llama_server(path: Path, **settings: Any) -> Iterator[str]:
     """Run llama.cpp's server on the loopback for a while and give its address."""
-    said = json.dumps({"path": str(path), "n_ctx": CONTEXT} | settings)
-    command = [sys.executable, "-c", SERVER, said]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen(command, text=True, **pipes) as process:
+    command = [sys.executable, "-c", SERVER, json.dumps({"path": str(path), "n_ctx": CONTEXT} | settings)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with TemporaryFile("w+") as said, subprocess.Popen(command, text=True, stderr=said, **pipes) as process:
         try:
             assert process.stdout is not None
             url = process.stdout.readline().strip()
-            assert url.startswith("http://127.0.0.1:"), f"the server ended with {process.wait(5)}"
+            if not url.startswith("http://127.0.0.1:"):
+                process.wait(5)
+                said.seek(0)
+                pytest.fail(f"the server ended with {process.returncode}: {said.read()[-2000:]}")
             yield url
         finally:
             process.kill()

@@ -57,7 +57,11 @@ def _probe(device: torch.device) -> None:
     try:
         torch.compile(_some_work)(torch.ones(8, device=device))
     except Exception as error:  # each part of the way to a kernel has errors of its own
-        needed = "triton and a C compiler" if device.type == "cuda" else "a C++ compiler (g++)"
+        needed = (
+            "triton and a C compiler"
+            if device.type == "cuda"
+            else "a C++ compiler and Python's headers (Debian: g++ python3-dev)"
+        )
         raise UsageError(
             f"--compile: torch cannot compile here ({str(error).strip().splitlines()[0]}). Install {needed}, or leave "
             "the flag out."
