@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import threading
 import time
 
@@ -537,3 +538,14 @@ def test_what_starts_sees_the_sessions_environment_and_no_marker(stand_up):
     assert "NAMED=here" in seen
     assert "\n/work\nagent\n" in seen
     assert not re.search("[0-9a-f]{32}", seen)
+
+
+def test_a_session_hears_signals_that_this_process_was_started_deaf_to(stand_up):
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGHUP, signal.SIGQUIT)}
+    try:
+        world = stand_up()
+        said = world.run("""sh -c 'trap "echo heard" HUP QUIT; kill -HUP $$; kill -QUIT $$'""").output
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert said == "heard\nheard\n"

@@ -148,8 +148,9 @@ class _Box:
         def spawn() -> subprocess.Popen[bytes]:
             stdin, stdout, stderr = standard
             return subprocess.Popen(
-                [*line, *args], stdin=stdin, stdout=stdout, stderr=stderr, pass_fds=passed, env=env, cwd="/"
-            )
+                [*line, *args], stdin=stdin, stdout=stdout, stderr=stderr, pass_fds=passed, env=env, cwd="/",
+                preexec_fn=_hear if _deaf_to() else None,  # noqa: PLW1509 - it sets signals and nothing else
+            )  # fmt: skip
 
         try:
             self.process = _spawner().submit(spawn).result()
@@ -371,3 +372,15 @@ def sweep() -> int:
     for member in left:
         processes.send(member, signal.SIGKILL)
     return len(left) + cgroup.sweep()
+
+
+def _deaf_to() -> set[int]:
+    """Signals that this process ignores and would hand on so: a shell cannot trap what it was started deaf to."""
+    ignored = {int(number) for number in signal.valid_signals() if signal.getsignal(number) is signal.SIG_IGN}
+    return ignored - {signal.SIGPIPE, signal.SIGXFSZ}  # which subprocess restores itself
+
+
+def _hear() -> None:
+    """Take signals as a login does, however this process was started (nohup, a shell's background)."""
+    for number in _deaf_to():
+        signal.signal(number, signal.SIG_DFL)
