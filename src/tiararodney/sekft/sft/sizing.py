@@ -60,9 +60,9 @@ def fitting(
     Returns:
         The size.
     """
-    device = model.device
-    room = SHARE * free_memory(device) / at_once
-    best = asked or BEST.get(device.type, BEST["cuda"])
+    free = free_memory(model.device)
+    room = SHARE * free / at_once
+    best = asked or BEST.get(model.device.type, BEST["cuda"])
 
     def fits(tokens: int, *, recomputing: bool) -> bool:
         return max(tokens, longest) * held_per_token(model, adapter, checkpointing=recomputing) <= room
@@ -76,7 +76,7 @@ def fitting(
     if (tokens, recomputing) != (best, bool(checkpointing)):
         log.info(
             "%.1f GB of memory are free: rows of %d tokens%s",
-            free_memory(device) / 1e9, tokens, ", layers computed twice" if recomputing else "",
+            free / 1e9, tokens, ", layers computed twice" if recomputing else "",
         )  # fmt: skip
     return Size(tokens, recomputing)
 
