@@ -26,8 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
 
     def work() -> int:
-        config, args = parse(list(sys.argv[1:] if argv is None else argv))
-        configure_logs(-1 if args.quiet else args.verbose)
+        config, common = parse(sys.argv[1:] if argv is None else argv)
+        configure_logs(common.verbosity)
         evaluate_and_print(config)
         return 0
 
@@ -47,7 +47,7 @@ def run(argv: Sequence[str], base: Base, prog: str) -> EvalConfig:
     """
     elsewhere = any(arg.partition("=")[0] == "--endpoint" for arg in argv)
     settled = {} if elsewhere else base.settings()
-    config, _ = parse(list(argv), prog, settled)
+    config, _ = parse(argv, prog, settled)
     evaluate_and_print(config, base if settled else None)
     return config
 
