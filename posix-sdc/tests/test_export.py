@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -117,7 +118,7 @@ def test_parquet_has_the_published_columns_in_their_order(scenarios, sessions, t
     of_scenarios = pq.read_schema(tmp_path / "s.parquet").names
     of_sessions = pq.read_schema(tmp_path / "t.parquet").names
     assert of_scenarios == [*COLUMNS[:15], "extra"]
-    assert of_sessions == [*COLUMNS[:5], *COLUMNS[15:], "keep", "steps", "meta", "extra"]
+    assert of_sessions == [*COLUMNS[:5], *COLUMNS[15:], "keep", "steps", "meta", "train", "extra"]
     assert set(COLUMNS) <= set(of_scenarios) | set(of_sessions)
 
 
@@ -173,6 +174,26 @@ def test_turns_may_be_structs_or_a_json_string(session, tmp_path, pq):
         (found,) = load_trajectories(tmp_path / f"{name}.parquet")
         assert found.turns == session("a").turns
         assert found.keep is True
+
+
+def test_parquet_keeps_mistakes_in_a_column_of_their_own(sessions, session, tmp_path, pq):
+    """Readers of the published columns see `turns` as they always did."""
+    mistaken = session("a")
+    mistaken = replace(mistaken, turns=(*mistaken.turns[:2], replace(mistaken.turns[2], train=False)))
+    write_record(sessions / "a.json", mistaken)
+    export(Export(tmp_path / "t.parquet", trajectories=sessions))
+    table = pq.read_table(tmp_path / "t.parquet")
+    assert [f.name for f in table.schema.field("turns").type.value_type] == ["role", "content"]
+    assert table["train"].to_pylist() == [[True, True, False], [True] * 5]
+    assert next(iter(load_trajectories(tmp_path / "t.parquet"))) == mistaken
+
+
+def test_flags_that_fit_no_turns_are_refused(session, tmp_path, pq):
+    import pyarrow as pa
+
+    pq.write_table(pa.Table.from_pylist([session("a").to_json() | {"train": [True]}]), tmp_path / "t.parquet")
+    with pytest.raises(SchemaError, match=r"t\.parquet: row 1.*train.*1 flags"):
+        list(load_trajectories(tmp_path / "t.parquet"))
 
 
 def test_one_table_of_both_kinds_gives_each_its_own(scenario, session, tmp_path, pq):

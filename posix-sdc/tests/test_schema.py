@@ -217,3 +217,44 @@ def test_a_time_or_start_that_cannot_be_is_refused(scenario, change, field) -> N
     with pytest.raises(SchemaError) as caught:
         scenario(fixtures=[{"path": "/a"} | change])
     assert caught.value.field == f"fixtures[0].{field}"
+
+
+# ------------------------------------------------------------------------------------------------ turns not trained
+
+
+def _turns(**flags: Any) -> list[bool]:
+    turns = [*SESSION["turns"], {"role": "user", "content": "$ "}, {"role": "assistant", "content": "ls", **flags}]
+    return [t.train for t in Trajectory.from_json(SESSION | {"turns": turns}).turns]
+
+
+def test_turns_are_trained_unless_they_say_otherwise() -> None:
+    assert _turns() == _turns(train=True) == _turns(weight=1) == _turns(train=None) == [True] * 4
+
+
+@pytest.mark.parametrize("flags", [{"train": False}, {"train": 0}, {"weight": 0}, {"weight": 0.0, "train": False}])
+def test_train_false_or_weight_0_is_context(flags: dict[str, Any]) -> None:
+    assert _turns(**flags) == [True, True, True, False]
+
+
+def test_messages_carry_the_flag_as_turns_do() -> None:
+    chat = {"messages": [{"role": "user", "content": "$ "}, {"role": "assistant", "content": "ls", "weight": 0}]}
+    assert [t.train for t in Trajectory.from_json(chat).turns] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("flags", "field"),
+    [({"train": "no"}, "train"), ({"weight": 0.5}, "weight"), ({"weight": 1, "train": False}, "weight")],
+)
+def test_flags_that_mean_nothing_are_refused(flags: dict[str, Any], field: str) -> None:
+    with pytest.raises(SchemaError, match=rf"turns\[3\]\.{field}"):
+        _turns(**flags)
+
+
+def test_only_a_mistake_is_written_with_its_flag() -> None:
+    turns = [{"role": "assistant", "content": "ls", "train": False}, {"role": "assistant", "content": "exit"}]
+    assert Trajectory.from_json(SESSION | {"turns": turns}).to_json()["turns"] == turns
+
+
+def test_the_environments_turns_are_never_targets() -> None:
+    turns = [{"role": "user", "content": "$ ", "train": False}, {"role": "assistant", "content": "exit"}]
+    assert "train" not in Trajectory.from_json(SESSION | {"turns": turns}).to_json()["turns"][0]

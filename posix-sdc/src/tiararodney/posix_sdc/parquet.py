@@ -3,12 +3,14 @@
 On the way out a list of one fixed shape (`turns`, `reference_solution`) is an Arrow list, so that readers of the data
 set can use it as it is; what is nested and open (`environment`, `provider`, `announcement`, `directives`, `fixtures`,
 `checker`, and `meta`) is a JSON string: an Arrow struct would give every row the keys of all others. Keys that are not
-published columns come last: a trajectory's `keep`, `steps` and `meta`, and one JSON object `extra` of all the rest.
+published columns come last: a trajectory's `keep`, `steps`, `meta` and `train` (for every turn whether it may be a
+target of training; `turns` keeps its published shape), and one JSON object `extra` of all the rest.
 On the way in every nested field may be an Arrow struct, list or map, or a JSON string.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from typing import TYPE_CHECKING, Any
@@ -44,7 +46,8 @@ COLUMNS = (
 )
 _SHARED = ("id", "version", "archetype", "terminal", "split")
 _SESSIONS_ONLY = ("scenario_id", "verified", "outcome", "operator_model", "turns")
-_OWN = ("keep", "steps", "meta")
+TRAIN = "train"
+_OWN = ("keep", "steps", "meta", TRAIN)
 EXTRA = "extra"
 KINDS: Mapping[str, tuple[str, ...]] = {
     "scenarios": tuple(c for c in COLUMNS if c not in _SESSIONS_ONLY),
@@ -106,6 +109,7 @@ def _schema(kind: str) -> Any:
         "verified": pa.bool_(),
         "keep": pa.bool_(),
         "steps": pa.int64(),
+        TRAIN: pa.list_(pa.bool_()),
     }
     return pa.schema([(name, special.get(name, pa.string())) for name in (*KINDS[kind], EXTRA)])
 
@@ -113,6 +117,13 @@ def _schema(kind: str) -> Any:
 def _flat(kind: str, item: Mapping[str, Any]) -> dict[str, Any]:
     """Return a record as a row: nested fields as JSON strings, unknown keys as one."""
     names = KINDS[kind]
+    if TRAIN in names:
+        turns = item["turns"]
+        item = {
+            **item,
+            "turns": [{"role": turn["role"], "content": turn["content"]} for turn in turns],
+            TRAIN: [turn.get("train", True) for turn in turns],
+        }
     row: dict[str, Any] = {name: _json(item[name]) if name in _OPEN else item[name] for name in names}
     row[EXTRA] = _json({k: v for k, v in item.items() if k not in names})
     return row
@@ -165,7 +176,25 @@ def _row(row: Mapping[str, Any], source: str) -> dict[str, Any]:
             extra = extra or None
     if extra is not None and not isinstance(extra, dict):
         raise SchemaError(source, EXTRA, f"{type(extra).__name__} {extra!r:.60}", "a JSON object of further keys")
+    _flag(record, source)
     return (extra or {}) | record
+
+
+def _flag(record: dict[str, Any], source: str) -> None:
+    """Put the flags of the column `train` into the turns that they belong to."""
+    flags, turns = record.get(TRAIN), record.get("turns")
+    if isinstance(turns, str):
+        with contextlib.suppress(ValueError):
+            turns = json.loads(turns)
+    if not isinstance(flags, list) or not isinstance(turns, list):
+        return
+    if len(flags) != len(turns):
+        raise SchemaError(source, TRAIN, f"{len(flags)} flags", f"one for each of the {len(turns)} turns")
+    del record[TRAIN]
+    record["turns"] = [
+        turn if flag in (None, True) or not isinstance(turn, dict) else {**turn, "train": flag}
+        for turn, flag in zip(turns, flags, strict=True)
+    ]
 
 
 def _plain(value: Any) -> Any:

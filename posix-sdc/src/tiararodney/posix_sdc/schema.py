@@ -454,10 +454,18 @@ def _variables(r: Reader) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Turn:
-    """One message of a session: ``system``, ``user`` (the environment) or ``assistant`` (the operator)."""
+    """One message of a session.
+
+    Args:
+        role: ``system``, ``user`` (the environment) or ``assistant`` (the operator).
+        content: its text.
+        train: an assistant turn is a target of training; False for a mistake, which stays in the session as context.
+            Written to disk only where it is False. True for every other role.
+    """
 
     role: str
     content: str
+    train: bool = field(default=True, metadata={"seldom": True})
 
 
 @dataclass(frozen=True)
@@ -499,6 +507,8 @@ class Trajectory:
     @classmethod
     def from_json(cls, data: object, source: str = "<memory>") -> Self:
         """Read a trajectory from a decoded JSON object; ``messages`` is a synonym of ``turns``.
+
+        An assistant turn with ``train`` false or ``weight`` 0 is context and no target of training.
 
         Args:
             data: the object; nested fields may be JSON strings.
@@ -561,7 +571,18 @@ def _turn(data: object, source: str, at: str) -> Turn:
     content = r.raw("content")
     if not isinstance(content, str):
         raise r.refuse("content", "a string")
-    return Turn(role, content)
+    # `weight` is what chat formats of OpenAI and Mistral call the same flag.
+    flags = {name: _trained(r, name) for name in ("train", "weight") if r.data.get(name) is not None}
+    if len(set(flags.values())) > 1:
+        raise r.refuse("weight", f"the same as train, which is {r.data['train']!r}", "Leave one of the two out.")
+    return Turn(role, content, role != "assistant" or all(flags.values()))
+
+
+def _trained(r: Reader, name: str) -> bool:
+    value = r.raw(name)
+    if isinstance(value, bool | int | float) and value in (0, 1):
+        return bool(value)
+    raise r.refuse(name, "true or false" if name == "train" else "0 or 1")
 
 
 # --------------------------------------------------------------------------------------------------------- loading
