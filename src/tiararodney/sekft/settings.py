@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 UNSET = (None, False, "auto")
+DTYPES = ("auto", "bfloat16", "bf16", "float16", "fp16", "float32", "fp32")
+DTYPE_HELP = "compute type; auto is bf16 where the device is fast in it, else fp32"
 
 
 def flag_of(name: str) -> str:

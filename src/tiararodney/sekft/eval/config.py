@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tiararodney.sekft.errors import UsageError
-from tiararodney.sekft.settings import add_common_flags, flag_of, parse_flags, to_json
+from tiararodney.sekft.settings import DTYPE_HELP, DTYPES, add_common_flags, flag_of, parse_flags, to_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-DTYPES = ("auto", "bfloat16", "float32")
 RUNTIMES = ("auto", "docker", "bwrap")
 SPLITS = ("train", "holdout")
 
@@ -35,7 +34,7 @@ class EvalConfig:
         split: only scenarios of this split; None for all.
         load_4bit: hold the base in NF4.
         device: ``auto``, ``cpu``, ``cuda`` ...
-        dtype: compute type: ``auto`` (bfloat16), ``bfloat16`` or ``float32``.
+        dtype: compute type, one of `settings.DTYPES`.
         runtime: ``auto``, ``docker`` or ``bwrap``.
         max_turns: commands that a session may take.
         max_new_tokens: tokens that a reply may take.
@@ -121,9 +120,7 @@ def build_parser(prog: str = "sekft-eval") -> argparse.ArgumentParser:
         "--load-4bit", action="store_true", help="hold the base in 4 bits (NF4), as sekft-train --load-4bit does"
     )
     how.add_argument("--device", default=d["device"], help="auto, cpu, cuda, cuda:0 ... (default: %(default)s)")
-    how.add_argument(
-        "--dtype", choices=DTYPES, default=d["dtype"], help="compute type; auto is bfloat16 (default: %(default)s)"
-    )
+    how.add_argument("--dtype", choices=DTYPES, default=d["dtype"], help=f"{DTYPE_HELP} (default: %(default)s)")
     how.add_argument(
         "--runtime",
         choices=RUNTIMES,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tiararodney.sekft.console import INTERRUPTED, configure_logs, naming_the_extra, run_cli
+from tiararodney.sekft.settings import DTYPE_HELP, DTYPES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,9 +36,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:0 ... (default: %(default)s)")
     parser.add_argument(
         "--dtype",
-        choices=("auto", "bfloat16", "float32"),
+        choices=DTYPES,
         default="auto",
-        help="compute type; auto is bfloat16 (default: %(default)s)",
+        help=f"{DTYPE_HELP} (default: %(default)s)",
     )
     parser.add_argument("-v", "--verbose", action="count", default=0, help="more on stderr")
     parser.add_argument("-q", "--quiet", action="store_true", help="warnings only on stderr")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from tiararodney.sekft.errors import UsageError
-from tiararodney.sekft.settings import flag_of, to_json
+from tiararodney.sekft.settings import DTYPE_HELP, DTYPES, flag_of, to_json
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,13 +50,13 @@ class TrainConfig:
             "choices": POLICIES,
         },
     )
-    load_4bit: bool = field(default=False, metadata={"help": "hold the base in 4 bits (NF4), compute in bf16"})
+    load_4bit: bool = field(default=False, metadata={"help": "hold the base in 4 bits (NF4)"})
     no_base_cache: bool = field(
         default=False,
         metadata={"help": "with --load-4bit: quantise the base again, keep no 4-bit copy in the cache folder"},
     )
     device: str = field(default="auto", metadata={"help": "auto, cpu, cuda, cuda:0 ..."})
-    dtype: str = field(default="auto", metadata={"help": "compute type: auto (bfloat16), bfloat16 or float32"})
+    dtype: str = field(default="auto", metadata={"help": DTYPE_HELP, "choices": DTYPES})
     lora_r: int = field(default=16, metadata={"plan": True, "help": "rank of the LoRA matrices"})
     lora_alpha: float = field(default=32.0, metadata={"plan": True, "help": "LoRA scale, divided by the rank"})
     lora_dropout: float = field(
