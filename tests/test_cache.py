@@ -33,7 +33,7 @@ def quantised(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Counts how often transformers was told to quantise."""
     calls: list[int] = []
     real = fourbit.quantisation_config
-    monkeypatch.setattr(fourbit, "quantisation_config", lambda: (calls.append(1), real())[1])
+    monkeypatch.setattr(fourbit, "quantisation_config", lambda *dtype: (calls.append(1), real(*dtype))[1])
     monkeypatch.setattr(cache, "_deciding", _without_counting(cache._deciding, calls))
     return calls
 

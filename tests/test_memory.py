@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("torch", reason="needs torch (extra gpu)")
+torch = pytest.importorskip("torch", reason="needs torch (extra gpu)")
 
-from tiararodney.sekft.model import memory
-from tiararodney.sekft.model.memory import free_memory
+from tiararodney.sekft.model import memory  # noqa: E402  # torch first, or the whole module is skipped
+from tiararodney.sekft.model.memory import free_memory, is_out_of_memory  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.torch
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "meminfo").write_text("MemTotal:       8000 kB\nMemFree:         100 kB\nMemAvailable:   5000 kB\n")
     monkeypatch.setattr(memory, "MEMINFO", tmp_path / "meminfo")
-    monkeypatch.setattr(memory, "GROUPS", ((tmp_path / "memory.max", tmp_path / "memory.current"),))
+    monkeypatch.setattr(memory, "GROUPS", ((tmp_path, "memory.max", "memory.current", "inactive_file"),))
     return tmp_path
 
 
@@ -36,7 +36,37 @@ def test_what_the_page_cache_holds_is_free(machine: Path):
 def test_a_container_has_what_its_limit_leaves(machine: Path, limit: str, use: str, free: int):
     (machine / "memory.max").write_text(limit)
     (machine / "memory.current").write_text(use)
+    (machine / "memory.stat").write_text("anon 7\nfile 600000\n")
     assert free_memory("cpu") == free
+
+
+def test_container_page_cache_is_free(machine: Path):
+    (machine / "memory.max").write_text("3000000\n")
+    (machine / "memory.current").write_text("2900000\n")
+    (machine / "memory.stat").write_text("anon 400000\ninactive_file 2400000\nactive_file 90000\n")
+    assert free_memory("cpu") == 2500000
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        torch.AcceleratorError("CUDA error: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory"),
+        MemoryError(),
+    ],
+)
+def test_out_of_memory_is_known_under_every_name(error: BaseException):
+    assert is_out_of_memory(error)
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("CUBLAS_STATUS_NOT_SUPPORTED"), ValueError("out of memory"), KeyError("alloc_failed")]
+)
+def test_other_errors_are_not_out_of_memory(error: BaseException):
+    assert not is_out_of_memory(error)
 
 
 def test_a_system_that_does_not_tell_is_named(machine: Path):

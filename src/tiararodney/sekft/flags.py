@@ -47,7 +47,7 @@ def device() -> Any:
 
 def dtype() -> Any:
     """``--dtype``."""
-    text = "compute type; auto takes the one that the device multiplies fast (bf16, else fp16 or fp32)"
+    text = "compute type; auto takes the one that the device multiplies fast (bf16, else fp32)"
     return setting(text, default="auto", choices=DTYPES, synonyms=_SHORT)
 
 

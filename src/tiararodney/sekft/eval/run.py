@@ -55,8 +55,9 @@ def evaluate(config: EvalConfig, base: Base | None = None) -> dict[str, Any]:
         log.warning("--n %d: there are only %d scenarios, all are played", config.n, len(selection.scenarios))
     runtime = worlds.resolve_runtime(config.runtime)
     field = _contestants(config, base)
+    precision = _precision(config, base)
     config.out.mkdir(parents=True, exist_ok=True)
-    _claim(config.out / "run.json", _identity(config, runtime, field, selection))
+    _claim(config.out / "run.json", _identity(config, runtime, field, selection, precision))
     with closing(EpisodeLog(config.out / "episodes.jsonl")) as episodes:
         _play_all(_Run(config, runtime, selection, field, episodes), base)
         played = _latest(episodes.episodes, field, selection)
@@ -75,6 +76,7 @@ def evaluate(config: EvalConfig, base: Base | None = None) -> dict[str, Any]:
                 "ids": [s.id for s in selection.scenarios],
             },
             "config": config.to_json(),
+            "precision": precision,
             "versions": provenance.versions(),
             "git_revision": provenance.git_revision(),
         },
@@ -232,16 +234,34 @@ def _latest(episodes: Sequence[Episode], field: Sequence[Contestant], selection:
 
 
 def _identity(
-    config: EvalConfig, runtime: str, field: Sequence[Contestant], selection: worlds.Selection
+    config: EvalConfig,
+    runtime: str,
+    field: Sequence[Contestant],
+    selection: worlds.Selection,
+    precision: dict[str, str] | None,
 ) -> dict[str, dict[str, Any]]:
     """Return what an episode's result depends on."""
     values = config.to_json()
-    values["dtype"] = "bfloat16" if config.dtype == "auto" else config.dtype
+    if precision is not None:
+        values["dtype"] = precision["dtype"]
     return {
         "settings": {"runtime": runtime} | {name: values[name] for name in _BOUND},
         "models": {c.name: c.fingerprint for c in field},
         "scenarios": selection.digests,
     }
+
+
+def _precision(config: EvalConfig, base: Base | None) -> dict[str, str] | None:
+    """Return the compute type of a local model and why it was chosen; None for an endpoint."""
+    if config.endpoint is not None:
+        return None
+    if base is not None:
+        return {"dtype": str(base.dtype).removeprefix("torch."), "reason": base.dtype_reason}
+    from tiararodney.sekft.model.base import find_device
+    from tiararodney.sekft.model.precision import choose_dtype
+
+    chosen = choose_dtype(config.dtype, find_device(config.device))
+    return {"dtype": chosen.name, "reason": chosen.reason}
 
 
 def _claim(file: Path, identity: dict[str, dict[str, Any]]) -> None:

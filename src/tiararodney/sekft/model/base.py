@@ -1,4 +1,4 @@
-"""Load a base model: bf16, or NF4 with bf16 compute."""
+"""Load a base model, plain or in NF4."""
 
 import json
 import logging
@@ -14,6 +14,7 @@ from tiararodney.sekft.model import fourbit
 from tiararodney.sekft.model.cache import find_copy, keep_copy
 from tiararodney.sekft.model.fingerprint import base_fingerprint, weight_files
 from tiararodney.sekft.model.memory import free_memory
+from tiararodney.sekft.model.precision import choose_dtype
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +50,7 @@ class Base:
         four_bit: Whether the linear layers hold NF4 weights.
         device: "cpu", "cuda:0", ...
         dtype: The compute type.
+        dtype_reason: Why it is this one; see `model.precision`.
         fingerprint: What the weights are, wherever they lie; see `base_fingerprint`.
         dequantised: Whether the NF4 weights are kept dequantised (the same function, faster, more memory).
         adapters: What is attached.
@@ -61,6 +63,7 @@ class Base:
     device: str
     dtype: torch.dtype
     fingerprint: str
+    dtype_reason: str = "--dtype"
     dequantised: bool = False
     adapters: Adapters = field(default_factory=Adapters)
 
@@ -87,9 +90,9 @@ def load_base(
 
     Args:
         path: A model folder in the Hugging Face layout, or the id of a model that lies in the local hub cache.
-        four_bit: Quantise the linear layers to NF4 (bf16 compute).
+        four_bit: Quantise the linear layers to NF4.
         device: "auto" (CUDA if there is a device, else the CPU) or a torch device.
-        dtype: "auto" (bfloat16), "bfloat16" or "float32".
+        dtype: The compute type, "auto" or by name; see `model.precision.choose_dtype`.
         dequantise: Keep NF4 weights dequantised in memory; None does so where half of the free memory suffices.
         cache: Keep the NF4 weights on disk after the first load, and load them from there; see `model.cache`.
 
@@ -103,8 +106,9 @@ def load_base(
     if four_bit:
         fourbit.require_bitsandbytes()
     device = find_device(device)
-    compute = _dtype(dtype)
-    keep_dequantised = four_bit and (_has_room(folder, device) if dequantise is None else dequantise)
+    precision = choose_dtype(dtype, device)
+    compute = precision.dtype
+    keep_dequantised = four_bit and (_has_room(folder, device, compute) if dequantise is None else dequantise)
     model = _four_bit(folder, device, compute, cache=cache) if four_bit else _load(folder, device, compute)
     if keep_dequantised:
         fourbit.dequantise(model, compute)
@@ -114,7 +118,8 @@ def load_base(
     model.eval()
     from tiararodney.sekft.tokenizer import load_tokenizer
 
-    log.info("base %s on %s%s", folder, device, f", NF4{' dequantised' if keep_dequantised else ''}" * four_bit)
+    nf4 = f"NF4{' dequantised' if keep_dequantised else ''}, " * four_bit
+    log.info("base %s on %s, %sdtype %s: %s", folder, device, nf4, precision.name, precision.reason)
     return Base(
         model=model,
         tokenizer=load_tokenizer(folder),
@@ -122,6 +127,7 @@ def load_base(
         four_bit=four_bit,
         device=device,
         dtype=compute,
+        dtype_reason=precision.reason,
         fingerprint=base_fingerprint(folder),
         dequantised=keep_dequantised,
     )
@@ -198,17 +204,10 @@ def find_device(device: str) -> str:
     return device
 
 
-def _dtype(name: str) -> torch.dtype:
-    known = {"auto": torch.bfloat16, "bfloat16": torch.bfloat16, "float32": torch.float32}
-    if name not in known:
-        raise UsageError(f"--dtype {name}: expected one of {', '.join(known)}.")
-    return known[name]
-
-
-def _has_room(folder: Path, device: str) -> bool:
-    """Whether the dequantised weights leave enough: those of a folder that is quantised already are as many again."""
-    needed = sum(file.stat().st_size for file in weight_files(folder)) * (PACKED if _is_quantised(folder) else 1)
-    return bool(needed <= ROOM * free_memory(device))
+def _has_room(folder: Path, device: str, dtype: torch.dtype) -> bool:
+    """Whether the dequantised weights leave enough memory; files hold 16 bits a weight, or 4 if quantised already."""
+    weights = sum(file.stat().st_size for file in weight_files(folder)) * (PACKED if _is_quantised(folder) else 1)
+    return bool(weights * dtype.itemsize / 2 <= ROOM * free_memory(device))
 
 
 def _four_bit(folder: Path, device: str, dtype: torch.dtype, *, cache: bool) -> Any:  # transformers ships no types
@@ -254,7 +253,7 @@ def _load(folder: Path, device: str, dtype: torch.dtype | str, *, four_bit: bool
     transformers_logging.disable_progress_bar()  # stderr is for our own log
     options: dict[str, Any] = {"dtype": dtype, "attn_implementation": "sdpa", "local_files_only": True}
     if four_bit and not _is_quantised(folder):
-        options["quantization_config"] = fourbit.quantisation_config()
+        options["quantization_config"] = fourbit.quantisation_config(dtype)
     if four_bit:
         options["device_map"] = {"": device}
     load: Any = AutoModelForCausalLM.from_pretrained

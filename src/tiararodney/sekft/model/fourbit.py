@@ -24,21 +24,28 @@ def require_bitsandbytes() -> ModuleType:
     except (ImportError, OSError, RuntimeError) as error:
         raise UsageError(
             f"--load-4bit needs bitsandbytes, which cannot be imported ({error}).\n"
-            "Install it with `pip install 'tiararodney.sekft[gpu]'`, or leave --load-4bit out to load the base in bf16."
+            "Install it with `pip install 'tiararodney.sekft[gpu]'`, or leave --load-4bit out."
         ) from error
     module: ModuleType = bitsandbytes
     return module
 
 
-def quantisation_config() -> Any:  # transformers ships no types
-    """The one 4-bit setting: NF4 with nested scales, bf16 compute. What adapters are trained and evaluated on."""
+def quantisation_config(dtype: torch.dtype = torch.bfloat16) -> Any:  # transformers ships no types
+    """The one 4-bit setting: NF4 with nested scales. What adapters are trained and evaluated on.
+
+    Args:
+        dtype: The compute type.
+
+    Returns:
+        A `BitsAndBytesConfig`.
+    """
     from transformers import BitsAndBytesConfig
 
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16,
+        bnb_4bit_compute_dtype=dtype,
     )
 
 

@@ -1,7 +1,8 @@
-"""Memory that is free, on the device or on this machine."""
+"""Memory: how much is free, and whether an error means that it ran out."""
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,11 +12,41 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MEMINFO = Path("/proc/meminfo")
-# What holds this process to less than the machine has, in control groups of version 2 and 1: the limit and its use.
+# What holds this process to less than the machine has, in control groups of version 2 and 1: the folder, its files for
+# limit and use, and the field of memory.stat that says how much of the use is page cache that can be dropped.
 GROUPS = (
-    (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
-    (Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"), Path("/sys/fs/cgroup/memory/memory.usage_in_bytes")),
+    (Path("/sys/fs/cgroup"), "memory.max", "memory.current", "inactive_file"),
+    (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
 )
+# How torch and the libraries below it word it where they do not raise `torch.OutOfMemoryError`.
+OUT_OF_MEMORY = (
+    "out of memory",  # AcceleratorError, CUDA's and HIP's own errors, NCCL
+    "can't allocate memory",  # torch's allocator on the CPU
+    "could not create a memory object",  # oneDNN
+    "alloc_failed",  # CUBLAS_STATUS_ALLOC_FAILED, CUDNN_STATUS_ALLOC_FAILED, CUSOLVER_..., CUSPARSE_...
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error means that memory ran out, whatever raised it.
+
+    Args:
+        error: What was caught.
+
+    Returns:
+        True for torch's own error classes and for those of allocators, cuBLAS, cuDNN and oneDNN that say so in words.
+    """
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    words = str(error).lower()
+    return isinstance(error, RuntimeError) and any(name in words for name in OUT_OF_MEMORY)
+
+
+def release_memory() -> None:
+    """Hand memory that is no longer referenced back to the accelerator, before a smaller retry."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def free_memory(device: torch.device | str) -> int:
@@ -44,11 +75,13 @@ def _of_the_machine() -> int:
 
 
 def _of_groups() -> Iterator[int]:
-    for limit, use in GROUPS:
+    for folder, limit, use, cached in GROUPS:
         try:
-            most, used = limit.read_text(encoding="ascii"), use.read_text(encoding="ascii")
+            most, used, stat = ((folder / name).read_text(encoding="ascii") for name in (limit, use, "memory.stat"))
         except OSError:
             continue
         if most.strip().isdigit():
-            yield max(int(most) - int(used), 0)
+            yield min(
+                max(int(most) - int(used) + int(dict(map(str.split, stat.splitlines())).get(cached, 0)), 0), int(most)
+            )
     yield 1 << 62  # no group, or one without a limit

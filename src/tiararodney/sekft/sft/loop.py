@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from tiararodney.sekft.errors import RunFailed
+from tiararodney.sekft.model.memory import is_out_of_memory
 from tiararodney.sekft.render import IGNORED
 from tiararodney.sekft.sft.progress import WINDOW, Progress, Teller, is_diverging, loss_limit
 from tiararodney.sekft.sft.schedule import learning_rate
@@ -232,7 +233,7 @@ def _rows_done(
             raise
         ended = STOPPED
     except RuntimeError as error:
-        if not _is_out_of_memory(error) or task.ranks.sharded:
+        if not is_out_of_memory(error) or task.ranks.sharded:
             raise
         ended = CROWDED
     ended = task.ranks.worst(ended, task.device)
@@ -268,11 +269,6 @@ def _gradients(
         loss = row_loss(task.model, row, task.adapter, checkpointing=checkpointing)
         torch.autograd.grad(loss.total * 0, list(task.parameters.values()), allow_unused=True)
     return sums
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    """An accelerator has an error class of its own for it; the CPU's allocator has words."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def _pack(task: Task, examples: Sequence[Example], members: Sequence[Sequence[int]]) -> list[Row]:

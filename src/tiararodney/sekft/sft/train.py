@@ -226,6 +226,7 @@ def _record(config: TrainConfig, base: Base, examples: Examples, progress: Progr
             "four_bit": base.four_bit,
             "dequantised": base.dequantised,
             "dtype": str(base.dtype).removeprefix("torch."),
+            "dtype_reason": base.dtype_reason,
         },
         "data": examples.counts | {"digest": examples.digest},
         "result": {key: told[key] for key in RESULTS},

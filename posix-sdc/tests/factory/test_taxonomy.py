@@ -1,0 +1,97 @@
+"""The axes cover what the issues ask for, and every archetype has its author."""
+
+import random
+from collections import Counter
+
+import pytest
+
+from tiararodney.posix_sdc.factory.archetypes import AUTHORS, FOLLOWS
+from tiararodney.posix_sdc.factory.bundles import generate
+from tiararodney.posix_sdc.factory.compose import piece
+from tiararodney.posix_sdc.factory.herrings import HERRINGS
+from tiararodney.posix_sdc.factory.taxonomy import (
+    ARCHETYPES,
+    BLOCKS,
+    CHAINED,
+    DEPTHS,
+    FIRST,
+    PROVIDERS,
+    announcement_kind,
+    archetypes_of,
+    block_of,
+    depth_of,
+    herrings_of,
+    level_of,
+)
+from tiararodney.posix_sdc.factory.vocabulary import Draw
+from tiararodney.posix_sdc.records.schema import ANNOUNCEMENT_KINDS, DOCUMENTATION_KINDS
+
+
+def test_every_archetype_has_an_author_and_every_author_an_archetype():
+    assert set(AUTHORS) == {a.name for a in ARCHETYPES}
+    assert len({a.name for a in ARCHETYPES}) == len(ARCHETYPES)
+    assert set(AUTHORS) >= FOLLOWS
+
+
+def test_training_and_holdout_are_wide_enough():
+    train = archetypes_of("train")
+    assert len(train) >= 90
+    assert len({a.family for a in train}) >= 14
+    assert min(Counter(a.family for a in train).values()) >= 4
+
+
+def test_some_families_are_held_out_whole():
+    trained = {a.family for a in archetypes_of("train")}
+    strange = [a.name for a in archetypes_of("holdout") if a.family not in trained]
+    assert len(strange) >= 4
+
+
+def test_every_archetype_can_be_blocked_so_that_panic_is_not_told_by_the_work():
+    assert all(a.blocks and set(a.blocks) <= set(BLOCKS) for a in ARCHETYPES)
+
+
+@pytest.fixture(scope="module")
+def thousand():
+    return [*generate(1000, 0), *generate(100, 0, "holdout")]
+
+
+def test_a_thousand_scenarios_show_every_value_of_every_axis(thousand):
+    assert {s.archetype for s in thousand} == set(AUTHORS)
+    assert {s.provider.kind for s in thousand} == {p.name for p in PROVIDERS}
+    assert {s.provider.documentation for s in thousand} == set(DOCUMENTATION_KINDS)
+    assert {announcement_kind(s.announcement) for s in thousand} == {*ANNOUNCEMENT_KINDS, CHAINED}
+    assert {block_of(s) for s in thousand} == {"", *BLOCKS}
+    assert {depth_of(s) for s in thousand} == set(DEPTHS)
+    assert {level_of(s) for s in thousand} >= set(range(1, 11))
+    assert {kind for s in thousand for kind in herrings_of(s)} == set(HERRINGS)
+
+
+@pytest.mark.parametrize("archetype", ARCHETYPES, ids=lambda a: a.name)
+def test_every_block_meets_every_archetype_that_takes_it(archetype):
+    for block in archetype.blocks:
+        blocked = piece(Draw(random.Random(block)), archetype, block)
+        assert (blocked.block, bool(blocked.reason)) == (block, True)
+        assert blocked.near_misses
+
+
+def test_panic_worlds_are_between_8_and_15_per_cent(thousand):
+    assert 0.08 <= sum(s.terminal == "panic" for s in thousand) / len(thousand) <= 0.15
+
+
+def test_documentation_goes_from_a_line_to_pages(thousand):
+    lengths = {depth: [] for depth in DEPTHS}
+    for s in thousand:
+        page = next(f.content for f in s.provider.files if f.path.endswith(("/doc", ".txt")))
+        lengths[depth_of(s)].append(page.count("\n"))
+    assert min(lengths["line"]) <= 3
+    assert min(lengths["pages"]) >= 60
+    assert max(lengths["short"]) < min(lengths["pages"])
+
+
+def test_the_first_course_is_plain():
+    scenarios = list(generate(400, 0, course="first"))
+    assert {s.archetype for s in scenarios} == {a.name for a in archetypes_of("train") if a.weight}
+    assert max(map(level_of, scenarios)) <= 4
+    assert {announcement_kind(s.announcement) for s in scenarios} == set(FIRST.announcements)
+    assert {herrings_of(s) for s in scenarios} == {()}
+    assert {s.provider.kind for s in scenarios} == {p.name for p in FIRST.providers}
