@@ -82,7 +82,7 @@ def evaluate(config: EvalConfig, base: Base | None = None) -> dict[str, Any]:
         },
     )
     _write(config.out / "report.json", json.dumps(report, indent=2, ensure_ascii=False) + "\n")
-    _write(config.out / "report.html", page(report, played))
+    _write(config.out / "report.html", page(report, played, {s.id: s.to_json() for s in selection.scenarios}))
     return report
 
 
