@@ -222,6 +222,7 @@ def test_a_hub_that_cannot_be_reached_is_bad_usage(monkeypatch, error):
         raise error("offline\nand more")
 
     monkeypatch.setattr(datasets, "load_dataset", unreachable)
+    monkeypatch.setattr("tiararodney.sekft.trajectories.check_data_set", str)
     with pytest.raises(UsageError, match=r"--hub somebody/data: .*offline and more"):
         list(read_sessions([], hub=["somebody/data"]))
 
@@ -249,6 +250,7 @@ def test_rows_of_the_hub_are_read_as_files_are(monkeypatch):
         return iter([row(), row(keep=None, verified=False, outcome="unverified")])
 
     monkeypatch.setattr(datasets, "load_dataset", rows)
+    monkeypatch.setattr("tiararodney.sekft.trajectories.check_data_set", str)
     sessions = read_sessions([], hub=["somebody/data"])
     assert [s.source for s in sessions] == ["hub somebody/data: row 1"]
     assert sessions.dropped == {"not kept: unverified": 1}

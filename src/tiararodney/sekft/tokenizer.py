@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
+from tiararodney.sekft import hub
 from tiararodney.sekft.errors import UsageError
 from tiararodney.sekft.render.sandbox import ChatTemplate, quick
 from tiararodney.sekft.render.tokens import anchors_among, definition, is_control
@@ -178,6 +179,7 @@ def load_tokenizer(path: str | Path) -> FileTokenizer:
     Raises:
         UsageError: there is no such folder, or it lacks a tokenizer or a chat template that can be read.
     """
+    path = hub.find(path, hub.TOKENIZER, "--base")
     source = _required(path, TOKENIZER_FILE, "the fast tokenizer's file")
     config = _json(path, CONFIG_FILE, _required(path, CONFIG_FILE, "the tokenizer's settings"))
     special = _find(path, _SPECIAL_FILE)
@@ -252,33 +254,13 @@ def _required(path: str | Path, name: str, what: str) -> str:
 
 def _find(path: str | Path, name: str) -> str | None:
     """Return a file's text, None where the model lacks it."""
-    folder = Path(path)
-    if not folder.exists():
-        file = _from_hub(str(path), name)
-        if file is None:
-            return None
-    else:
-        file = folder / name
-        if not file.is_file():
-            return None
+    file = Path(path) / name
+    if not file.is_file():
+        return None
     try:
         return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{file}: found a file that cannot be read ({error}), expected UTF-8 text.") from None
-
-
-def _from_hub(name: str, file: str) -> Path | None:
-    """Fetch a file of a model on the hub, from its cache where it lies there."""
-    missing = UsageError(f"{name}: found no such folder, and no model of that name on the hub. Check the path.")
-    if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise missing
-    from transformers.utils.hub import cached_file
-
-    try:
-        found = cached_file(name, file, _raise_exceptions_for_missing_entries=False)
-    except (OSError, ValueError):
-        raise missing from None
-    return None if found is None else Path(found)
 
 
 def _json(path: str | Path, name: str, text: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tiararodney.posix_sdc.records.files import TRAJECTORIES, records
 from tiararodney.posix_sdc.schema import Trajectory
 from tiararodney.sekft.errors import UsageError
+from tiararodney.sekft.hub import check_data_set, is_hub_id
 from tiararodney.sekft.render import Message
 
 if TYPE_CHECKING:
@@ -153,8 +154,9 @@ def read_sessions(
     Raises:
         UsageError: neither a path nor a hub name.
     """
-    several = [paths] if isinstance(paths, str | Path) else list(paths)
-    names = tuple(hub)
+    given = [paths] if isinstance(paths, str | Path) else list(paths)
+    several = [path for path in given if not is_hub_id(path)]
+    names = (*(str(path) for path in given if is_hub_id(path)), *hub)
     if not several and not names:
         raise UsageError("found no data, expected --data DIR|FILE or --hub NAME.")
     return Sessions(tuple(Path(p) for p in several), filters or Filters(), names)
@@ -189,6 +191,8 @@ def _session(trajectory: Trajectory, source: str) -> Session:
 
 def _from_hub(name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Stream a data set's trajectories."""
+    if not Path(name).exists():
+        check_data_set(name)
     try:
         import datasets
     except ImportError:
