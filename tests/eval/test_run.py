@@ -235,3 +235,19 @@ def test_quarantined_scenarios_are_left_out_and_other_splits_on_request(
     assert report_of(tmp_path)["scenarios"]["quarantined"] == 1
     assert main([*argv, "--split", "train"]) == 2
     assert "found 4 bundles (split holdout)" in capsys.readouterr().err
+
+
+def test_fail_under_gives_exit_code_1_and_keeps_the_report(
+    argv: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    junit = tmp_path / "new" / "junit.xml"
+    assert main([*argv, "--fail-under", "success=0.9", "--junit", str(junit)]) == 1
+    assert "m: success is 0.500, --fail-under asks for 0.9" in capsys.readouterr().err
+    assert (tmp_path / "out" / "report.html").exists()
+    assert junit.read_text().count("<testcase") == 4
+    assert main([*argv, "--fail-under", "success=0.5"]) == 0
+
+
+def test_json_prints_the_report_alone(argv: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*argv, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == report_of(tmp_path)

@@ -20,6 +20,8 @@ ABOUT = (
 )
 RUNTIMES = ("auto", "docker", "bwrap")
 SPLITS = ("train", "holdout")
+LOG_FORMATS = ("sekft", "inspect")
+RATE_NAMES = ("operate", "terminate", "clean_termination", "verified", "success")
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,21 @@ class EvalConfig:
     )
     request_seconds: float = flags.request_seconds(120.0)
 
+    by_archetype: bool = setting(
+        "also show archetypes with fewer than five scenarios in the table", default=False, group="results"
+    )
+    json: bool = setting("print report.json instead of the table", default=False)
+    junit: Path | None = setting("also write JUnit XML", default=None, metavar="FILE")
+    log_format: str = setting(
+        "inspect: also write OUT/inspect/MODEL.eval for `inspect view`", default="sekft", choices=LOG_FORMATS
+    )
+    fail_under: tuple[str, ...] = setting(
+        "exit 1 if this rate of an adapter (or of the base alone, or of an endpoint's model) is lower, for example "
+        "success=0.5",
+        default=(),
+        metavar="RATE=SHARE",
+    )
+
     def to_json(self) -> dict[str, Any]:
         """Return the resolved configuration as JSON values."""
         return to_json(self)
@@ -101,6 +118,11 @@ def check(config: EvalConfig) -> None:
     Raises:
         UsageError: Naming the flag, what was found and what is expected.
     """
+    thresholds(config.fail_under)
+    if config.log_format == "inspect":
+        from tiararodney.sekft.eval.inspect_log import check_installed
+
+        check_installed()
     if config.endpoint is not None:
         if config.base is not None or config.adapters:
             raise UsageError("--endpoint was given together with --base or --adapter: evaluate them in two runs.")
@@ -117,3 +139,31 @@ def check(config: EvalConfig) -> None:
         )
     elif config.no_base and not config.adapters:
         raise UsageError("--no-base leaves nothing to evaluate: give --adapter DIR.")
+
+
+def thresholds(values: Sequence[str]) -> dict[str, float]:
+    """Read the values of ``--fail-under``.
+
+    Args:
+        values: ``RATE=SHARE`` each.
+
+    Returns:
+        The lowest share that each named rate may have, in [0, 1].
+
+    Raises:
+        UsageError: a value has another form.
+    """
+    out = {}
+    for value in values:
+        name, _, share = value.partition("=")
+        name = name.strip().replace("-", "_").replace(" ", "_")
+        try:
+            out[name] = float(share)
+        except ValueError:
+            out[name] = -1.0
+        if name not in RATE_NAMES or not 0 <= out[name] <= 1:
+            raise UsageError(
+                f"--fail-under: found {value!r}, expected RATE=SHARE, such as success=0.5. "
+                f"Rates: {', '.join(RATE_NAMES)}; a share lies in [0, 1]."
+            )
+    return out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from math import isnan
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
@@ -88,12 +89,16 @@ def _counts(episodes: Sequence[Episode]) -> dict[str, Any]:
         "failures": tally(episodes),
         "checks_passed": partial_credit(episodes),
         "repeats": repeats,
-        "pass_at": {str(k): pass_at_k(successes, trials, k) for k in _ladder(repeats)},
-        "pass_all": {str(k): pass_hat_k(successes, trials, k) for k in _ladder(repeats)},
+        "pass_at": {str(k): _known(pass_at_k(successes, trials, k)) for k in _ladder(repeats)},
+        "pass_all": {str(k): _known(pass_hat_k(successes, trials, k)) for k in _ladder(repeats)},
         "commands": mean(e.commands for e in rows) if rows else None,
         "tokens": mean(sum(len(g.reply_ids) for g in e.generations) for e in rows) if rows else None,
         "seconds": mean(e.seconds for e in rows) if rows else None,
     }
+
+
+def _known(value: float) -> float | None:
+    return None if isnan(value) else value
 
 
 def _ladder(repeats: int) -> list[int]:
@@ -176,7 +181,7 @@ def table(report: Mapping[str, Any], *, all_archetypes: bool = False) -> str:
 
 def share_text(value: float | None) -> str:
     """Write a share with two digits, a dash where there is none."""
-    return "-" if value is None or value != value else f"{value:.2f}"  # noqa: PLR0124 - nan differs from itself
+    return "-" if value is None else f"{value:.2f}"
 
 
 def _paired_lines(comparison: Mapping[str, Any]) -> list[str]:

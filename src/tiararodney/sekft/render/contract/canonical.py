@@ -9,13 +9,11 @@ import re
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from tiararodney.sekft.render.control import escaped
 from tiararodney.sekft.render.normalize import NORMALIZER_VERSION, ROLES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-
-ESCAPE = "\u200b"
-"""What the policy ``escape`` puts behind the first character of a control token's text: a zero-width space."""
 
 _MARK = "{#- sekft: normalises by itself, version "
 _MARKED = re.compile(
@@ -23,12 +21,6 @@ _MARKED = re.compile(
     r"(?:, settings (?P<settings>\S+))? -#\}"
 )
 _RUNNING = "running"
-_FIRST, _LAST, _NOTHING = (
-    "{%- set sekft = namespace(",
-    "{%- set messages = sekft.messages %}\n",
-    "{%- set sekft = 0 %}\n",
-)
-"""How the normalisation begins and ends; and what may stand in its place, so that the rest is read as it was."""
 _CLOCK = re.compile(r"\bstrftime_now\s*\(")
 _CLOCK_FORMAT = re.compile(r"""\bstrftime_now\s*\(\s*(?P<quote>['"])(?P<format>[^'"\\]*)(?P=quote)\s*\)""")
 
@@ -102,7 +94,7 @@ def canonical_chat_template(
         template: Jinja source of the model's own template.
         escape: control tokens whose text is broken up in every message; none under the policy ``keep``.
         clock: the moment that a template which prints the date prints for good; without it the clock runs on.
-        settings: variables of the template that are set for good, whatever a request says (see `thoughts`).
+        settings: variables of the template that are set for good, whatever a request says (see `thinking`).
     """
     if _MARKED.match(template):
         return template
@@ -123,20 +115,6 @@ def canonical_chat_template(
         flush=_FLUSH,
     )
     return head + template
-
-
-def parted(template: str) -> tuple[str, str] | None:
-    """Part a canonical template into its normalisation and the rest.
-
-    Returns:
-        A template that sets `sekft.messages` to the normalised messages and prints nothing; one that takes messages
-        which are normalised already, and gives for these what the whole gives. None where it is not canonical.
-    """
-    start = template.find(_FIRST)
-    end = template.find(_LAST) + len(_LAST)
-    if not _MARKED.match(template) or start < 0 or end < len(_LAST):
-        return None
-    return template[:end], template[:start] + _NOTHING + template[end:]
 
 
 def template_policy(template: str) -> str | None:
@@ -168,11 +146,6 @@ def _stopped(template: str, clock: datetime) -> str:
     formats = dict.fromkeys(m["format"] for m in _CLOCK_FORMAT.finditer(template))
     cases = "".join(f"{{%- if format == {_literal(f)} -%}}{clock.strftime(f)}{{%- endif -%}}" for f in formats)
     return f"{{%- macro strftime_now(format) -%}}{cases}{{%- endmacro -%}}\n"
-
-
-def escaped(token: str) -> str:
-    """Return a control token's text broken up, so that no tokenizer takes it for the token."""
-    return token[:1] + ESCAPE + token[1:]
 
 
 def _spelled(value: bool) -> str:

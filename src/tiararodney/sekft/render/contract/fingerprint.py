@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, Self, TypeVar, cast, runtime_checkable
 
 from tiararodney.sekft.errors import ContractMismatch
-from tiararodney.sekft.render.canonical import (
+from tiararodney.sekft.render.contract.canonical import (
     canonical_chat_template,
     prints_the_date,
     template_clock,
     template_policy,
     template_settings,
 )
+from tiararodney.sekft.render.contract.thinking import thinking_off
 from tiararodney.sekft.render.normalize import NORMALIZER_VERSION
-from tiararodney.sekft.render.thoughts import switched_off
 from tiararodney.sekft.render.tokens import Tokenizer, as_tokenizer
 
 CONTRACT_FILE = "render.json"
@@ -144,7 +144,7 @@ def contract_template(
         tok.chat_template,
         tok.control_tokens if policy == "escape" else (),
         clock,
-        switched_off(tok) if settings is None else settings,
+        thinking_off(tok) if settings is None else settings,
     )
 
 
@@ -155,7 +155,7 @@ def apply_policy(tokenizer: S, policy: Policy = "keep") -> S:
     canonical one is needed where it does more: break control tokens up, turn thinking off, or stop the clock of a
     template that prints the date (now, so that what is rendered next month is what was trained).
     """
-    if policy == "keep" and not prints_the_date(tokenizer.chat_template) and not switched_off(tokenizer):
+    if policy == "keep" and not prints_the_date(tokenizer.chat_template) and not thinking_off(tokenizer):
         return tokenizer
     return tokenizer.with_template(contract_template(tokenizer, policy, _now()))
 
