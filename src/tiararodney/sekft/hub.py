@@ -27,11 +27,13 @@ class Kind:
 
     Args:
         name: For messages.
+        expected: What a folder of it has.
         files: Patterns of the files to download.
         complete: Whether a folder has all that is needed.
     """
 
     name: str
+    expected: str
     files: tuple[str, ...]
     complete: Callable[[Path], bool]
 
@@ -48,20 +50,23 @@ def _has_weights(folder: Path) -> bool:
 
 
 _TOKENIZER_FILES = ("tokenizer*", "*.jinja", "special_tokens_map.json", "config.json")
+_MODEL = "a folder with config.json, weights and tokenizer.json"
 MODEL = Kind(
     "model",
+    _MODEL,
     (*_TOKENIZER_FILES, "generation_config.json", "*.safetensors", "*.safetensors.index.json"),
     lambda folder: (folder / "config.json").is_file() and _has_weights(folder),
 )
-OLD_MODEL = Kind("model", (*_TOKENIZER_FILES, "generation_config.json", "pytorch_model*"), MODEL.complete)
-TOKENIZER = Kind("model", _TOKENIZER_FILES, lambda folder: (folder / "tokenizer.json").is_file())
+OLD_MODEL = Kind("model", _MODEL, (*_TOKENIZER_FILES, "generation_config.json", "pytorch_model*"), MODEL.complete)
+TOKENIZER = Kind("model", _MODEL, _TOKENIZER_FILES, lambda folder: (folder / "tokenizer.json").is_file())
 ADAPTER = Kind(
     "adapter",
+    "a folder that sekft-train --out wrote",
     (*_TOKENIZER_FILES, "adapter_*", "render.json", "training.json"),
     lambda folder: (folder / "adapter_config.json").is_file() and (folder / "adapter_model.safetensors").is_file(),
 )
 
-DATA_SET = Kind("data set", (), Path.is_dir)
+DATA_SET = Kind("data set", "a data set", (), Path.is_dir)
 
 
 def is_hub_id(name: str | os.PathLike[str]) -> bool:
@@ -92,7 +97,7 @@ def find(name: str | os.PathLike[str], kind: Kind, flag: str) -> Path:
         return folder
     if not is_hub_id(name):
         raise UsageError(
-            f"{flag} {name}: no such folder, and not a hub id (OWNER/NAME). Give the folder of a{_n(kind)} {kind.name}."
+            f"{flag} {name}: no such folder, and not a hub id. Expected {kind.expected}, or OWNER/NAME of one on the hub."
         )
     return _cached(str(name), kind) or _download(str(name), kind, flag)
 
@@ -181,7 +186,3 @@ def _refusal(name: str, kind: Kind, flag: str, error: Exception) -> UsageError:
         f"{flag} {name}: no such folder, not in the hub's cache, and the hub does not answer ({found}). "
         f"Give a folder, or fetch it where there is a network: {fetch}."
     )
-
-
-def _n(kind: Kind) -> str:
-    return "n" if kind is ADAPTER else ""
