@@ -49,7 +49,7 @@ def _has_weights(folder: Path) -> bool:
     return any(folder.glob("*.safetensors")) or any(folder.glob("pytorch_model*.bin"))
 
 
-_TOKENIZER_FILES = ("tokenizer*", "*.jinja", "special_tokens_map.json", "config.json")
+_TOKENIZER_FILES = ("tokenizer*", "*.jinja", "special_tokens_map.json", "added_tokens.json", "config.json")
 _MODEL = "a folder with config.json, weights and tokenizer.json"
 MODEL = Kind(
     "model",
@@ -97,7 +97,7 @@ def find(name: str | os.PathLike[str], kind: Kind, flag: str) -> Path:
         return folder
     if not is_hub_id(name):
         raise UsageError(
-            f"{flag} {name}: no such folder, and not a hub id. Expected {kind.expected}, or OWNER/NAME of one on the hub."
+            f"{flag} {name}: no such folder, and not a hub id. Expected {kind.expected}, or OWNER/NAME on the hub."
         )
     return _cached(str(name), kind) or _download(str(name), kind, flag)
 
@@ -165,9 +165,7 @@ def _download(name: str, kind: Kind, flag: str) -> Path:
         raise _refusal(name, kind, flag, error) from error
     found = Path(folder)
     if not kind.complete(found):
-        raise UsageError(
-            f"{flag} {name}: that hub repository is not a{_n(kind)} {kind.name} in safetensors or PyTorch."
-        )
+        raise UsageError(f"{flag} {name}: that repository of the hub does not fit. Expected {kind.expected}.")
     return found
 
 
