@@ -38,13 +38,13 @@ def passes(work, commands, folder, given=()):
     """Stand the fixtures up, start what runs, run the commands in one shell, judge."""
     folder.mkdir()
     for f in (*work.fixtures, *given):
-        path = folder / f.path
+        path = folder / (f"root{f.path}" if f.path.startswith("/") else f.path)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f.content)
         path.chmod(int(f.mode, 8))
     run = {
         "cwd": folder,
-        "env": ENVIRONMENT,
+        "env": {**ENVIRONMENT, "PATH": f"{folder}/root/usr/local/bin:{ENVIRONMENT['PATH']}"},
         "stdin": subprocess.DEVNULL,
         "stdout": subprocess.DEVNULL,
         "stderr": subprocess.DEVNULL,
@@ -96,7 +96,7 @@ def test_what_goes_on_with_a_former_result_has_a_checker_that_holds(name, first,
     except Unsuitable:
         return
     assert work.inputs == (source.path,)
-    assert work.fixtures == ()
+    assert all(f.path.startswith("/usr/local/") for f in work.fixtures)
     given = [text_file(source.path, source.lines)]
     with tempfile.TemporaryDirectory() as folder:
         assert passes(work, work.solution, Path(folder) / "solved", given)

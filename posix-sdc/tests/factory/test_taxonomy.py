@@ -13,15 +13,21 @@ from tiararodney.posix_sdc.factory.taxonomy import (
     ARCHETYPES,
     BLOCKS,
     CHAINED,
+    COURSES,
     DEPTHS,
     FIRST,
+    HELD_OUT,
     PROVIDERS,
+    SOUGHT,
     announcement_kind,
+    announcements_of,
     archetypes_of,
     block_of,
     depth_of,
+    held_out_in,
     herrings_of,
     level_of,
+    providers_of,
 )
 from tiararodney.posix_sdc.factory.vocabulary import Draw
 from tiararodney.posix_sdc.records.schema import ANNOUNCEMENT_KINDS, DOCUMENTATION_KINDS
@@ -59,7 +65,7 @@ def test_a_thousand_scenarios_show_every_value_of_every_axis(thousand):
     assert {s.archetype for s in thousand} == set(AUTHORS)
     assert {s.provider.kind for s in thousand} == {p.name for p in PROVIDERS}
     assert {s.provider.documentation for s in thousand} == set(DOCUMENTATION_KINDS)
-    assert {announcement_kind(s.announcement) for s in thousand} == {*ANNOUNCEMENT_KINDS, CHAINED}
+    assert {announcement_kind(s.announcement) for s in thousand} == {*ANNOUNCEMENT_KINDS, CHAINED, *SOUGHT}
     assert {block_of(s) for s in thousand} == {"", *BLOCKS}
     assert {depth_of(s) for s in thousand} == set(DEPTHS)
     assert {level_of(s) for s in thousand} >= set(range(1, 11))
@@ -92,6 +98,50 @@ def test_the_first_course_is_plain():
     scenarios = list(generate(400, 0, course="first"))
     assert {s.archetype for s in scenarios} == {a.name for a in archetypes_of("train") if a.weight}
     assert max(map(level_of, scenarios)) <= 4
-    assert {announcement_kind(s.announcement) for s in scenarios} == set(FIRST.announcements)
+    assert {announcement_kind(s.announcement) for s in scenarios} == set(announcements_of(FIRST, "train"))
     assert {herrings_of(s) for s in scenarios} == {()}
-    assert {s.provider.kind for s in scenarios} == {p.name for p in FIRST.providers}
+    assert {s.provider.kind for s in scenarios} == {p.name for p in providers_of(FIRST, "train")}
+
+
+def test_no_training_world_holds_anything_held_out(thousand):
+    assert not [held_out_in(s) for s in thousand if s.split == "train" and held_out_in(s)]
+
+
+def test_a_holdout_world_holds_out_every_axis(thousand):
+    for s in thousand:
+        if s.split == "holdout":
+            assert {found.split()[0] for found in held_out_in(s)} == {"archetype", "provider", "announcement"}
+
+
+@pytest.mark.parametrize("axis", HELD_OUT)
+def test_one_axis_can_be_held_out_alone(axis):
+    worlds = list(generate(60, 0, "holdout", held_out=[axis]))
+    found = {word.split("_")[0] for s in worlds for word in held_out_in(s)}
+    expected = {
+        "archetypes": {"archetype text", "archetype files", "archetype compare"},
+        "providers": {"provider makefile", "provider wicket"},
+        "announcements": {"announcement cron", "announcement home", "announcement signpost"},
+        "utilities": {"archetype tool"},
+    }
+    assert found >= expected[axis]
+    assert not any(found & others for name, others in expected.items() if name != axis)
+
+
+def test_every_course_has_all_of_every_axis_in_both_splits():
+    for course in COURSES.values():
+        for split in ("train", "holdout"):
+            assert providers_of(course, split)
+            assert announcements_of(course, split)
+        assert not set(providers_of(course, "train")) & set(providers_of(course, "holdout"))
+
+
+def test_half_of_the_worlds_take_an_invented_utility(thousand):
+    def takes(s):
+        return any(w["archetype"].startswith("tool_") for d in s.directives for w in d.extra["works"])
+
+    assert 0.45 <= sum(map(takes, thousand)) / len(thousand) <= 0.7
+
+
+def test_a_third_of_the_worlds_announce_where_one_has_to_look(thousand):
+    train = [s for s in thousand if s.split == "train"]
+    assert 0.25 <= sum(announcement_kind(s.announcement) in SOUGHT for s in train) / len(train) <= 0.45

@@ -32,6 +32,13 @@ def test_every_archetype_passes(archetype):
     assert judge(scenario, "bwrap") == ""
 
 
+def test_a_training_world_with_something_held_out_is_refused(solvable):
+    held = next(generate(1, 0, "holdout", held_out=["providers"]))
+    reason = judge(replace(held, split="train"), "bwrap")
+    assert reason.startswith("its split is 'train', and it holds what is held out from training: provider ")
+    assert judge(held, "bwrap") == ""
+
+
 def test_near_misses_of_real_bundles_fail_in_a_real_world(solvable):
     assert len(solvable.checker.extra["near_misses"]) >= 3
     assert judge(solvable, "bwrap", near_misses=True) == ""

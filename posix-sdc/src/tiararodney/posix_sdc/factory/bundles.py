@@ -8,32 +8,38 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tiararodney.posix_sdc.errors import UsageError
-from tiararodney.posix_sdc.factory.announcements import announce
+from tiararodney.posix_sdc.factory.announcements import announce, start_folder
 from tiararodney.posix_sdc.factory.compose import Piece, directive_text, grow, piece
 from tiararodney.posix_sdc.factory.herrings import Decoys, mislead, mix
+from tiararodney.posix_sdc.factory.places import Place, choose
 from tiararodney.posix_sdc.factory.providers.design import make_provider
 from tiararodney.posix_sdc.factory.providers.programs import Entry
 from tiararodney.posix_sdc.factory.taxonomy import (
     BY_NAME,
     COURSES,
     FULL,
+    HELD_OUT,
     LEVELS,
     PAIR_EVERY,
     PANIC_EVERY,
     Archetype,
     Course,
+    ProviderKind,
+    announcements_of,
     archetypes_of,
+    providers_of,
 )
 from tiararodney.posix_sdc.factory.vocabulary import Draw
-from tiararodney.posix_sdc.records.schema import Checker, Directive, Fixture, Scenario, Split, Terminal
+from tiararodney.posix_sdc.records.schema import Checker, Directive, Scenario, Split, Terminal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
 GENERATOR_VERSION = "1.1.0"
 GENERATOR_MODEL = "posix-sdc/scripted"
 _ATTEMPTS = 100  # to author a text that no earlier scenario has
 _WORKDIRS = ("/work", "/home/agent", "/srv/", "/opt/")  # one that ends in a slash gets a name
+_ELSEWHERE = 0.6  # times a course's twists: how often the work lies elsewhere than where the session begins
 _NEAR_MISSES = 8  # of one scenario
 
 
@@ -43,7 +49,10 @@ class _Plan:
 
     name: str
     course: Course
+    split: Split
     chosen: tuple[Archetype, ...]
+    providers: tuple[ProviderKind, ...]
+    announcements: Mapping[str, int]
     levels: Mapping[int, int]
 
 
@@ -54,6 +63,7 @@ def generate(
     archetypes: Sequence[str] = (),
     course: str = FULL.name,
     levels: tuple[int, int] = LEVELS,
+    held_out: Collection[str] = HELD_OUT,
 ) -> Iterator[Scenario]:
     """Return an iterator over new scenarios.
 
@@ -64,6 +74,8 @@ def generate(
         archetypes: only these, by name and evenly; all of the split and course, by their weight, where empty.
         course: ``full``, every value of every axis, or ``first``, short and plain worlds.
         levels: lowest and highest difficulty (commands of work), where the course has levels.
+        held_out: axes of `HELD_OUT` on which a holdout scenario takes what training never shows; on the others it is
+            like a training scenario. It says nothing to the split ``train``.
 
     Raises:
         UsageError: an archetype is unknown or of the other split, the course unknown, or it has no such levels.
@@ -77,8 +89,21 @@ def generate(
         raise UsageError(
             f"--levels: found {levels[0]}-{levels[1]}, expected LOW-HIGH between {LEVELS[0]} and {LEVELS[1]}."
         )
-    chosen = archetypes_named(split, archetypes, COURSES[course])
-    plan = _Plan(f"{split}/{seed}", COURSES[course], chosen, wanted)
+    unknown = sorted(set(held_out) - set(HELD_OUT))
+    if unknown or not held_out:
+        raise UsageError(
+            f"--held-out: found {', '.join(unknown) or 'nothing'}, expected some of {', '.join(HELD_OUT)}."
+        )
+    chosen = archetypes_named(split, archetypes, COURSES[course], held_out)
+    plan = _Plan(
+        f"{split}/{seed}",
+        COURSES[course],
+        split,
+        chosen,
+        providers_of(COURSES[course], split, held_out),
+        announcements_of(COURSES[course], split, held_out),
+        wanted,
+    )
     dice = random.Random(plan.name)  # noqa: S311 - not for secrets
     even = bool(archetypes) or split == "holdout"
     return _scenarios(n, plan, _order(dice, chosen, even=even, weighted=not plan.course.levels))
@@ -109,20 +134,23 @@ def dumps(scenario: Scenario) -> str:
     return json.dumps(scenario.to_json(), ensure_ascii=False, indent=1) + "\n"
 
 
-def archetypes_named(split: Split, names: Sequence[str], course: Course = FULL) -> tuple[Archetype, ...]:
+def archetypes_named(
+    split: Split, names: Sequence[str], course: Course = FULL, held_out: Collection[str] = HELD_OUT
+) -> tuple[Archetype, ...]:
     """Return the archetypes that are drawn from.
 
     Args:
         split: which they have to belong to.
         names: of those that are wanted; empty for all of the split that the course has.
         course: says which archetypes it has.
+        held_out: axes on which a holdout scenario takes what training never shows.
 
     Raises:
         UsageError: a name is unknown or of the other split.
     """
-    known = archetypes_of(split)
+    known = archetypes_of(split, held_out)
     for name in names:
-        if name not in BY_NAME or BY_NAME[name].split != split:
+        if name not in BY_NAME or BY_NAME[name] not in known:
             found = f"of the split {BY_NAME[name].split!r}" if name in BY_NAME else "unknown"
             raise UsageError(
                 f"--archetypes: {name!r} is {found}, expected archetypes of the split {split!r}: "
@@ -162,14 +190,16 @@ def _scenario(draw: Draw, plan: _Plan, name: str, directives: Sequence[Sequence[
     stuck = [p for p in pieces if p.block]
     archetype = BY_NAME[name.rpartition("-")[2]]
     decoys = mislead(draw, plan.chosen, course)
-    workdir = draw.pick(_WORKDIRS)
+    notice = draw.weighted(plan.announcements)
+    workdir = start_folder(draw, notice) or draw.pick(_WORKDIRS)
     workdir += draw.noun() if workdir.endswith("/") else ""
+    place = choose(draw, workdir, directives, course.twists * _ELSEWHERE)
     depth = draw.weighted(course.depths)
-    kind = draw.pick(course.providers)
+    kind = draw.pick(plan.providers)
     documentation = draw.weighted(course.documentation)
-    entries = [Entry(directive_text(draw, part)) for part in directives]
+    entries = [Entry(place.text(draw, directive_text(draw, part))) for part in directives]
     provider, shown = make_provider(draw, kind, documentation, depth, mix(draw, entries, decoys.entries))
-    announced = announce(draw, draw.weighted(course.announcements), provider, workdir)
+    announced = announce(draw, notice, provider, workdir)
     terminal: Terminal = "panic" if stuck else "exit"
     works = [f for p in pieces for f in p.fixtures]
     checks = [check for p in (stuck or pieces) for check in p.checks]
@@ -178,16 +208,19 @@ def _scenario(draw: Draw, plan: _Plan, name: str, directives: Sequence[Sequence[
         version=GENERATOR_VERSION,
         archetype=archetype.name,
         terminal=terminal,
-        split=archetype.split,
+        split=plan.split,
         environment=announced.environment,
         workdir=workdir,
         generator_model=GENERATOR_MODEL,
         provider=replace(provider, extra={**provider.extra, "herrings": list(decoys.kinds)}),
         announcement=announced.announcement,
-        directives=tuple(_guided(d, part, course) for d, part in zip(shown, directives, strict=True)),
-        fixtures=tuple(_placed(f, workdir) for f in (*works, *decoys.fixtures)) + announced.fixtures,
-        checker=Checker(script([*checks, *decoys.checks]), extra={"near_misses": _near_misses(pieces, stuck, decoys)}),
-        reference_solution=() if stuck else tuple(c for p in pieces for c in p.work.solution),
+        directives=tuple(_guided(d, part, course, place) for d, part in zip(shown, directives, strict=True)),
+        fixtures=(*place.folder(), *map(place.placed, (*works, *decoys.fixtures)), *announced.fixtures),
+        checker=Checker(
+            script([*checks, *decoys.checks], place),
+            extra={"near_misses": [[*place.into(), *near] for near in _near_misses(pieces, stuck, decoys)]},
+        ),
+        reference_solution=() if stuck else (*place.into(), *(c for p in pieces for c in p.work.solution)),
     )
 
 
@@ -206,7 +239,7 @@ def _near_misses(pieces: Sequence[Piece], stuck: Sequence[Piece], decoys: Decoys
     return [*out[:_NEAR_MISSES], *([*whole, *following] for following in decoys.followings)]
 
 
-def _guided(directive: Directive, pieces: Sequence[Piece], course: Course) -> Directive:
+def _guided(directive: Directive, pieces: Sequence[Piece], course: Course, place: Place) -> Directive:
     """Add what the reference operator has to know of a directive; no part of the world shows it."""
     works = [
         {
@@ -215,6 +248,7 @@ def _guided(directive: Directive, pieces: Sequence[Piece], course: Course) -> Di
             "ways": [list(way) for way in p.work.ways] if course.twists else [],
             "inputs": list(p.work.inputs),
             "verify": list(p.work.verify),
+            "learn": [lead.to_json() for lead in p.work.learn],
             "block": p.block,
             "reason": p.reason,
             "twin": p.twin,
@@ -222,16 +256,19 @@ def _guided(directive: Directive, pieces: Sequence[Piece], course: Course) -> Di
         for p in pieces
     ]
     level = sum(len(p.work.solution) for p in pieces)
-    return replace(directive, extra={"level": level, "variety": course.twists, "works": works})
+    extra = {"level": level, "variety": course.twists, "works": works, **place.guide(pieces)}
+    return replace(directive, extra=extra)
 
 
-def _placed(fixture: Fixture, workdir: str) -> Fixture:
-    return fixture if fixture.path.startswith("/") else replace(fixture, path=f"{workdir}/{fixture.path}")
+def script(checks: Sequence[str], place: Place | None = None) -> str:
+    """Join checks into a checker's program, which names the first that fails.
 
-
-def script(checks: Sequence[str]) -> str:
-    """Join checks into a checker's program, which names the first that fails."""
-    lines = [
+    Args:
+        checks: lines of sh.
+        place: where they run; the folder that the session began in where it is None.
+    """
+    lines = [] if place is None else [f"{step} || exit 1" for step in place.into()]
+    lines += [
         f"{{ {check}; }} || {{ echo 'check {i} of {len(checks)} failed'; exit 1; }}"
         for i, check in enumerate(checks, 1)
     ]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from tiararodney.posix_sdc.records.schema import Fixture
 
 if TYPE_CHECKING:
+    from tiararodney.posix_sdc.factory.leads import Lead
     from tiararodney.posix_sdc.factory.vocabulary import Draw
 
 
@@ -49,6 +50,7 @@ class Work:
         result: the file of lines that a later piece of work can begin with; None where there is none.
         spoils: fixtures that the work rightly changes before a failing program shows.
         guards: lines of `/bin/sh` that must succeed where a failing program ended the work.
+        learn: what shows the usage of an invented utility, before the solution can be known.
     """
 
     text: str
@@ -64,6 +66,7 @@ class Work:
     result: Source | None = None
     spoils: tuple[str, ...] = ()
     guards: tuple[str, ...] = ()
+    learn: tuple[Lead, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from tiararodney.posix_sdc.factory.archetypes import AUTHORS, FOLLOWS
 from tiararodney.posix_sdc.factory.checks import Brief, Source, Unsuitable, Work, absent, untouched, unwritten
+from tiararodney.posix_sdc.factory.taxonomy import TOOL_SHARE, TOOLS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -174,7 +175,12 @@ def grow(
     before: list[Piece] = []
     after = [first]
     left = level - len(first.work.solution)
+    tools = [a for a in pool if a.family == TOOLS]
+    due = bool(tools) and primary.family != TOOLS and draw.chance(TOOL_SHARE)  # a utility is still to come
+    everything = pool
     while left > 0:
+        pool = tools if due and (left == 1 or draw.chance(0.4)) else everything
+        due = due and pool is everything
         # Work that has nothing to do with a blocked piece may come before it as well as after.
         if block and draw.chance(0.5):
             before.append(_by_itself(draw, left, pool, twists))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from tiararodney.posix_sdc.records.schema import Announcement, Scenario, Split
 
@@ -46,6 +46,7 @@ class ProviderKind:
         listing: how entries are got at, see `LISTINGS`.
         flags: verbs are written as long options.
         ids: ``number``, ``code`` or ``word``.
+        split: ``holdout`` kinds never occur in training data.
     """
 
     name: str
@@ -54,6 +55,7 @@ class ProviderKind:
     listing: str = "ids"
     flags: bool = False
     ids: str = "number"
+    split: Split = "train"
 
     @property
     def article(self) -> str:
@@ -73,8 +75,8 @@ class Course:
     Args:
         name: of the course.
         levels: difficulty (commands of work, see `level_of`) to weight; empty for each archetype's own.
-        providers: kinds, evenly.
-        announcements: kind to weight.
+        providers: kinds, evenly, those of the split.
+        announcements: kind to weight; those of the split, see `HELD_ANNOUNCEMENTS`.
         documentation: kind to weight.
         depths: how much documentation says, to weight.
         twists: how often a world holds red herrings, and an operator knows other ways and makes honest mistakes.
@@ -208,6 +210,16 @@ ARCHETYPES: tuple[Archetype, ...] = (
     Archetype("process_report", "train", 3, ("failing",)),
     Archetype("process_start", "train", 3, ("failing",)),
     Archetype("process_one", "train", 3, ("failing",)),
+    # The family tool is about invented utilities: each archetype is a kind of utility.
+    Archetype("tool_stamp", "train", 1, _INPUT),
+    Archetype("tool_pick", "train", 1, _INPUT),
+    Archetype("tool_convert", "train", 1, _INPUT),
+    Archetype("tool_redact", "train", 1, _INPUT),
+    Archetype("tool_seal", "train", 1, _INPUT),
+    Archetype("tool_book", "train", 1, ("missing", "denied")),
+    Archetype("tool_strike", "train", 1, ("missing", "denied")),
+    Archetype("tool_deal", "holdout", 1, _INPUT),
+    Archetype("tool_weave", "holdout", 1, _INPUT),
     # The families compare and survey are held out whole: nothing that training shows is their relative.
     Archetype("compare_missing", "holdout", 1, ("missing", "contradiction")),
     Archetype("compare_folders", "holdout", 1, ("missing", "contradiction")),
@@ -228,8 +240,17 @@ PROVIDERS: tuple[ProviderKind, ...] = (
     ProviderKind("ledger", ("ledger of directives", "ledger, page by page"), "posting", listing="pages", ids="code"),
     ProviderKind("claims", ("claims desk", "desk where work is claimed"), "claim", listing="claim", flags=True),
     ProviderKind("register", ("register of directives", "register under a key"), "record", listing="key"),
-    ProviderKind("wicket", ("wicket that answers ids", "hatch in the wall"), "note", listing="stdin", ids="code"),
-    ProviderKind("makefile", ("sheet of rules", "rules, in the manner of make"), "rule", listing="rules", ids="word"),
+    ProviderKind(
+        "wicket", ("wicket that answers ids", "hatch in the wall"), "note", listing="stdin", ids="code", split="holdout"
+    ),
+    ProviderKind(
+        "makefile",
+        ("sheet of rules", "rules, in the manner of make"),
+        "rule",
+        listing="rules",
+        ids="word",
+        split="holdout",
+    ),
 )
 
 # How entries are got at. `ids`: list, then show by id. `paths`: the list gives files to read. `next`: one verb prints
@@ -243,12 +264,23 @@ LISTINGS = ("ids", "paths", "next", "service", "queues", "pages", "claim", "key"
 BLOCKS = ("missing", "denied", "contradiction", "failing")
 
 CHAINED = "chained"  # an announcement that leads to the next place, which says more
+# Announcements that have to be looked for: a notice in the parent folder, a mail spool, a folder under /etc, a README
+# in a sibling folder, a file among others, a process's command line, a crontab, the home directory; and a folder that
+# the login points at.
+SOUGHT = ("parent", "mail", "etc", "sibling", "search", "process", "cron", "home", "signpost")
+HELD_ANNOUNCEMENTS = frozenset({"cron", "home", "signpost"})
+TOOLS = "tool"  # the family whose archetypes are kinds of invented utilities
+TOOL_SHARE = 0.6  # of the worlds in which a further piece of work can be one that takes an invented utility
+
+# What a holdout scenario can be made of that no training scenario has.
+HELD_OUT = ("archetypes", "providers", "announcements", "utilities")
 
 FULL = Course(
     "full",
     {1: 16, 2: 18, 3: 16, 4: 13, 5: 11, 6: 8, 7: 6, 8: 5, 9: 4, 10: 3},
     PROVIDERS,
-    {"motd": 6, "banner": 4, "env": 4, "file": 4, CHAINED: 6},
+    {"motd": 4, "banner": 3, "env": 3, "file": 3, CHAINED: 5}
+    | {"parent": 2, "mail": 2, "etc": 2, "sibling": 2, "search": 1, "process": 1, "cron": 2, "home": 2, "signpost": 1},
     {"help": 5, "man": 4, "usage": 4},
     {"line": 6, "short": 6, "long": 4, "pages": 3},
     0.5,
@@ -257,13 +289,13 @@ FULL = Course(
 FIRST = Course(
     "first",
     {},
-    PROVIDERS[:7],
-    {"motd": 8, "banner": 5, "env": 4, "file": 4},
+    tuple(p for p in PROVIDERS if p.listing in ("ids", "paths", "next", "stdin")),
+    {"motd": 8, "banner": 5, "env": 4, "file": 4, "signpost": 1},
     {"help": 5, "man": 4, "usage": 4},
     {"line": 12, "short": 7, "long": 1},
     0.0,
 )
-ANNOUNCEMENTS: Mapping[str, int] = FIRST.announcements  # those that say it in one place
+ANNOUNCEMENTS: Mapping[str, int] = FULL.announcements
 DOCUMENTATION: Mapping[str, int] = FULL.documentation
 COURSES: Mapping[str, Course] = {course.name: course for course in (FULL, FIRST)}
 LEVELS = (min(FULL.levels), max(FULL.levels))
@@ -276,9 +308,41 @@ BY_NAME: Mapping[str, Archetype] = {a.name: a for a in ARCHETYPES}
 FAMILIES: tuple[str, ...] = tuple(dict.fromkeys(a.name.partition("_")[0] for a in ARCHETYPES))
 
 
-def archetypes_of(split: Split) -> tuple[Archetype, ...]:
-    """Return the archetypes of one split, in the order of the table."""
-    return tuple(a for a in ARCHETYPES if a.split == split)
+def archetypes_of(split: Split, held_out: Collection[str] = HELD_OUT) -> tuple[Archetype, ...]:
+    """Return the archetypes that worlds of a split are made of, in the order of the table.
+
+    Args:
+        split: of the worlds.
+        held_out: axes of `HELD_OUT` on which a holdout world takes what training never shows.
+    """
+
+    def wanted(archetype: Archetype) -> Split:
+        return split if ("utilities" if archetype.family == TOOLS else "archetypes") in held_out else "train"
+
+    return tuple(a for a in ARCHETYPES if a.split == wanted(a))
+
+
+def providers_of(course: Course, split: Split, held_out: Collection[str] = HELD_OUT) -> tuple[ProviderKind, ...]:
+    """Return the kinds of providers that worlds of a split have, see `archetypes_of`."""
+    wanted = split if "providers" in held_out else "train"
+    return tuple(p for p in course.providers if p.split == wanted)
+
+
+def announcements_of(course: Course, split: Split, held_out: Collection[str] = HELD_OUT) -> dict[str, int]:
+    """Return the kinds of announcements that worlds of a split have, with their weights, see `archetypes_of`."""
+    held = split == "holdout" and "announcements" in held_out
+    return {kind: weight for kind, weight in course.announcements.items() if (kind in HELD_ANNOUNCEMENTS) == held}
+
+
+def held_out_in(scenario: Scenario) -> list[str]:
+    """Return what a scenario holds that is held out, such as ``provider makefile``; a training scenario has none."""
+    works = [str(w["archetype"]) for d in scenario.directives for w in d.extra.get("works", ()) if "archetype" in w]
+    names = dict.fromkeys([scenario.archetype, *works])
+    found = [f"archetype {n}" for n in names if n in BY_NAME and BY_NAME[n].split == "holdout"]
+    kinds = {p.name: p.split for p in PROVIDERS}
+    found += [f"provider {scenario.provider.kind}"] * (kinds.get(scenario.provider.kind) == "holdout")
+    kind = announcement_kind(scenario.announcement)
+    return found + [f"announcement {kind}"] * (kind in HELD_ANNOUNCEMENTS)
 
 
 def family_of(archetype: str) -> str:
@@ -287,7 +351,9 @@ def family_of(archetype: str) -> str:
 
 
 def announcement_kind(announcement: Announcement) -> str:
-    """Return ``chained`` for an announcement that leads on, else its kind."""
+    """Return ``chained`` for an announcement that leads on, how one that is looked for is hidden, else its kind."""
+    if announcement.extra.get("sought"):
+        return str(announcement.extra["sought"])
     return CHAINED if announcement.extra.get("chain") else announcement.kind
 
 

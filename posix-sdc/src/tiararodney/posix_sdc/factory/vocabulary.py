@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -56,10 +57,17 @@ KEY_OPTIONS = _words("--key --code --seal --token --pass --word")
 SHEET_OPTIONS = _words("-f -s -r --sheet --file --rules --from")
 IDLE_OPTIONS = _words("--colour --width --format --since --until --locale --pager --timeout --verbose-level --margin")
 
+_CHOICE = re.compile(r"\(([^()|]*(?:\|[^()|]*)+)\)")  # the innermost: (one|another)
 _SHORT = 5  # names of so few letters may be commands
 _ONSET = _words("b d f g h j k l m n p r s t v z br dr gr kr pl st tr")
 _VOWEL = tuple("aeiou")
 _CODA = _words("l m n r s t k x nd sk")
+
+
+def wordings(text: str) -> tuple[str, ...]:
+    """Return the items of a list, each of which begins with ``- `` and may go on in further lines."""
+    items = re.split(r"^\s*- ", text.strip("\n"), flags=re.MULTILINE)
+    return tuple(" ".join(item.split()) for item in items if item.strip())
 
 
 class Draw:
@@ -77,9 +85,19 @@ class Draw:
         """Return one of a sequence."""
         return self.rng.choice(among)
 
+    def phrase(self, template: str) -> str:
+        r"""Return a text in which each ``(one|another|)`` has become one of its alternatives.
+
+        Alternatives may hold further ones; ``\(`` and ``\)`` are parentheses that stay.
+        """
+        text = template.replace("\\(", "\1").replace("\\)", "\2")
+        while match := _CHOICE.search(text):
+            text = text[: match.start()] + self.rng.choice(match[1].split("|")) + text[match.end() :]
+        return re.sub(r"  +", " ", text.replace("\1", "(").replace("\2", ")")).strip(" ")
+
     def wording(self, texts: Sequence[str]) -> str:
-        """Return one of several wordings, the first, which is the plainest, more often than each of the others."""
-        return self.rng.choices(texts, weights=[4] + [1] * (len(texts) - 1))[0]
+        """Return one of several wordings, with its choices made, see `phrase`."""
+        return self.phrase(self.rng.choice(texts))
 
     def weighted(self, shares: Mapping[str, int]) -> str:
         """Return a key, drawn by its weight."""

@@ -23,6 +23,7 @@ from tiararodney.posix_sdc.factory.archetypes import (
     survey,
     text,
     ticket,
+    tools,
 )
 from tiararodney.posix_sdc.factory.archetypes.filters import follows
 
@@ -50,9 +51,10 @@ _MODULES = (
     process,
     compare,
     survey,
+    tools,
 )
 AUTHORS: Mapping[str, Author] = {name: author for module in _MODULES for name, author in module.AUTHORS.items()}
 # Archetypes that can begin with a file which a former step makes.
 FOLLOWS: frozenset[str] = frozenset(
     name for module in (text, rewriting, logs, convert) for name, row in module.TABLE.items() if follows(row)
-)
+) | frozenset(tools.TABLE)

@@ -18,7 +18,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from tiararodney.posix_sdc.errors import SchemaError
-from tiararodney.posix_sdc.factory.taxonomy import PANIC_EVERY, PROVIDERS
+from tiararodney.posix_sdc.factory.taxonomy import FULL, PANIC_EVERY, providers_of
 from tiararodney.posix_sdc.factory.teacher.prompt import REFUSED, SYSTEM, request
 from tiararodney.posix_sdc.factory.vocabulary import Draw
 from tiararodney.posix_sdc.records.schema import ANNOUNCEMENT_KINDS, DOCUMENTATION_KINDS, Reader, Scenario
@@ -122,7 +122,7 @@ def assignments(n: int, seed: int, split: Split, archetypes: Sequence[Archetype]
         yield Assignment(
             id=f"teacher-{split}-{seed}-{i:05d}-{archetype.name}",
             archetype=archetype,
-            provider=draw.pick(PROVIDERS).name,
+            provider=draw.pick(providers_of(FULL, split)).name,
             announcement=draw.pick(ANNOUNCEMENT_KINDS),
             documentation=draw.pick(DOCUMENTATION_KINDS),
             workdir=f"/srv/{draw.noun()}",

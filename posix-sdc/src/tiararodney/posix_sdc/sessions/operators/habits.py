@@ -20,6 +20,19 @@ READING: Mapping[str, Sequence[str]] = {
     "env": ("echo $" + "{name}", "printenv {name}", 'echo "$' + '{name}"'),
     "program": ("{name}",),
 }
+# Where people look first in a session that says nothing.
+LANDING: Sequence[Sequence[str]] = (
+    ("pwd", "pwd", "pwd; ls"),
+    ("ls", "ls -a", "ls -la"),
+    ("env", "printenv", "env | sort"),
+    ("ls ..", "ls -a .."),
+    ("ls /var/mail", "ls -l /var/mail"),
+    ("ls -a ~", "ls ~"),
+    ("cat /etc/motd", "ls /etc"),
+    ("id", "whoami", "id -un"),
+    ("ps x -o args", "ps -u agent -o args"),
+    ("ls /etc/cron.d", "crontab -l"),
+)
 
 # Programs that only complain about a file which is not there.
 _HARMLESS = re.compile(

@@ -6,7 +6,6 @@ import random
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tiararodney.posix_sdc.errors import UnplayableError
 from tiararodney.posix_sdc.factory.providers.design import how_to_read
 from tiararodney.posix_sdc.records.schema import Directive, Scenario
 from tiararodney.posix_sdc.sessions.operators import habits
@@ -29,13 +28,12 @@ class ReferenceOperator:
     Args:
         scenario: the session's scenario.
         seed: of its variety in order and means.
-        sample: which of several sessions of the scenario it is.
     """
 
     name = "reference"
 
-    def __init__(self, scenario: Scenario, seed: int = 0, sample: int = 0) -> None:
-        self.scenario, self.seed = scenario, f"{seed}/{sample}" if sample else str(seed)
+    def __init__(self, scenario: Scenario, seed: int = 0) -> None:
+        self.scenario, self.seed = scenario, seed
         # How much variety the bundle asks for: none in the plain worlds that small models begin with.
         self.variety = max((float(d.extra.get("variety", 0)) for d in scenario.directives), default=0.0)
         self.reset()
@@ -43,7 +41,7 @@ class ReferenceOperator:
     def reset(self) -> None:
         """Begin again."""
         self._rng = random.Random(f"{self.seed}/{self.scenario.id}")  # noqa: S311 - not for secrets
-        self._shown, self._commands, self._slipped = "", 0, False
+        self._shown, self._commands, self._slipped, self._there = "", 0, False, False
         works = [w for d in self.scenario.directives for w in d.extra.get("works", ())]
         self._ahead = sum(len(w["solution"]) for w in works)  # commands of work
         self._plan: Plan | None = None
@@ -53,13 +51,10 @@ class ReferenceOperator:
         output = messages[-1]["content"]
         self._shown += output
         self._commands += 1
-        try:
-            if self._plan is None:
-                self._plan = self._session()
-                return next(self._plan)
-            return self._plan.send(output)
-        except (LookupError, TypeError, ValueError, AttributeError, StopIteration) as error:
-            raise UnplayableError(f"{self.scenario.id} lacks what the reference operator needs: {error!r}") from error
+        if self._plan is None:
+            self._plan = self._session()
+            return next(self._plan)
+        return self._plan.send(output)
 
     # ----------------------------------------------------------------------------------------------- the session
 
@@ -90,6 +85,9 @@ class ReferenceOperator:
     def _discover(self) -> Plan:
         """Look around until the provider's name has been shown."""
         name, said = self.scenario.provider.name, self.scenario.announcement
+        if said.extra.get("leads"):
+            yield from self._seek(said.extra["leads"])
+            return
         chain: list[Mapping[str, str]] = list(said.extra.get("chain", ()))
         first = chain[0]["name"] if chain else name
         if self._varied(0.12):
@@ -102,6 +100,31 @@ class ReferenceOperator:
             yield self._rng.choice(habits.READING[place["kind"]]).format(name=place["name"])
         if not self._knows(name):
             yield f"panic no directives are announced, {name} was never shown"
+
+    def _seek(self, leads: Sequence[Mapping[str, Sequence[str]]]) -> Plan:
+        """Look where people look first, in any order, then where something turned up."""
+        first = set(leads[0]["try"])
+        places = [look for look in habits.LANDING if not first & set(look)]
+        for look in self._rng.sample(places, self._rng.choice((1, 1, 2, 2, 3))):
+            yield self._rng.choice(look)
+        yield from self._follow(leads)
+        if any(command.startswith("cd ") for lead in leads for command in lead["try"]):
+            yield "cd -"
+
+    def _follow(self, leads: Sequence[Mapping[str, Sequence[str]]]) -> Plan:
+        """Take each step whose words are not known yet.
+
+        Raises:
+            LookupError: a step has not shown what it should.
+        """
+        for lead in leads:
+            if all(map(self._knows, lead["shows"])) and not lead.get("always"):
+                continue
+            command = self._rng.choice(lead["try"])
+            yield command
+            missed = [word for word in lead["shows"] if not self._knows(word)]
+            if missed:
+                raise LookupError(f"{self.scenario.id}: {command!r} does not show {missed}")
 
     def _look_around(self, wanted: str) -> Plan:
         file = self.scenario.announcement.path.rpartition("/")[2]
@@ -197,6 +220,11 @@ class ReferenceOperator:
         """Do what a directive says; return why it cannot be done, empty when it is."""
         if not self._knows(directive.text):
             yield from self._show(directive)
+        place = directive.extra.get("place", {})
+        if place and not self._there:
+            yield from self._follow(place["leads"])
+            yield f"cd {place['path']}"
+            self._there = True
         works: list[Mapping[str, Any]] = directive.extra.get("works", [])
         if not works and "solution" in directive.extra:  # a teacher's bundle: one piece of work a directive
             works = [directive.extra]
@@ -217,6 +245,7 @@ class ReferenceOperator:
         """Do one piece of work; return why it cannot be done, empty when it is."""
         if guide["block"] == "contradiction":
             return str(guide["reason"])
+        yield from self._follow(guide.get("learn", ()))
         solution: list[str] = list(guide["solution"])
         if guide.get("ways") and not guide["block"] and self._maybe(self.variety):
             solution = list(self._rng.choice(guide["ways"]))
