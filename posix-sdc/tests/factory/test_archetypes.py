@@ -108,7 +108,8 @@ def test_what_goes_on_with_a_former_result_has_a_checker_that_holds(name, first,
 @pytest.mark.parametrize("name", sorted(FOLLOWS))
 def test_a_filter_goes_on_with_lines_like_its_own(name):
     for seed in range(8):
-        lines = tuple(author(name, seed).fixtures[0].content.splitlines())
+        own = next(f for f in author(name, seed).fixtures if not f.path.startswith("/"))
+        lines = tuple(own.content.splitlines())
         with contextlib.suppress(Unsuitable):
             assert author(name, seed, source=Source("former.txt", lines)).inputs == ("former.txt",)
             return
