@@ -58,7 +58,7 @@ def test_it_encodes_as_the_file_says(folder, text):
     assert tok.decode(tok.encode(text)) == text
 
 
-def test_ranges_of_characters_are_looked_up_as_in_a_list(folder):
+def test_offsets_are_indexed_as_a_list(folder):
     _, offsets = load_tokenizer(folder).encode_with_offsets("ls 12")
     as_list = list(offsets)
     assert (offsets[-1], offsets[:2], len(offsets)) == (as_list[-1], as_list[:2], len(as_list))
@@ -87,7 +87,7 @@ def test_it_renders_as_transformers_does(folder, tmp_path_factory):
         assert tok.render_text(session, add_generation_prompt=prompt) == theirs
 
 
-def test_what_it_saves_is_loaded_alike_by_auto_tokenizer_and_by_itself(folder, tmp_path_factory):
+def test_saved_files_load_alike_here_and_in_auto_tokenizer(folder, tmp_path_factory):
     from transformers import AutoTokenizer
 
     tok = load_tokenizer(folder)
@@ -115,6 +115,73 @@ def test_the_template_may_stand_in_the_settings(folder, where, template):
     assert load_tokenizer(folder).chat_template == TEMPLATE
 
 
+def add(folder: Path, **settings: Any) -> None:
+    """Add settings to a folder's configuration."""
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **settings}))
+
+
+def decoder(*tokens: str, **flags: bool) -> dict[str, dict[str, Any]]:
+    """Added tokens as a configuration states them, with the ids behind the tokenizer's own."""
+    first = backend().get_vocab_size(with_added_tokens=True)
+    return {str(first + n): {"content": token, **flags} for n, token in enumerate(tokens)}
+
+
+# Ways in which model folders state tokens that tokenizer.json lacks.
+STATED = {
+    "special": {"added_tokens_decoder": decoder("<|call|>", "<|tool|>", special=True, normalized=False)},
+    "not special": {"added_tokens_decoder": decoder("<|call|>", "<|tool|>", special=False, normalized=False)},
+    "stripping": {"added_tokens_decoder": decoder("<|call|>", "<|tool|>", special=True, lstrip=True, rstrip=True)},
+    "extra list": {"extra_special_tokens": ["<|call|>", "<|tool|>"]},
+    "flags of a known one": {
+        "added_tokens_decoder": {
+            str(backend().token_to_id("<|im_end|>")): {"content": "<|im_end|>", "lstrip": True, "special": True}
+        }
+    },
+}
+
+
+@pytest.mark.parametrize("settings", STATED.values(), ids=STATED)
+def test_tokens_of_the_settings_alone_encode_as_in_auto_tokenizer(folder, settings):
+    from transformers import AutoTokenizer
+
+    template = TEMPLATE.replace("<|im_end|>\\n", "<|im_end|> <|call|>x <|tool|>\\n")
+    (folder / "chat_template.jinja").write_text(template)
+    add(folder, tokenizer_class="PreTrainedTokenizerFast", eos_token="<|im_end|>", **settings)
+    tok, auto = load_tokenizer(folder), AutoTokenizer.from_pretrained(folder)
+    session = [Message("user", "$ "), Message("assistant", "ls")]
+    for text in (template, tok.render_text(session, add_generation_prompt=True), *TEXTS):
+        assert tok.encode(text) == auto(text, add_special_tokens=False)["input_ids"]
+    assert tok.control_tokens == {
+        t.content: i for i, t in auto.added_tokens_decoder.items() if t.special and t.content.strip()
+    }
+
+
+def test_tokens_of_the_settings_alone_are_saved(folder, tmp_path_factory):
+    add(folder, **STATED["special"])
+    tok, out = load_tokenizer(folder), tmp_path_factory.mktemp("out")
+    assert len(tok.encode("<|call|>")) == 1
+    tok.save(out)
+    assert load_tokenizer(out).definition == tok.definition
+
+
+def test_tokens_of_an_older_file_are_read(folder):
+    (folder / "added_tokens.json").write_text(json.dumps({"<|call|>": int(next(iter(decoder("x"))))}))
+    assert len(load_tokenizer(folder).encode("<|call|>")) == 1
+
+
+def test_a_model_that_is_not_in_the_cache_is_bad_usage(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")  # the network must not be asked either way
+    with pytest.raises(UsageError, match=r"no such folder.*hf download somebody/model"):
+        load_tokenizer("somebody/model")
+
+
+def test_files_with_a_byte_order_mark_are_read(folder):
+    for file in folder.iterdir():
+        file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    assert load_tokenizer(folder).chat_template == TEMPLATE
+
+
 @pytest.mark.parametrize(
     ("spoil", "told"),
     [
@@ -126,6 +193,8 @@ def test_the_template_may_stand_in_the_settings(folder, where, template):
         (lambda f: (f / "tokenizer_config.json").write_text("{"), "broken JSON"),
         (lambda f: (f / "tokenizer_config.json").write_text("[]"), "expected an object"),
         (lambda f: (f / "tokenizer_config.json").write_text('{"eos_token": "</s>"}'), "'eos_token'"),
+        (lambda f: add(f, added_tokens_decoder={"7": {"content": "<|call|>"}}), "'<|call|>' with the id 7"),
+        (lambda f: add(f, added_tokens_decoder=["<|call|>"]), "expected an object of ids"),
     ],
 )
 def test_a_folder_that_is_no_model_is_bad_usage(folder, spoil, told):
@@ -153,7 +222,7 @@ def test_it_needs_no_torch(folder):
     assert (done.returncode, done.stdout.strip()) == (0, "1"), done.stderr
 
 
-def test_a_template_replaced_leaves_the_rest(folder):
+def test_a_replaced_template_leaves_the_rest(folder):
     tok = load_tokenizer(folder)
     other = tok.with_template("x")
     assert isinstance(other, FileTokenizer)

@@ -10,7 +10,7 @@ import pytest
 from tiararodney.posix_sdc.errors import SchemaError
 from tiararodney.sekft.errors import UsageError
 from tiararodney.sekft.render import Message
-from tiararodney.sekft.trajectories import Filters, read_sessions
+from tiararodney.sekft.trajectories import Filters, chosen, read_sessions
 
 TURNS = [
     {"role": "system", "content": "A terminal."},
@@ -42,7 +42,7 @@ def write(path, *rows):
     return path
 
 
-def test_a_session_is_read_with_what_is_known_of_it(tmp_path):
+def test_a_session_carries_the_records_fields(tmp_path):
     (session,) = read_sessions(write(tmp_path / "d.jsonl", row()))
     assert session.messages == tuple(Message(**t) for t in TURNS)
     assert (session.id, session.scenario_id, session.archetype, session.split) == ("t1", "s1", "sorting", "train")
@@ -105,7 +105,7 @@ def published(**values):
 
 @pytest.mark.parametrize("turns", [TURNS, json.dumps(TURNS)], ids=["structs", "JSON strings"])
 @pytest.mark.parametrize("quarantine", [None, False, ""])
-def test_the_published_columns_are_read_whatever_the_nested_fields_are(tmp_path, turns, quarantine):
+def test_published_columns_are_read_as_structs_or_strings(tmp_path, turns, quarantine):
     pq = pytest.importorskip("pyarrow.parquet", reason="needs pyarrow")
     import pyarrow as pa
 
@@ -135,7 +135,7 @@ def test_a_data_set_folder_is_read_by_its_trajectories(tmp_path):
     assert [s.id for s in read_sessions(tmp_path)] == ["t1"]
 
 
-def test_what_export_writes_is_read_as_what_was_recorded(tmp_path):
+def test_exported_files_read_back_as_recorded(tmp_path):
     pytest.importorskip("pyarrow", reason="needs pyarrow")
     from tiararodney.posix_sdc.cli import main
 
@@ -154,13 +154,13 @@ def test_what_export_writes_is_read_as_what_was_recorded(tmp_path):
 
 
 @pytest.mark.parametrize("meta", [None, {}, {"operator": "x"}, "{}", {"clean": None}])
-def test_a_record_that_does_not_say_whether_it_was_clean_is_judged_by_the_rest(tmp_path, meta):
+def test_a_record_without_clean_is_kept_by_the_rest(tmp_path, meta):
     told = {k: v for k, v in row(meta=meta).items() if k != "keep"}
     assert len(list(read_sessions(write(tmp_path / "d.jsonl", told)))) == 1
 
 
 @pytest.mark.parametrize(("ending", "kept"), [("exit", 1), ("panic no way out", 0), ("exit 3", 1)])
-def test_a_record_that_does_not_say_whether_it_was_kept_is_kept_if_it_ended_right(tmp_path, ending, kept):
+def test_a_record_without_keep_is_kept_by_its_ending(tmp_path, ending, kept):
     turns = [*TURNS[:-1], {"role": "assistant", "content": ending}]
     told = {k: v for k, v in row(turns=turns, outcome="").items() if k != "keep"}
     sessions = read_sessions(write(tmp_path / "d.jsonl", told, row(id="other")))
@@ -168,14 +168,14 @@ def test_a_record_that_does_not_say_whether_it_was_kept_is_kept_if_it_ended_righ
     assert sum(sessions.dropped.values()) == 1 - kept
 
 
-def test_broken_json_is_told_with_its_line(tmp_path):
+def test_broken_json_is_refused_with_its_line(tmp_path):
     path = write(tmp_path / "d.jsonl", *[row()] * 6)
     path.write_text(path.read_text() + '{"id": "x", "turns": [\n' + json.dumps(row()) + "\n")
     with pytest.raises(SchemaError, match=r"d\.jsonl:7: .*broken JSON.*expected"):
         list(read_sessions(path))
 
 
-def test_a_kept_session_that_ends_in_a_user_turn_is_told_with_its_field(tmp_path):
+def test_a_kept_session_ending_in_a_user_turn_is_refused(tmp_path):
     path = write(tmp_path / "d.jsonl", row(), row(turns=[*TURNS, {"role": "user", "content": "$ "}]))
     with pytest.raises(UsageError, match=r"d\.jsonl:2: field 'turns\[3\]\.role': found 'user'.*expected 'assistant'"):
         list(read_sessions(path))
@@ -186,7 +186,7 @@ def test_a_rejected_session_may_end_in_a_user_turn(tmp_path):
     assert len(list(read_sessions(write(tmp_path / "d.jsonl", row(), rejected)))) == 1
 
 
-def test_a_lone_surrogate_is_told_with_its_field(tmp_path):
+def test_a_lone_surrogate_is_refused_with_its_field(tmp_path):
     path = tmp_path / "d.jsonl"
     path.write_text(json.dumps(row()).replace("A terminal.", "\\ud800"))
     with pytest.raises(UsageError, match=r"turns\[0\]\.content.*lone surrogate"):
@@ -199,7 +199,7 @@ def test_nothing_there_is_bad_usage(tmp_path, make):
         list(read_sessions(make(tmp_path / "data")))
 
 
-def test_nothing_kept_is_bad_usage_and_says_what_was_dropped(tmp_path):
+def test_nothing_kept_is_bad_usage_naming_the_drops(tmp_path):
     path = write(tmp_path / "d.jsonl", row(keep=False, outcome="unclean"))
     with pytest.raises(UsageError, match=r"none to train on \(1 not kept: unclean"):
         list(read_sessions(path))
@@ -222,11 +222,12 @@ def test_a_hub_that_cannot_be_reached_is_bad_usage(monkeypatch, error):
         raise error("offline\nand more")
 
     monkeypatch.setattr(datasets, "load_dataset", unreachable)
+    monkeypatch.setattr("tiararodney.sekft.trajectories.check_data_set", str)
     with pytest.raises(UsageError, match=r"--hub somebody/data: .*offline and more"):
         list(read_sessions([], hub=["somebody/data"]))
 
 
-def test_an_exported_data_set_is_read_as_the_hub_would_hand_it_out(tmp_path, monkeypatch):
+def test_an_exported_data_set_reads_as_from_the_hub(tmp_path, monkeypatch):
     pytest.importorskip("datasets", reason="needs datasets (extra gpu)")
     from tiararodney.posix_sdc.cli import main
 
@@ -249,6 +250,7 @@ def test_rows_of_the_hub_are_read_as_files_are(monkeypatch):
         return iter([row(), row(keep=None, verified=False, outcome="unverified")])
 
     monkeypatch.setattr(datasets, "load_dataset", rows)
+    monkeypatch.setattr("tiararodney.sekft.trajectories.check_data_set", str)
     sessions = read_sessions([], hub=["somebody/data"])
     assert [s.source for s in sessions] == ["hub somebody/data: row 1"]
     assert sessions.dropped == {"not kept: unverified": 1}
@@ -267,3 +269,75 @@ def test_memory_does_not_grow_with_the_number_of_sessions(tmp_path):
     tracemalloc.stop()
     assert count == 5000
     assert peak < 1_000_000
+
+
+def test_held_out_sessions_are_left_out_by_default(tmp_path):
+    from tiararodney.sekft.sft.config import TrainConfig
+
+    config = TrainConfig(base=tmp_path, out=tmp_path)
+    filters = chosen(config.data_version, config.data_split, config.verified, quarantine=False)
+    path = write(tmp_path / "d.jsonl", row(), row(id="t2", split="holdout"), {"messages": TURNS})
+    sessions = read_sessions(path, filters)
+    assert [s.id for s in sessions] == ["t1", ""]
+    assert sessions.dropped == {"split holdout": 1}
+
+
+@pytest.mark.parametrize(("split", "ids"), [(("holdout",), ["t2"]), (("all",), ["t1", "t2"])])
+def test_held_out_sessions_are_taken_when_asked_for(tmp_path, split, ids):
+    path = write(tmp_path / "d.jsonl", row(), row(id="t2", split="holdout"))
+    assert [s.id for s in read_sessions(path, chosen((), split, "any", quarantine=False))] == ids
+
+
+def test_nothing_but_held_out_sessions_names_the_flag(tmp_path):
+    path = write(tmp_path / "d.jsonl", row(split="holdout"))
+    with pytest.raises(UsageError, match="--data-split all"):
+        list(read_sessions(path, Filters(split=("train",))))
+
+
+def test_every_kept_trajectory_is_observed(tmp_path):
+    path = write(tmp_path / "d.jsonl", row(), row(id="t2", split="holdout"), row(id="t3", keep=False))
+    sessions, seen = read_sessions(path, Filters(split=("train",))), []
+    sessions.observe = lambda trajectory: seen.append((trajectory.id, trajectory.split))
+    assert len(list(sessions)) == 1
+    assert seen == [("t1", "train"), ("t2", "holdout")]
+
+
+@pytest.mark.parametrize("flag", [{"train": False}, {"weight": 0}])
+def test_a_flag_on_a_turn_is_read(tmp_path, flag):
+    turns = [*TURNS[:2], {"role": "assistant", "content": "rm x", **flag}, *TURNS[1:]]
+    (session,) = read_sessions(write(tmp_path / "d.jsonl", row(turns=turns)))
+    assert [m.train for m in session.messages] == [True, True, False, True, True]
+
+
+def test_keys_that_are_not_read_are_counted(tmp_path):
+    turns = [{**turn, "name": "x", "tool_calls": None} for turn in TURNS] + [{**TURNS[-1], "prefix": True}]
+    (session,) = read_sessions(write(tmp_path / "d.jsonl", row(turns=turns)))
+    assert session.unread_keys == {"name": 3, "prefix": 1}
+
+
+@pytest.mark.parametrize("turn", [{"role": "tool", "content": "x"}, {**TURNS[-1], "tool_calls": [{"id": "1"}]}])
+def test_tool_calls_are_dropped_by_name(tmp_path, turn):
+    path = write(tmp_path / "d.jsonl", row(), row(turns=[*TURNS[:2], turn, *TURNS[2:]]))
+    sessions = read_sessions(path)
+    assert len(list(sessions)) == 1
+    assert sessions.dropped == {"tool calls, which are not trained on": 1}
+    assert sessions.examples == {"tool calls, which are not trained on": [f"{path}:2"]}
+
+
+def test_scenarios_given_as_data_are_named(tmp_path):
+    (tmp_path / "s.json").write_text(json.dumps({"id": "s1", "provider": {"name": "x"}, "directives": []}))
+    with pytest.raises(UsageError, match=r"found a scenario, expected a trajectory.*posix-sdc rollout"):
+        list(read_sessions(tmp_path))
+
+
+def test_a_folder_of_other_files_is_refused_by_name(tmp_path):
+    (tmp_path / "passwd").write_text("root")
+    with pytest.raises(SchemaError, match="a folder without such files"):
+        list(read_sessions(tmp_path))
+
+
+def test_text_parts_and_a_byte_order_mark_are_read(tmp_path):
+    turns = [{**turn, "content": [{"type": "text", "text": turn["content"]}]} for turn in TURNS]
+    (tmp_path / "d.jsonl").write_bytes(b"\xef\xbb\xbf" + json.dumps(row(turns=turns)).encode())
+    (session,) = read_sessions(tmp_path / "d.jsonl")
+    assert [m.content for m in session.messages] == [t["content"] for t in TURNS]

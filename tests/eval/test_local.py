@@ -179,7 +179,7 @@ def test_an_adapter_of_another_base_is_refused_before_anything_is_played(
     [
         (["--base", "{tmp}/nope"], "no such folder"),
         (["--base", "{tmp}"], "not a model folder"),
-        (["--adapter", "{tmp}/nope"], "expected a folder that sekft-train --out wrote"),
+        (["--adapter", "{tmp}/nope"], "a folder that sekft-train --out wrote"),
         (["--adapter", "{tmp}"], "found no adapter_config.json in it"),
     ],
 )

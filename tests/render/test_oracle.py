@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tiararodney.sekft.render import Message, build_masked_examples, render_prompt
+from tiararodney.sekft.tokenizer import load_tokenizer
 
 pytest.importorskip("mistral_common", reason="needs mistral-common")
 
@@ -57,3 +58,13 @@ def test_every_trained_turn_has_its_context(family, real_pair):
     assert example.turns == (1, 3, 5)
     for turn, (start, _) in zip(example.turns, example.spans, strict=True):
         assert example.input_ids[:start] == theirs(family, TURNS[:turn])
+
+
+def test_a_saved_pair_encodes_its_template_as_auto_tokenizer(real, tmp_path):
+    from transformers import AutoTokenizer
+
+    real.save(tmp_path)
+    auto, again = AutoTokenizer.from_pretrained(tmp_path), load_tokenizer(tmp_path)
+    session = [Message("user", "$ "), Message("assistant", "ls"), Message("user", "a\n$ ")]
+    for text in (real.chat_template, real.render_text(session, add_generation_prompt=True)):
+        assert again.encode(text) == real.encode(text) == auto(text, add_special_tokens=False)["input_ids"]

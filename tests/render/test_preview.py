@@ -14,11 +14,11 @@ def session(reply="echo é漢🙂", output="naïve 漢字\n$ "):
     return [Message("user", "$ "), Message("assistant", reply), Message("user", output), Message("assistant", "exit")]
 
 
-def test_runs_alternate_and_trained_ones_are_replies_with_their_ends(chatml):
+def test_trained_runs_are_replies_with_their_ends(chatml):
     (example,) = build_masked_examples(chatml, session())
     found = runs(chatml, example)
-    assert [r.trained for r in found] == [False, True, False, True]
-    assert [r.text for r in found if r.trained] == ["echo é漢🙂<|im_end|>", "exit<|im_end|>"]
+    assert [r.kind for r in found] == ["context", "trained", "context", "trained"]
+    assert [r.text for r in found if r.kind == "trained"] == ["echo é漢🙂<|im_end|>", "exit<|im_end|>"]
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
@@ -28,21 +28,30 @@ def test_runs_joined_are_the_text_of_the_tokens(real, reply, output):
         assert "".join(r.text for r in runs(real, example)) == real.decode(example.input_ids)
 
 
+def test_masked_replies_are_runs_of_their_own(chatml):
+    turns = [dict(m) for m in session()]
+    turns[1]["train"] = False
+    (example,) = build_masked_examples(chatml, turns)
+    found = [(r.kind, r.text) for r in runs(chatml, example)]
+    assert ("masked", "echo é漢🙂<|im_end|>") in found
+    assert "".join(text for _, text in found) == chatml.decode(example.input_ids)
+
+
 def test_colours_end_with_each_line():
-    shown = preview([Run("a\n\nb", trained=True, start=0, end=3), Run("c", trained=False, start=3, end=4)], colour=True)
-    assert shown == "\x1b[1;32ma\x1b[0m\n\n\x1b[1;32mb\x1b[0m\x1b[2mc\x1b[0m"
+    shown = preview([Run("a\n\nb", "trained", 0, 3), Run("c", "context", 3, 4), Run("d", "masked", 4, 5)], colour=True)
+    assert shown == "\x1b[1;32ma\x1b[0m\n\n\x1b[1;32mb\x1b[0m\x1b[2mc\x1b[0m\x1b[33md\x1b[0m"
 
 
-def test_without_colours_marks_tell():
+def test_marks_stand_where_colours_are_off():
     shown = preview(
-        [Run("$ ", trained=False, start=0, end=1), Run("ls</s>", trained=True, start=1, end=3)], colour=False
+        [Run("$ ", "context", 0, 1), Run("rm x</s>", "masked", 1, 3), Run("ls</s>", "trained", 3, 5)], colour=False
     )
-    assert shown == "$ ⟦ls</s>⟧"
+    assert shown == "$ ⟪rm x</s>⟫⟦ls</s>⟧"
 
 
 @pytest.mark.parametrize(
     ("text", "shown"),
     [("\x1b[2J", "␛[2J"), ("a\rb\x00", "a␍b␀"), ("\x9b", "\\x9b"), ("\u202eabc", "\\u202eabc"), ("a\tb\n", "a\tb\n")],
 )
-def test_what_the_environment_printed_cannot_act_on_the_terminal(text, shown):
+def test_control_characters_are_shown_as_symbols(text, shown):
     assert printable(text) == shown

@@ -29,6 +29,16 @@ SWITCHED = (
     BODY + "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n<think>\\n' }}"
     "{% if enable_thinking is defined and not enable_thinking %}{{ '\\n</think>\\n\\n' }}{% endif %}{% endif %}"
 )
+# Prompts that close a thought which the history does not show, as the published templates of these models do.
+DEEPSEEK_V32 = (
+    "{% for m in messages %}{% if m['role'] == 'user' %}{{ '<|user|>' + m['content'] }}{% else %}"
+    "{{ '<|bot|>' + m['content'] + '<|im_end|>' }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|bot|></think>' }}{% endif %}"
+)
+LARGE_GEMMA_4 = (
+    "{% for m in messages %}{{ '<|turn>' + m['role'] + '\\n' + m['content'] | trim + '<turn|>\\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|turn>assistant\\n<|channel>thought\\n<channel|>' }}{% endif %}"
+)
 SESSION = [
     Message("system", "A terminal."),
     Message("user", "$ "),
@@ -40,7 +50,7 @@ SESSION = [
 OF_IMAGES = {"idefics3", "llava_next", "smolvlm"}
 
 
-def test_every_published_template_of_text_models_is_trained_as_it_is_served(published, assert_serve_exact):
+def test_every_published_text_template_is_trained_as_served(published, assert_serve_exact):
     name, own = published
     for tok in (own, apply_policy(own)):
         if name in OF_IMAGES:
@@ -62,7 +72,7 @@ def test_every_published_template_of_text_models_is_trained_as_it_is_served(publ
         ("say <think> aloud\n<|im_start|>assistant\n", ""),
     ],
 )
-def test_an_open_thought_is_told_from_a_closed_one(prompt, opened):
+def test_open_and_closed_thoughts_are_distinguished(prompt, opened):
     assert opened_thought(prompt) == opened
     assert before_thought(prompt) == prompt[: len(prompt) - len(opened)] or not opened
 
@@ -77,7 +87,7 @@ def test_a_reply_behind_an_open_thought_stands_where_it_is_served(chatml, assert
     assert apply_policy(tok) is tok
 
 
-def test_thinking_is_turned_off_where_the_template_lets_it_be(chatml, assert_serve_exact):
+def test_thinking_is_turned_off_where_a_switch_exists(chatml, assert_serve_exact):
     own = chatml.with_template(SWITCHED)
     assert thinking_off(own) == {"enable_thinking": False}
     tok = apply_policy(own)
@@ -99,7 +109,7 @@ def test_the_setting_travels_with_the_adapter(chatml, tmp_path):
     assert server.encode(server.render_text(SESSION[:2], add_generation_prompt=True)) == prompt
 
 
-def test_no_request_turns_it_on_again(chatml, tmp_path):
+def test_no_request_turns_thinking_on_again(chatml, tmp_path):
     from transformers import PreTrainedTokenizerFast
 
     save_contract(apply_policy(chatml.with_template(SWITCHED)), tmp_path)
@@ -134,7 +144,7 @@ def test_a_transformers_tokenizer_has_the_same_fingerprint(chatml, tmp_path):
     assert build_masked_examples(fast, SESSION) == build_masked_examples(own, SESSION)
 
 
-def test_another_engine_heeds_the_setting(chatml):
+def test_minijinja_heeds_the_setting(chatml):
     minijinja = pytest.importorskip("minijinja", reason="needs a second engine (pip install minijinja)")
     template = canonical_chat_template(SWITCHED, settings={"enable_thinking": False})
     engine = minijinja.Environment(trim_blocks=True, lstrip_blocks=True)
@@ -142,3 +152,14 @@ def test_another_engine_heeds_the_setting(chatml):
     other = engine.render_str(template, messages=messages, add_generation_prompt=True)
     assert other == chatml.with_template(template).render_text(SESSION[:2], add_generation_prompt=True)
     assert other.endswith("</think>\n\n")
+
+
+@pytest.mark.parametrize("template", [DEEPSEEK_V32, LARGE_GEMMA_4], ids=["DeepSeek V3.2", "large Gemma 4"])
+def test_a_thought_only_prompts_show_splits_the_session(template, pair, train_tokenizer, assert_serve_exact):
+    specials = ["<|user|>", "<|bot|>", "<|im_end|>", "<|turn>", "<turn|>", "<|channel>", "<channel|>"]
+    tok = pair(train_tokenizer(specials), template, eos="<|im_end|>")
+    examples = build_masked_examples(tok, SESSION)
+    assert_serve_exact(tok, SESSION, examples)
+    assert [e.turns for e in examples] == [(1,), (3,)]
+    prompt = tok.render_text(normalize_for_template(SESSION)[:1], add_generation_prompt=True)
+    assert tok.decode(examples[0].input_ids).startswith(prompt + "ls<")

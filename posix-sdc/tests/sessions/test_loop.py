@@ -1,85 +1,28 @@
 """The session loop, with a scripted operator and a world that lives in memory."""
 
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import pytest
 
-from tiararodney.posix_sdc.errors import InfrastructureError
+from tiararodney.posix_sdc.errors import UnplayableError
 from tiararodney.posix_sdc.factory.bundles import generate
 from tiararodney.posix_sdc.records.schema import Announcement
-from tiararodney.posix_sdc.sessions import loop as rollout
 from tiararodney.posix_sdc.sessions.loop import (
     OUTCOMES,
-    is_prose,
+    Mistake,
     observation,
     opening,
     orientation,
-    run_batch,
     run_session,
+    session_id,
+    turn_limit,
 )
 from tiararodney.posix_sdc.sessions.operators.reference import ScriptedOperator
-from tiararodney.posix_sdc.worlds.protocol import CommandResult, Limits, Verdict
+from tiararodney.posix_sdc.sessions.prose import is_prose
+from tiararodney.posix_sdc.worlds.protocol import CommandResult, Limits
 
 SCENARIO = next(s for s in generate(20, 0) if s.terminal == "exit")
 BLOCKED = next(s for s in generate(40, 0) if s.terminal == "panic")
-
-
-@dataclass
-class MemoryWorld:
-    """Runs nothing: `echo` prints, `touch` marks the work done, `kill` ends the shell, anything else is not found."""
-
-    runtime: str = "memory"
-    done: bool = False
-    closed: bool = False
-    ran: list[str] = field(default_factory=list)
-    fail_at: int = -1
-
-    def run(self, command):
-        self.ran.append(command)
-        if len(self.ran) - 1 == self.fail_at:
-            raise InfrastructureError("the engine went away")
-        word, _, rest = command.partition(" ")
-        if word in ("exit", "panic"):
-            return CommandResult("", 0, word)
-        if word == "kill":
-            return CommandResult("", None, "died")
-        if word == "echo":
-            return CommandResult(rest, 0, None)
-        self.done = self.done or word == "touch"
-        return (
-            CommandResult("", 0, None) if word == "touch" else CommandResult(f"sh: 1: {word}: not found\n", 127, None)
-        )
-
-    def check(self):
-        return Verdict(self.done, "" if self.done else "check 1 of 1 failed")
-
-    def close(self):
-        self.closed = True
-
-
-@pytest.fixture
-def worlds(monkeypatch):
-    """Put worlds of memory in place of real ones; `plan` makes the next ones."""
-    opened = []
-
-    class Worlds(list):
-        plan = staticmethod(MemoryWorld)
-
-    made = Worlds()
-
-    @contextmanager
-    def open_world(scenario, runtime="auto", limits=None):
-        world = made.plan()
-        made.append(world)
-        try:
-            yield world
-        finally:
-            world.close()
-
-    monkeypatch.setattr(rollout, "open_world", open_world)
-    yield made
-    assert all(w.closed for w in made), opened
 
 
 def play(*replies, scenario=SCENARIO, **more):
@@ -96,6 +39,7 @@ def test_done_work_and_the_right_ending_is_kept(worlds):
         "prose_turns": [],
         "runtime": "memory",
         "detail": "",
+        "sample": 0,
     }
     assert [x.role for x in t.turns] == ["system", "user", "assistant", "user", "assistant", "user", "assistant"]
     assert [x.content for x in t.turns[2:]] == ["echo hi", "hi\n$ ", "touch x", "$ ", "exit"]
@@ -112,7 +56,7 @@ def test_every_reject_is_labelled_by_why(worlds):
     }
     assert {name: t.outcome for name, t in found.items()} == {name: name for name in found}
     assert not any(t.keep for t in found.values())
-    assert {*found, "success", "infrastructure"} == set(OUTCOMES)
+    assert {*found, "success", "bad_bundle", "infrastructure"} == set(OUTCOMES)
 
 
 def test_panic_is_right_in_a_panic_world_and_its_reason_is_recorded(worlds):
@@ -127,14 +71,14 @@ def test_a_session_past_its_wall_time_is_stopped(worlds):
 
 
 def test_a_fault_of_ours_is_retried_from_the_start(worlds):
-    worlds.plan = lambda: MemoryWorld(fail_at=1 if len(worlds) < 2 else -1)
+    worlds.plan = lambda: worlds.world(fail_at=1 if len(worlds) < 2 else -1)
     t = play("echo a", "touch x", "exit")
     assert t.outcome == "success"
     assert [w.ran for w in worlds] == [["echo a", "touch x"]] * 2 + [["echo a", "touch x", "exit"]]
 
 
 def test_a_fault_that_stays_is_reported_apart_with_its_reason(worlds):
-    worlds.plan = lambda: MemoryWorld(fail_at=0)
+    worlds.plan = lambda: worlds.world(fail_at=0)
     t = play("exit")
     assert (t.outcome, t.keep, t.meta["reason"], len(worlds)) == ("infrastructure", False, "the engine went away", 3)
 
@@ -147,6 +91,42 @@ def test_an_error_in_the_operator_is_not_swallowed_and_closes_the_world(worlds):
     with pytest.raises(ZeroDivisionError):
         run_session(SCENARIO, Broken())
     assert len(worlds) == 1
+
+
+def test_a_bundle_that_cannot_be_played_is_its_own_outcome(worlds):
+    """Neither the run nor another bundle suffers from it."""
+
+    class Lost:
+        name = "lost"
+
+        def reply(self, messages):
+            raise UnplayableError("its provider has no verb 'show'")
+
+    found = run_session(SCENARIO, Lost())
+    assert (found.outcome, found.keep, found.meta["reason"]) == ("bad_bundle", False, "its provider has no verb 'show'")
+    worlds.plan = lambda: {}["no such key"]
+    assert play("exit").outcome == "bad_bundle"
+    assert "no such key" in play("exit").meta["reason"]
+
+
+def test_a_mistake_is_recorded_as_context(worlds):
+    t = play(Mistake("echo no"), "touch x", "exit")
+    assert [x.train for x in t.turns if x.role == "assistant"] == [False, True, True]
+    assert type(t.turns[2].content) is str
+
+
+def test_records_are_keyed_by_scenario_operator_and_sample(worlds):
+    ids = {run_session(SCENARIO, ScriptedOperator(["exit"], name), sample=k).id for name in "ab" for k in (0, 1)}
+    assert ids == {session_id(SCENARIO, name, k) for name in "ab" for k in (0, 1)}
+    assert len(ids) == 4
+    assert play("exit", sample=3).meta["sample"] == 3
+
+
+def test_the_limit_of_turns_comes_from_the_bundle(worlds):
+    limit = turn_limit(SCENARIO)
+    assert play(*["echo a"] * (limit + 1)).steps == limit
+    longer = replace(SCENARIO, directives=SCENARIO.directives * 3)
+    assert turn_limit(longer) > limit
 
 
 # ------------------------------------------------------------------------------------------------- how it looks
@@ -211,64 +191,3 @@ def test_words_for_a_reader_are_prose(reply, status):
 )
 def test_a_command_is_no_prose_even_if_mistyped(reply, status):
     assert not is_prose(reply, CommandResult("", status, None))
-
-
-# --------------------------------------------------------------------------------------------------------- batch
-
-
-class Counting:
-    """A batch operator that ends session n after n commands."""
-
-    name = "counting"
-
-    def __init__(self):
-        self.sizes = []
-
-    def reply_batch(self, conversations):
-        self.sizes.append(len(conversations))
-        return [self._next(c) for c in conversations]
-
-    def _next(self, messages):
-        own = [m["content"] for m in messages if m["role"] == "assistant"]
-        return ["touch x", "echo 1", "exit"][len(own)]
-
-
-def test_a_batch_asks_once_a_round_for_every_live_session(worlds):
-    operator = Counting()
-    scenarios = [s for s in generate(30, 1) if s.terminal == "exit"][:7]
-    out = list(run_batch(scenarios, operator, width=4))
-    assert operator.sizes == [4, 4, 4, 3, 3, 3]
-    assert {t.scenario_id for t in out} == {s.id for s in scenarios}
-    assert {t.outcome for t in out} == {"success"}
-
-
-def test_a_batch_gives_the_sessions_that_single_play_gives(worlds):
-    single = run_session(SCENARIO, ScriptedOperator(["touch x", "echo 1"], name="counting"))
-    (batched,) = run_batch([SCENARIO], Counting())
-    assert batched == single
-
-
-def test_a_batch_retries_what_broke_and_reports_what_stays_broken(worlds):
-    worlds.plan = lambda: MemoryWorld(fail_at=1 if len(worlds) == 0 else -1)
-    assert [t.outcome for t in run_batch([SCENARIO], Counting())] == ["success"]
-    assert len(worlds) == 2
-    worlds.plan = lambda: MemoryWorld(fail_at=1)
-    assert [t.outcome for t in run_batch([SCENARIO], Counting())] == ["infrastructure"]
-
-
-def test_a_batch_that_is_left_closes_its_worlds(worlds):
-    scenarios = [s for s in generate(30, 1) if s.terminal == "exit"][:4]
-
-    class Uneven(Counting):
-        def reply_batch(self, conversations):
-            return ["exit", *["echo 1"] * (len(conversations) - 1)]
-
-    batch = run_batch(scenarios, Uneven())
-    next(batch)
-    assert [w.closed for w in worlds].count(False) == 3
-    batch.close()
-    assert all(w.closed for w in worlds)
-
-
-def test_no_scenarios_give_no_sessions():
-    assert list(run_batch([], Counting())) == []

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tiararodney.posix_sdc.records.files import TRAJECTORIES, records
+from tiararodney.posix_sdc.records.schema import decoded
 from tiararodney.posix_sdc.schema import Trajectory
 from tiararodney.sekft.errors import UsageError
+from tiararodney.sekft.hub import check_data_set, is_hub_id
 from tiararodney.sekft.render import Message
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
-_SHOWN = 3
-_LONGEST = 300  # characters told of another library's error
+ALL_SPLITS = "all"
+"""As a split to take: every one."""
+_PLACES = 3  # named of each reason; all are counted
+_ERROR_LENGTH = 300  # characters shown of another library's error
+_READ_KEYS = ("role", "content", "train", "weight")
+_TOOL_ROLES, _TOOL_KEYS = ("tool", "function"), ("tool_calls", "function_call", "tool_call_id")
 
 
 @dataclass(frozen=True)
@@ -31,6 +38,7 @@ class Session:
         split: the scenario's split.
         version: version of the generator.
         source: file and line it was read from.
+        unread_keys: keys of its turns that are not read, such as ``name``, each with the number of turns.
     """
 
     id: str
@@ -40,6 +48,12 @@ class Session:
     split: str = ""
     version: str = ""
     source: str = ""
+    unread_keys: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def place(self) -> str:
+        """The session's name in messages."""
+        return f"{self.id or '(no id)'} ({self.source})"
 
 
 @dataclass(frozen=True)
@@ -48,7 +62,7 @@ class Filters:
 
     Args:
         version: only of these versions; all where empty.
-        split: only of these splits; all where empty.
+        split: only of these splits; all where empty. A record that names none is of the split ``train``.
         verified: only those whose check passed (True) or did not (False); None takes both.
         quarantine: take quarantined ones too.
         rejects: take those not kept too (to look at them).
@@ -63,9 +77,9 @@ class Filters:
     def drop(self, trajectory: Trajectory) -> str:
         """Return why a trajectory is not taken, empty where it is."""
         if not trajectory.keep and not self.rejects:
-            return f"not kept: {trajectory.outcome or 'no outcome told'}"
+            return f"not kept: {trajectory.outcome or 'no outcome recorded'}"
         if self.version and trajectory.version not in self.version:
-            return f"version {trajectory.version or 'not told'}"
+            return f"version {trajectory.version or 'not recorded'}"
         if self.split and trajectory.split not in self.split:
             return f"split {trajectory.split}"
         if self.verified is not None and trajectory.verified is not self.verified:
@@ -77,7 +91,8 @@ class Filters:
 
 def chosen(version: tuple[str, ...], split: tuple[str, ...], verified: str, *, quarantine: bool) -> Filters:
     """Return the filters that the command line's flags ask for; `verified` is ``any``, ``passed`` or ``failed``."""
-    return Filters(version, split, {"passed": True, "failed": False}.get(verified), quarantine)
+    splits = () if ALL_SPLITS in split else split
+    return Filters(version, splits, {"passed": True, "failed": False}.get(verified), quarantine)
 
 
 @dataclass
@@ -88,8 +103,9 @@ class Sessions:
         paths: folders and files.
         filters: which are taken.
         hub: names of data sets on the hub.
+        observe: called with every kept trajectory, whatever the other filters take.
         read: trajectories seen so far.
-        kept: sessions handed out so far.
+        kept: sessions yielded so far.
         dropped: trajectories not taken so far, by reason.
         examples: for each reason, where the first few were.
     """
@@ -97,6 +113,7 @@ class Sessions:
     paths: tuple[Path, ...]
     filters: Filters = field(default_factory=Filters)
     hub: tuple[str, ...] = ()
+    observe: Callable[[Trajectory], None] | None = None
     read: int = 0
     kept: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
@@ -113,20 +130,26 @@ class Sessions:
         self.dropped, self.examples = Counter(), {}
         for source, data in self._records():
             self.read += 1
+            turns = _turns(data, source)
+            if any(_calls_tool(turn) for turn in turns):
+                self._drop("tool calls, which are not trained on", source)
+                continue
             trajectory = Trajectory.from_json(data, source)
+            if self.observe is not None and trajectory.keep:
+                self.observe(trajectory)
             why = self.filters.drop(trajectory)
             if why:
-                self.dropped[why] += 1
-                where = self.examples.setdefault(why, [])
-                if len(where) < _SHOWN:
-                    where.append(source)
+                self._drop(why, source)
                 continue
             self.kept += 1
-            yield _session(trajectory, source)
+            yield _session(trajectory, turns, source)
         if not self.kept:
+            remedy = "Record some with posix-sdc rollout, or change the filters."
+            if any(why.startswith("split ") for why in self.dropped):
+                remedy = f"Name the split with --data-split, or take every one with --data-split {ALL_SPLITS}."
             raise UsageError(
                 f"{', '.join([*map(str, self.paths), *self.hub])}: found {self.read} trajectories and none to train on "
-                f"({self.told()}), expected kept ones. Record some with posix-sdc rollout, or change the filters."
+                f"({self.drops()}), expected kept ones. {remedy}"
             )
 
     def _records(self) -> Iterator[tuple[str, object]]:
@@ -135,8 +158,14 @@ class Sessions:
         for name in self.hub:
             yield from _from_hub(name)
 
-    def told(self) -> str:
-        """Return the drops as a line for people."""
+    def _drop(self, why: str, source: str) -> None:
+        self.dropped[why] += 1
+        places = self.examples.setdefault(why, [])
+        if len(places) < _PLACES:
+            places.append(source)
+
+    def drops(self) -> str:
+        """Return the dropped trajectories, counted by reason, as one line."""
         return ", ".join(f"{n} {why}" for why, n in self.dropped.most_common()) or "none dropped"
 
 
@@ -153,42 +182,69 @@ def read_sessions(
     Raises:
         UsageError: neither a path nor a hub name.
     """
-    several = [paths] if isinstance(paths, str | Path) else list(paths)
-    names = tuple(hub)
+    given = [paths] if isinstance(paths, str | Path) else list(paths)
+    several = [path for path in given if not is_hub_id(path)]
+    names = (*(str(path) for path in given if is_hub_id(path)), *hub)
     if not several and not names:
         raise UsageError("found no data, expected --data DIR|FILE or --hub NAME.")
     return Sessions(tuple(Path(p) for p in several), filters or Filters(), names)
 
 
-def _session(trajectory: Trajectory, source: str) -> Session:
-    name = "turns"
+def _turns(data: object, source: str) -> list[Mapping[str, Any]]:
+    """Return a record's turns as they are written; what has another shape is left for `Trajectory` to refuse.
+
+    Raises:
+        UsageError: the record is a scenario.
+    """
+    if not isinstance(data, Mapping):
+        return []
+    turns = data.get("turns") if data.get("turns") is not None else data.get("messages")
+    if turns is None and data.get("provider") is not None:
+        raise UsageError(
+            f"{source}: found a scenario, expected a trajectory. --data takes the sessions that posix-sdc rollout "
+            "records of scenarios."
+        )
+    turns = decoded(turns)
+    return [turn for turn in turns if isinstance(turn, Mapping)] if isinstance(turns, list | tuple) else []
+
+
+def _calls_tool(turn: Mapping[str, Any]) -> bool:
+    return turn.get("role") in _TOOL_ROLES or any(turn.get(key) for key in _TOOL_KEYS)
+
+
+def _session(trajectory: Trajectory, turns: Sequence[Mapping[str, Any]], source: str) -> Session:
     for i, turn in enumerate(trajectory.turns):
         try:
             turn.content.encode()
         except UnicodeEncodeError as error:
             found = f"a lone surrogate at character {error.start}"
             raise UsageError(
-                f"{source}: field '{name}[{i}].content': found {found}, expected text. Record it again."
+                f"{source}: field 'turns[{i}].content': found {found}, expected text. Record it again."
             ) from None
     last = trajectory.turns[-1]
     if last.role != "assistant":
         raise UsageError(
-            f"{source}: field '{name}[{len(trajectory.turns) - 1}].role': found {last.role!r} in a kept session's last "
+            f"{source}: field 'turns[{len(trajectory.turns) - 1}].role': found {last.role!r} in a kept session's last "
             "turn, expected 'assistant' (exit or panic). Set keep to false, or cut it after its last command."
         )
+    # Columns of a table are there for every row: a key that a turn lacks is null.
+    unread = Counter(key for turn in turns for key, value in turn.items() if key not in _READ_KEYS and value)
     return Session(
         id=trajectory.id,
-        messages=tuple(Message(t.role, t.content) for t in trajectory.turns),
+        messages=tuple(Message(t.role, t.content, t.train) for t in trajectory.turns),
         scenario_id=trajectory.scenario_id,
         archetype=trajectory.archetype,
         split=trajectory.split,
         version=trajectory.version,
         source=source,
+        unread_keys=dict(unread),
     )
 
 
 def _from_hub(name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Stream a data set's trajectories."""
+    if not Path(name).exists():
+        check_data_set(name)
     try:
         import datasets
     except ImportError:
@@ -200,7 +256,7 @@ def _from_hub(name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
         for n, row in enumerate(rows, 1):
             yield f"hub {name}: row {n}", row
     except Exception as error:  # noqa: BLE001 - datasets passes on whatever its file systems and HTTP clients raise
-        found = f"{type(error).__name__}: {' '.join(str(error).split())[:_LONGEST]}"
+        found = f"{type(error).__name__}: {' '.join(str(error).split())[:_ERROR_LENGTH]}"
         raise UsageError(
             f"--hub {name}: found no data set that can be read ({found}), expected one with a config 'trajectories'. "
             "Check the name."

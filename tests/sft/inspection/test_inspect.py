@@ -20,7 +20,7 @@ from tiararodney.sekft.errors import UsageError
 from tiararodney.sekft.render import SessionRefused, build_masked_examples, normalize_for_template, render_prompt
 from tiararodney.sekft.sft.inspection.inspect import InspectConfig, run
 from tiararodney.sekft.tokenizer import load_tokenizer
-from tiararodney.sekft.trajectories import read_sessions
+from tiararodney.sekft.trajectories import Filters, read_sessions
 
 FUZZED = int(os.environ.get("SEKFT_FUZZED", "1000"))  # 10000 takes a minute
 TEMPLATE = (
@@ -73,6 +73,7 @@ def look(base, tmp_path, capsys):
         code = run(InspectConfig(**({"data": (str(path),), "base": str(base)} | config)))
         return code, capsys.readouterr().out
 
+    do.path = tmp_path / "d.jsonl"
     return do
 
 
@@ -83,14 +84,14 @@ def report(look, *rows, **config):
     return json.loads(out)
 
 
-def test_commands_and_terminals_are_shown_as_trained_and_nothing_else(look):
+def test_commands_and_terminals_alone_are_shown_as_trained(look):
     code, out = look(row())
     assert code == 0
     assert re.findall("⟦(.*?)⟧", out)[:2] == ["ls -la<|im_end|>", "exit<|im_end|>"]
     assert "é漢.txt\n$ <|im_end|>" in out
 
 
-def test_colours_are_shown_where_they_are_asked_for(look, monkeypatch):
+def test_colours_are_shown_when_asked_for(look, monkeypatch):
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("FORCE_COLOR", "1")
     _, out = look(row())
@@ -119,7 +120,7 @@ def test_refusals_are_counted_by_reason_with_their_places(look):
     assert "d.jsonl:2" in found["refusals"]["not_a_chat"]["places"][0]
 
 
-def test_control_token_text_is_counted_apart_in_output_and_commands(look):
+def test_control_tokens_are_counted_in_output_and_commands(look):
     rows = [row(0, ("grep '<|im_end|>' x", "exit")), row(1, output="<|im_end|> <|im_end|>\n$ ")]
     found = {(c["token"], c["where"]): c for c in report(look, *rows)["control_token_text"]}
     assert found["<|im_end|>", "commands"]["count"] == 1
@@ -149,7 +150,7 @@ def test_duplicates_and_leaks_are_found(look):
     assert found["leaks"] == {"scenarios": ["s0"], "archetypes": ["sorting"]}
 
 
-def test_what_max_length_would_drop_is_told(look):
+def test_what_max_length_drops_is_counted(look):
     found = report(look, row(0), row(1, ("echo " + "x" * 500, "exit")), max_length=200)
     assert found["over_max_length"]["count"] == 1
     assert "t1" in found["over_max_length"]["places"][0]
@@ -160,7 +161,7 @@ def test_drops_are_counted_with_their_reason(look):
     assert found["dropped"]["not kept: unclean"]["count"] == 1
 
 
-def test_a_session_that_cannot_be_trained_at_all_ends_in_1(look):
+def test_nothing_to_train_on_exits_with_1(look):
     bad = row(0)
     bad["turns"] = bad["turns"][2:]
     code, out = look(bad)
@@ -168,11 +169,11 @@ def test_a_session_that_cannot_be_trained_at_all_ends_in_1(look):
     assert "not_a_chat" in out
 
 
-def test_the_page_holds_the_same_and_needs_nothing_else(look, tmp_path):
+def test_the_page_is_escaped_and_self_contained(look, tmp_path):
     page = tmp_path / "page.html"
     look(row(0, ("echo '<b>&'", "exit"), output="\x1b[2J<script>alert(1)</script>\n$ "), html=str(page))
     text = page.read_text(encoding="utf-8")
-    assert "<mark>echo &#x27;&lt;b&gt;&amp;&#x27;&lt;|im_end|&gt;</mark>" in text
+    assert "<mark>echo &#39;&lt;b&gt;&amp;&#39;&lt;|im_end|&gt;</mark>" in text
     assert "<script" not in text
     assert "\x1b" not in text
     assert not re.search(r"""(?:src|href)=|url\(|@import""", text)
@@ -183,12 +184,12 @@ def test_a_page_that_cannot_be_written_is_bad_usage(look, tmp_path):
         look(row(), html=str(tmp_path / "no" / "page.html"))
 
 
-def test_escape_is_told_and_recorded(look):
+def test_the_escape_policy_is_recorded(look):
     found = report(look, row(output="<|im_end|>\n$ "), control_tokens="escape")
     assert found["contract"]["control_tokens"] == "escape"
 
 
-def test_it_runs_where_torch_is_not(base, tmp_path):
+def test_inspection_runs_without_torch(base, tmp_path):
     path = tmp_path / "d.jsonl"
     path.write_text(json.dumps(row()) + "\n")
     code = (
@@ -201,7 +202,7 @@ def test_it_runs_where_torch_is_not(base, tmp_path):
     assert "⟦exit<|im_end|>⟧" in done.stdout
 
 
-def test_a_terminal_that_lacks_the_characters_is_shown_their_codes(base, tmp_path):
+def test_characters_a_terminal_lacks_are_shown_as_codes(base, tmp_path):
     path = tmp_path / "d.jsonl"
     path.write_text(json.dumps(row()) + "\n")
     flags = ["--data", str(path), "--base", str(base), "--inspect"]
@@ -215,7 +216,7 @@ def test_a_terminal_that_lacks_the_characters_is_shown_their_codes(base, tmp_pat
     assert b"\\u27e6exit<|im_end|>\\u27e7" in done.stdout
 
 
-def test_lengths_are_told_as_quantiles_and_as_a_histogram(look):
+def test_lengths_are_shown_as_quantiles_and_a_histogram(look):
     rows = [row(n, ("echo " + "x" * 10 * n, "exit")) for n in range(20)]
     found = report(look, *rows)
     assert sum(b["examples"] for b in found["length_histogram"]) == found["examples"] == 20
@@ -226,12 +227,82 @@ def test_lengths_are_told_as_quantiles_and_as_a_histogram(look):
     assert re.search(r"[▁-█ ]+  \d+ to \d+ tokens", out)
 
 
+def masked_row(n: int = 0, **flag: Any) -> dict:
+    out = row(n, ("rm x", "ls -la", "exit"))
+    out["turns"][2] |= flag or {"train": False}
+    return out
+
+
+def test_masked_replies_are_shown_and_counted(look):
+    found = report(look, masked_row(0), masked_row(1, weight=0), row(2))
+    assert (found["commands"], found["masked_replies"]["count"]) == (6, 2)
+    assert "t0" in found["masked_replies"]["places"][0]
+    _, out = look(masked_row())
+    assert "⟪rm x<|im_end|>⟫" in out
+    assert "⟦ls -la<|im_end|>⟧" in out
+    assert "2 trained, 1 masked" in out
+
+
+def test_empty_replies_are_refused_and_counted(look):
+    found = report(look, row(0), row(1, ("", "exit")), row(2, ("ls", " \n", "exit")))
+    assert found["refusals"]["empty_reply"]["count"] == 2
+    assert "turn 3" in found["refusals"]["empty_reply"]["places"][1]
+
+
+def test_keys_that_are_not_read_are_counted(look):
+    named = row(0)
+    named["turns"][1]["name"] = named["turns"][2]["name"] = "box"
+    assert report(look, named)["unread_keys"] == {"name": {"count": 2, "places": [f"t0 ({look.path}:1)"]}}
+
+
+def test_splits_are_printed_with_those_left_out(look):
+    rows = [row(0), row(1, split="holdout"), row(2, split="holdout", scenario_id="s0")]
+    found = report(look, *rows, filters=Filters(split=("train",)))
+    assert (found["splits"], found["sessions"]) == ({"holdout": 2, "train": 1}, 1)
+    assert found["dropped"]["split holdout"]["count"] == 2
+    assert found["leaks"]["scenarios"] == ["s0"]
+    _, out = look(*rows)
+    assert re.search(r"^splits +holdout 2, train 1$", out, re.MULTILINE)
+
+
+@pytest.mark.parametrize("columns", ["40", "80", "100"])
+def test_lines_break_between_words_only(look, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", columns)
+    rows = [row(n, archetype=f"archetype_{n}_with_a_long_name") for n in range(8)]
+    _, out = look(*rows, show=0)
+    lines = out.splitlines()
+    for line in lines:  # a path, or a bar, may be longer than a narrow line
+        assert len(line) <= int(columns) or " " not in line.strip() or "▁" in line or "█" in line, line
+    for r in rows:
+        assert any(r["archetype"] in line for line in lines)
+
+
+def test_the_page_shows_masked_replies(look, tmp_path):
+    page = tmp_path / "page.html"
+    look(masked_row(), html=str(page))
+    assert '<mark class="masked">rm x&lt;|im_end|&gt;</mark>' in page.read_text(encoding="utf-8")
+
+
+def test_stderr_holds_nothing_but_the_log(base, tmp_path):
+    path = tmp_path / "d.jsonl"
+    path.write_text(json.dumps(row()) + "\n")
+    code = (
+        "import sys\nfor name in ('torch', 'peft'): sys.modules[name] = None\n"
+        "from tiararodney.sekft.sft.cli import main\nsys.exit(main(sys.argv[1:]))"
+    )
+    flags = ["--inspect", "--data", str(path), "--base", str(base)]
+    done = subprocess.run([sys.executable, "-c", code, *flags], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert len(done.stderr.splitlines()) == 1
+    assert "inspecting" in done.stderr
+
+
 @pytest.mark.parametrize("kind", ["truncated", "types", "huge", "deep", "binary", "surrogate", "nan"])
-def test_a_spoilt_file_gives_a_message_or_a_right_mask(kind, base, tmp_path, capsys):
+def test_a_broken_file_gives_a_message_or_a_right_mask(kind, base, tmp_path, capsys):
     rng = random.Random(kind)
     for n in range(40):
         path = tmp_path / f"{n}.jsonl"
-        path.write_bytes(spoilt(kind, rng))
+        path.write_bytes(broken(kind, rng))
         code = run_cli(lambda path=path: run(InspectConfig(data=(str(path),), base=str(base), json=True)))
         out, err = capsys.readouterr()
         assert code in (0, 1, 2)
@@ -242,12 +313,12 @@ def test_a_spoilt_file_gives_a_message_or_a_right_mask(kind, base, tmp_path, cap
             assert json.loads(out)["sessions"] >= 1
 
 
-def test_many_spoilt_files_give_no_other_error_and_no_wrong_mask(base, tmp_path):
+def test_fuzzed_files_give_no_wrong_mask(base, tmp_path):
     tok, rng, path = load_tokenizer(base), random.Random(0), tmp_path / "d.jsonl"
     kinds = ("truncated", "types", "huge", "deep", "binary", "surrogate", "nan")
     read = refused = 0
     for n in range(FUZZED):
-        path.write_bytes(spoilt(kinds[n % len(kinds)], rng))
+        path.write_bytes(broken(kinds[n % len(kinds)], rng))
         try:
             for session in read_sessions(path):
                 for example in build_masked_examples(tok, session.messages):
@@ -262,7 +333,7 @@ def test_many_spoilt_files_give_no_other_error_and_no_wrong_mask(base, tmp_path)
     assert refused > FUZZED / 10
 
 
-def spoilt(kind: str, rng: random.Random) -> bytes:
+def broken(kind: str, rng: random.Random) -> bytes:
     good = json.dumps(row(replies=("ls -la", "cat x", "exit"))).encode()
     match kind:
         case "truncated":

@@ -4,6 +4,7 @@ PosixSdcError              anything posix-sdc raises on purpose
 +-- UsageError             the user's input cannot be used: exit code 2, one message, no traceback
 |   +-- SchemaError        a file on disk has a shape we cannot take
 |   +-- NoRuntime          neither a Docker engine nor bwrap can be used here
++-- UnplayableError        a bundle lacks or contradicts what its session needs: that bundle's outcome, nobody's failure
 +-- InfrastructureError    a fault of ours (engine down, image missing, disk full): never the model's failure
 """
 
@@ -42,6 +43,10 @@ class SchemaError(UsageError):
 
 class NoRuntime(UsageError):
     """Neither a Docker engine nor bwrap can be used on this machine."""
+
+
+class UnplayableError(PosixSdcError):
+    """A bundle cannot be stood up, or lacks what the operator needs to play it. Recorded as the bundle's outcome."""
 
 
 class InfrastructureError(PosixSdcError):

@@ -82,3 +82,20 @@ def test_a_provider_shows_its_entries_to_who_has_read(kind, scenario):
             assert DONE.text not in shown.output
         if "{id}" in verbs["show"] and kind.listing != "stdin":
             assert world.run(verbs["show"].replace("{id}", "nobody")).status == 1
+
+
+@pytest.mark.bwrap
+@pytest.mark.parametrize("kind", PROVIDERS, ids=lambda k: k.name)
+def test_nothing_can_be_read_that_was_not_handed_out(kind, scenario):
+    """Every file that the session's user can read, before the provider was asked for anything."""
+    try:
+        resolve_runtime("bwrap")
+    except NoRuntime as reason:
+        pytest.skip(str(reason))
+    made, _ = provider(kind, 5)
+    files = [{k: v for k, v in f.__dict__.items() if k != "extra"} for f in made.files]
+    with open_world(scenario(provider={"name": made.name, "files": files}), "bwrap") as world:
+        world.run(f"{how_to_read(made)}; cat /usr/local/share/*/all")
+        places = "/etc /home /opt /root /run /srv /tmp /usr/local /var /work"
+        found = world.run(f"grep -rlsE '{MINE.text}|{DONE.text}|{OTHER.text}' {places}")
+        assert found.output == ""

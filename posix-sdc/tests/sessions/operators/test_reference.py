@@ -7,7 +7,7 @@ import pytest
 
 from tiararodney.posix_sdc.factory.bundles import generate
 from tiararodney.posix_sdc.factory.taxonomy import herrings_of, level_of
-from tiararodney.posix_sdc.sessions.loop import MAX_TURNS, run_session
+from tiararodney.posix_sdc.sessions.loop import run_session, turn_limit
 from tiararodney.posix_sdc.sessions.operators.reference import ReferenceOperator, ScriptedOperator
 from tiararodney.posix_sdc.worlds.protocol import NoRuntime, resolve_runtime
 
@@ -55,7 +55,7 @@ def test_sessions_are_as_long_as_their_work(sessions):
     plain = sorted(t.steps for s, t in sessions[70:])
     assert 5 <= plain[len(plain) // 2] <= 9
     assert plain[-1] <= 20
-    assert max(t.steps for _, t in sessions) <= MAX_TURNS
+    assert all(2 * t.steps <= turn_limit(s) for s, t in sessions)
     assert all(t.steps > level_of(s) for s, t in sessions if s.terminal == "exit")
 
 

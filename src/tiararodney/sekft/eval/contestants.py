@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
+from tiararodney.sekft import hub
 from tiararodney.sekft.errors import ContractMismatch, UsageError
 from tiararodney.sekft.eval.report import Contestant
 from tiararodney.sekft.render import check_contract
@@ -39,7 +40,8 @@ def contestants(
     assert base is not None
     assert tokenizer is not None
     out = [] if config.no_base else [Contestant("base", "base", str(base), fingerprint)]
-    for folder, name in zip(config.adapters, unique_names(config.adapters), strict=True):
+    for given, name in zip(config.adapters, unique_names(config.adapters), strict=True):
+        folder = hub.find(given, hub.ADAPTER, "--adapter")
         fingerprint = adapter_fingerprint(folder)
         out.append(Contestant(name, "adapter", str(folder), fingerprint, _contract(folder, tokenizer, config)))
     return out

@@ -138,7 +138,7 @@ def play(
 def to_episode(trajectory: Trajectory, model: str, runtime: str) -> Episode:
     """Turn a trajectory into an episode; keys of `meta` that are absent become None, not a failure."""
     meta: Mapping[str, Any] = trajectory.meta
-    broken = trajectory.outcome == "infrastructure"
+    broken = trajectory.outcome in ("infrastructure", "bad_bundle")  # neither is the model's failure
     prose, clean = meta.get("prose_turns"), meta.get("clean")
     prose_turns = prose if isinstance(prose, int) else None if prose is None else len(prose)
     if not isinstance(clean, bool):

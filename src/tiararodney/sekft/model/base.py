@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from tiararodney.sekft import hub
 from tiararodney.sekft.errors import UsageError
 from tiararodney.sekft.model import fourbit
 from tiararodney.sekft.model.cache import find_copy, keep_copy
@@ -137,7 +138,7 @@ def find_folder(path: str | os.PathLike[str]) -> Path:
     """Find the model folder that `path` names, and check that a model lies there.
 
     Args:
-        path: A folder, or a hub id whose snapshot is in the local cache.
+        path: A folder, or a hub id; what is not in the hub's cache is downloaded.
 
     Returns:
         The folder.
@@ -145,14 +146,7 @@ def find_folder(path: str | os.PathLike[str]) -> Path:
     Raises:
         UsageError: It is no model folder.
     """
-    folder = Path(path).expanduser()
-    if not folder.exists():
-        folder = _cached_snapshot(str(path)) or folder
-    if not folder.is_dir():
-        raise UsageError(
-            f"--base {path}: no such folder, and no model of that name in the local hub cache.\n"
-            f"Expected {EXPECTED}; fetch one with `hf download ID`."
-        )
+    folder = hub.find(path, hub.MODEL, "--base")
     config = folder / "config.json"
     if not config.is_file():
         kind = (
@@ -170,17 +164,6 @@ def find_folder(path: str | os.PathLike[str]) -> Path:
     if not weight_files(folder):
         raise UsageError(f"--base {path}: no weights found. Expected model.safetensors or pytorch_model.bin.")
     return folder
-
-
-def _cached_snapshot(name: str) -> Path | None:
-    """The local cache's snapshot of a hub id; the network is never asked, a typo must not wait for it."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(name, local_files_only=True))
-    except (HFValidationError, LocalEntryNotFoundError):
-        return None
 
 
 def find_device(device: str) -> str:

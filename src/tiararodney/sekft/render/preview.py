@@ -1,11 +1,11 @@
-"""A mask for people: runs of trained and masked text, in colour or in plain marks."""
+"""A mask for people: runs of trained, masked and context text, in colour or between plain marks."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from tiararodney.sekft.render.session import IGNORED
 
@@ -15,26 +15,29 @@ if TYPE_CHECKING:
     from tiararodney.sekft.render.session import Example
     from tiararodney.sekft.render.tokens import Tokenizer
 
+Kind = Literal["trained", "masked", "context"]
+"""What a position is: a target, part of a reply that its record says not to train, or anything else."""
 _BEFORE = 8
 """Tokens decoded in front of a run, so that its first space and its first bytes come out as they do in the whole."""
-_TRAINED, _MASKED, _OFF = "\x1b[1;32m", "\x1b[2m", "\x1b[0m"
-_OPEN, _CLOSE = "⟦", "⟧"
+_STYLES = {"trained": "\x1b[1;32m", "masked": "\x1b[33m", "context": "\x1b[2m"}
+_OFF = "\x1b[0m"
+_MARKS = {"trained": ("⟦", "⟧"), "masked": ("⟪", "⟫"), "context": ("", "")}
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A stretch of an example that is trained throughout, or not at all.
+    """A stretch of an example's positions that are all of one kind.
 
     Args:
-        text: what its tokens say; a character that is cut by no run is whole.
-        trained: whether its positions have labels.
+        text: what its tokens decode to; no character is cut in two by a run's end.
+        kind: of its positions.
         start: its first position.
         end: the position behind its last.
     """
 
     text: str
-    trained: bool
+    kind: Kind
     start: int
     end: int
 
@@ -42,30 +45,34 @@ class Run:
 def runs(tok: Tokenizer, example: Example) -> list[Run]:
     """Return an example's runs in order; their texts joined are the text of its tokens."""
     ids, out = example.input_ids, []
-    for trained, group in groupby(range(len(ids)), key=lambda i: example.labels[i] != IGNORED):
+    kinds: list[Kind] = ["context" if label == IGNORED else "trained" for label in example.labels]
+    for start, end in example.masked:
+        kinds[start:end] = ["masked"] * (end - start)
+    for kind, group in groupby(range(len(ids)), key=kinds.__getitem__):
         positions = list(group)
         start, end = positions[0], positions[-1] + 1
         before = ids[max(0, start - _BEFORE) : start]
         head, whole = tok.decode(before), tok.decode([*before, *ids[start:end]])
         text = whole[len(head) :] if whole.startswith(head) else tok.decode(ids[start:end])
-        out.append(Run(text, trained, start, end))
+        out.append(Run(text, kind, start, end))
     return out
 
 
 def preview(shown: Iterable[Run], *, colour: bool) -> str:
-    """Return runs as text for a terminal: trained ones bright and green, or between ⟦ and ⟧ without colours.
+    """Return runs as text for a terminal.
 
-    Control characters (an environment may print any) are shown as symbols, so that they cannot act on the terminal.
+    Trained ones are green, masked ones yellow; without colours they stand between ⟦ ⟧ and ⟪ ⟫. Control characters (an
+    environment may print any) are shown as symbols, so that they cannot act on the terminal.
     """
     out = []
     for run in shown:
         text = printable(run.text)
         if not colour:
-            out.append(f"{_OPEN}{text}{_CLOSE}" if run.trained else text)
+            opening, closing = _MARKS[run.kind]
+            out.append(f"{opening}{text}{closing}")
             continue
         # Colours end with each line: a pager that shows single lines would lose them otherwise.
-        style = _TRAINED if run.trained else _MASKED
-        out.append("\n".join(f"{style}{line}{_OFF}" if line else "" for line in text.split("\n")))
+        out.append("\n".join(f"{_STYLES[run.kind]}{line}{_OFF}" if line else "" for line in text.split("\n")))
     return "".join(out)
 
 

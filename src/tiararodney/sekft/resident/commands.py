@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tiararodney.sekft import hub
 from tiararodney.sekft.errors import RunFailed, UsageError
 from tiararodney.sekft.resident.state import probe
 
@@ -65,7 +66,7 @@ def load(resident: Resident, args: list[str]) -> None:
     from tiararodney.sekft.model import attach_adapter
 
     _takes(args, "load DIR [NAME]", 1, 2)
-    folder = resident.folder_of(args[0]) if args[0] in resident.adapters else Path(args[0])
+    folder = resident.folder_of(args[0]) if args[0] in resident.adapters else hub.find(args[0], hub.ADAPTER, "load")
     name = args[1] if len(args) > 1 else resident.name_for(folder)
     if "." in name or name == "base" or not name:
         raise UsageError(f"load: found the name {name!r}, expected one without a dot that is not 'base'.")

@@ -11,7 +11,7 @@ from tiararodney.sekft.errors import UsageError
 from tiararodney.sekft.settings import setting, to_json
 
 VERIFIED = ("any", "passed", "failed")
-POLICIES = ("keep", "escape")  # those of `render.fingerprint`, which --help has no time to load
+POLICIES = ("keep", "escape")  # those of `render.contract`, which --help has no time to load
 VALIDATION_BY = ("scenario", "archetype")
 TRACKERS = ("tensorboard", "wandb", "trackio")
 CHECKPOINTING = ("auto", "always", "never")
@@ -38,7 +38,11 @@ class TrainConfig:
     data_version: tuple[str, ...] = setting(
         "only trajectories of this version", default=(), metavar="V", group="selection and rendering"
     )
-    data_split: tuple[str, ...] = setting("only trajectories of this split", default=(), metavar="SPLIT")
+    data_split: tuple[str, ...] = setting(
+        "only trajectories of this split (train where not given); all: every split, also those held out",
+        default=("train",),
+        metavar="SPLIT",
+    )
     verified: str = setting("only trajectories whose check passed, or failed", default="any", choices=VERIFIED)
     quarantined: bool = setting("also take trajectories under quarantine", default=False)
     control_tokens: str = setting(

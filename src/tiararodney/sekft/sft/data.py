@@ -98,7 +98,7 @@ def read_examples(config: TrainConfig, tokenizer: Tokenizer) -> Examples:
         )
     log.info(
         "%d of %d trajectories kept (%s), %d refused, %d examples over --max-length %d",
-        sessions.kept, sessions.read, sessions.told(), refused.total(), counts["over_max_length"], config.max_length,
+        sessions.kept, sessions.read, sessions.drops(), refused.total(), counts["over_max_length"], config.max_length,
     )  # fmt: skip
     return Examples(training, validation, counts, digest.hexdigest())
 

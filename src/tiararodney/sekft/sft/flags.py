@@ -54,7 +54,7 @@ class DataFlags:
     data: tuple[Path, ...] = ()
     hub: tuple[str, ...] = ()
     data_version: tuple[str, ...] = ()
-    data_split: tuple[str, ...] = ()
+    data_split: tuple[str, ...] = ("train",)
 
 
 def read(argv: Sequence[str], prog: str = "sekft-train", settled: Mapping[str, Any] | None = None) -> Settings:

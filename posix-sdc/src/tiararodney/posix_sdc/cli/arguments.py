@@ -199,10 +199,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--out", type=Path, required=True, help="folder, one *.json a session; sessions it holds already are skipped"
     )
-    sub.add_argument("--operator", default="reference", help="'reference', or the URL of a chat-completions endpoint")
-    sub.add_argument("--model", default="", help="the endpoint's model")
-    sub.add_argument("--seed", type=int, default=0, help="of the reference operator's variety")
-    sub.add_argument("--max-turns", type=_positive, default=30, help="commands after which a session is stopped")
+    _operator_flags(sub)
     worlds(sub)
 
     sub = add("image", "build the image that Docker worlds are made of")
@@ -233,3 +230,26 @@ def _parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("--all", action="store_true", help="rejected sessions and quarantined bundles too")
     return parser
+
+
+def _operator_flags(sub: argparse.ArgumentParser) -> None:
+    """Add the flags that say who acts in a rollout's sessions, how often and how long."""
+    sub.add_argument(
+        "--operator",
+        default="reference",
+        help="'reference', the URL of a chat-completions endpoint, or your own as MODULE:FUNCTION or FILE.py:FUNCTION "
+        "(takes a scenario, returns an object with reply(messages) -> str)",
+    )
+    sub.add_argument("--model", default="", help="the endpoint's model")
+    sub.add_argument("--samples", type=_positive, default=1, metavar="K", help="sessions of each scenario")
+    sub.add_argument("--temperature", type=float, help="sampling temperature of the endpoint's model (default: 0)")
+    sub.add_argument(
+        "--max-new-tokens", type=_positive, help="tokens of one reply of the endpoint's model (default: 256)"
+    )
+    sub.add_argument("--seed", type=int, default=0, help="seed of the reference operator's choices")
+    sub.add_argument(
+        "--max-turns",
+        type=_positive,
+        default=None,
+        help="commands after which a session is stopped (default: twice what its bundle asks for, and ten more)",
+    )

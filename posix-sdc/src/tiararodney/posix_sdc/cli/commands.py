@@ -12,10 +12,10 @@ from tiararodney.posix_sdc.errors import InfrastructureError, UsageError
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable
 
     from tiararodney.posix_sdc.factory.teacher.author import Assignment
     from tiararodney.posix_sdc.records.schema import Scenario, Trajectory
+    from tiararodney.posix_sdc.sessions.loop import OperatorFactory
     from tiararodney.posix_sdc.support.chat_completions import Endpoint
 
 _DONE, _FAILED = 0, 1
@@ -145,41 +145,41 @@ def gate(a: argparse.Namespace) -> int:
 
 
 def rollout(a: argparse.Namespace) -> int:
-    """Let an operator act in every scenario that has no session yet."""
+    """Let an operator act in every scenario that has no session of it yet."""
     from tiararodney.posix_sdc.records.schema import load_scenarios
-    from tiararodney.posix_sdc.records.store import count_by, each, file_name, finished, output_folder, write_record
-    from tiararodney.posix_sdc.sessions.loop import ahead_of, run_session
-    from tiararodney.posix_sdc.worlds.protocol import abort_worlds
+    from tiararodney.posix_sdc.records.store import count_by, file_name, finished, output_folder, write_record
+    from tiararodney.posix_sdc.sessions.loop import name_of, session_id
+    from tiararodney.posix_sdc.sessions.many import play
 
-    scenarios = [s for s in load_scenarios(a.scenarios) if not s.quarantine]
     factory = _operator_factory(a)
+    scenarios = [s for s in load_scenarios(a.scenarios) if not s.quarantine]
+    name = name_of(factory(scenarios[0], 0)) if scenarios else ""
     runtime = _runtime(a.runtime)
     folder = output_folder(a.out)
-    done = finished(folder)
-    todo = [s for s in scenarios if file_name(s.id) not in done]
-    _told_before(len(scenarios) - len(todo), "sessions are on disk already")
+    before = finished(folder)
+
+    jobs = [(s, k) for s in scenarios for k in range(a.samples)]
+    todo = [(s, k) for s, k in jobs if file_name(session_id(s, name, k)) not in before]
+    _told_before(len(jobs) - len(todo), f"sessions of {name} are on disk already")
     outcomes: list[str] = []
     progress = Progress("rollout", len(todo))
 
     def keep(session: Trajectory) -> None:
         outcomes.append(session.outcome)
-        if session.outcome != "infrastructure":
-            write_record(folder / file_name(session.scenario_id), session)
-            progress.step(session.outcome)
-        else:  # it is not finished: the next run plays it again
-            _spoilt(session.scenario_id, str(session.meta.get("reason")), progress)
+        if session.outcome == _SPOILT:  # it is not finished: the next run plays it again
+            _spoilt(session.id, str(session.meta.get("reason")), progress)
+            return
+        if session.outcome == "bad_bundle":
+            print(f"posix-sdc: {session.scenario_id}: {session.meta.get('reason')}", file=sys.stderr)
+        write_record(folder / file_name(session.id), session)
+        progress.step(session.outcome)
 
-    jobs = a.jobs or (_processors() if a.operator == "reference" else _WAITING)
-    with ahead_of(todo, runtime, None, jobs) as ahead:
-
-        def one(scenario: Scenario) -> Trajectory:
-            return run_session(scenario, factory(scenario), runtime, max_turns=a.max_turns, ahead=ahead)
-
-        each(jobs, todo, one, keep, abort_worlds)
+    width = a.jobs or (_processors() if a.operator == "reference" else _WAITING)
+    play(todo, factory, keep, runtime, max_turns=a.max_turns, width=width)
     kept = outcomes.count("success")
     counts = ", ".join(f"{name} {n}" for name, n in count_by(outcomes, str).items())
     print(f"{kept} of {len(outcomes)} new sessions kept in {folder} ({runtime}" + (f"; {counts})" if counts else ")"))
-    return _FAILED if "infrastructure" in outcomes else _DONE
+    return _FAILED if _SPOILT in outcomes else _DONE
 
 
 def image(a: argparse.Namespace) -> int:
@@ -253,23 +253,39 @@ def _runtime(name: str) -> str:
     return runtime
 
 
-def _operator_factory(a: argparse.Namespace) -> Callable[[Scenario], Any]:
+def _operator_factory(a: argparse.Namespace) -> OperatorFactory:
+    """Return what makes the operator of a scenario and a sample."""
+    from tiararodney.posix_sdc.support.chat_completions import is_url
+
+    if not is_url(a.operator):
+        for flag, value in (("--temperature", a.temperature), ("--max-new-tokens", a.max_new_tokens)):
+            if value is not None:
+                raise UsageError(f"{flag} is for a model behind an endpoint; found --operator {a.operator}.")
     if a.operator == "reference":
         from tiararodney.posix_sdc.sessions.operators.reference import ReferenceOperator
 
-        return lambda scenario: ReferenceOperator(scenario, a.seed)
+        return lambda scenario, sample: ReferenceOperator(scenario, a.seed, sample)
+    if not is_url(a.operator):
+        from tiararodney.posix_sdc.sessions.operators.custom import custom_operator
+
+        make = custom_operator(a.operator)
+        return lambda scenario, _: make(scenario)
     from tiararodney.posix_sdc.sessions.operators.endpoint import EndpointOperator
 
-    operator = EndpointOperator(_endpoint("--operator", a.operator, a.model))
-    return lambda _: operator
+    settings = {"temperature": a.temperature or 0.0}
+    if a.max_new_tokens is not None:
+        settings["max_tokens"] = a.max_new_tokens
+    if a.samples > 1 and not a.temperature:
+        raise UsageError(f"--samples {a.samples} at temperature 0 repeats one session: add --temperature 0.7, say.")
+    operator = EndpointOperator(_endpoint("--operator", a.operator, a.model, **settings))
+    return lambda *_: operator
 
 
 def _endpoint(flag: str, url: str, model: str | None, **settings: Any) -> Endpoint:
     from tiararodney.posix_sdc.support.chat_completions import Endpoint, is_url
 
     if not is_url(url):
-        other = "'reference' or " if flag == "--operator" else ""
-        raise UsageError(f"{flag}: found {url!r}, expected {other}the URL of a chat-completions endpoint.")
+        raise UsageError(f"{flag}: found {url!r}, expected the URL of a chat-completions endpoint.")
     if not model:
         raise UsageError(f"{flag} URL needs --model NAME: the name under which the endpoint serves the model.")
     return Endpoint(url, model, flags=f"{flag}, --model", **settings)

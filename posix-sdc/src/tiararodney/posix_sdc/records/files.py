@@ -40,7 +40,8 @@ def records(path: Path, what: str) -> Iterator[tuple[str, object]]:
         if not folders[path]:
             folders = {path / name: _within(path / name) for name in FOLDERS[what]}
         if not any(folders.values()):
-            raise SchemaError(str(path), "", "an empty folder", f"{what} as *.json, *.jsonl or *.parquet")
+            found = "a folder without such files" if any(path.iterdir()) else "an empty folder"
+            raise SchemaError(str(path), "", found, f"{what} as *.json, *.jsonl or *.parquet", "Check the path.")
     elif path.suffix in _READERS:
         folders = {path.parent: [path.name]}
     else:
@@ -63,8 +64,11 @@ def _within(folder: Path) -> list[str]:
     """Return the names of the files in a folder that can be read, in order."""
     if not folder.is_dir():
         return []
-    with os.scandir(folder) as entries:
-        return sorted(e.name for e in entries if e.name.endswith(_ENDINGS) and e.name[0] != "." and e.is_file())
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(e.name for e in entries if e.name.endswith(_ENDINGS) and e.name[0] != "." and e.is_file())
+    except OSError as error:
+        raise SchemaError(str(folder), "", error.strerror or "an unreadable folder", "a readable folder") from None
 
 
 def _of_the_other_kind(data: object, what: str) -> bool:
@@ -77,7 +81,7 @@ def _of_the_other_kind(data: object, what: str) -> bool:
 
 def _read_text(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8")
+        return file.read_text(encoding="utf-8-sig")  # Windows' editors begin files with a BOM
     except UnicodeDecodeError as error:
         raise SchemaError(str(file), "", f"bytes that are no UTF-8 at offset {error.start}", "UTF-8 text") from None
     except OSError as error:
@@ -112,7 +116,7 @@ def _read_jsonl(file: Path) -> Iterator[tuple[str, object]]:
                 if not line.strip():
                     continue
                 try:
-                    text = line.decode("utf-8")
+                    text = line.decode("utf-8-sig" if n == 1 else "utf-8")
                 except UnicodeDecodeError as error:
                     raise SchemaError(
                         source, "", f"bytes that are no UTF-8 at offset {error.start}", "UTF-8 text"

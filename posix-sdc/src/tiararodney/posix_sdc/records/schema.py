@@ -569,13 +569,19 @@ def _turn(data: object, source: str, at: str) -> Turn:
     if role not in ROLES:
         raise r.refuse("role", "one of " + ", ".join(repr(x) for x in ROLES))
     content = r.raw("content")
+    if isinstance(content, list | tuple) and all(_is_text_part(part) for part in content):
+        content = "".join(part["text"] for part in content)
     if not isinstance(content, str):
-        raise r.refuse("content", "a string")
+        raise r.refuse("content", "a string, or a list of text parts")
     # `weight` is what chat formats of OpenAI and Mistral call the same flag.
     flags = {name: _trained(r, name) for name in ("train", "weight") if r.data.get(name) is not None}
     if len(set(flags.values())) > 1:
         raise r.refuse("weight", f"the same as train, which is {r.data['train']!r}", "Leave one of the two out.")
     return Turn(role, content, role != "assistant" or all(flags.values()))
+
+
+def _is_text_part(part: object) -> bool:
+    return isinstance(part, Mapping) and part.get("type") == "text" and isinstance(part.get("text"), str)
 
 
 def _trained(r: Reader, name: str) -> bool:

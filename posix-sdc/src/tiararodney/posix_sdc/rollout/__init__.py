@@ -2,24 +2,29 @@
 
 from tiararodney.posix_sdc.sessions.loop import (
     ATTEMPTS,
-    MAX_TURNS,
     OUTCOMES,
     PROMPT,
     BatchOperator,
+    Mistake,
     Operator,
     ahead_of,
-    run_batch,
     run_session,
+    session_id,
+    turn_limit,
 )
+from tiararodney.posix_sdc.sessions.many import play, run_batch
 
 __all__ = [
     "ATTEMPTS",
-    "MAX_TURNS",
     "OUTCOMES",
     "PROMPT",
     "BatchOperator",
+    "Mistake",
     "Operator",
     "ahead_of",
+    "play",
     "run_batch",
     "run_session",
+    "session_id",
+    "turn_limit",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tiararodney.posix_sdc.errors import InfrastructureError, SchemaError
+from tiararodney.posix_sdc.errors import InfrastructureError, UnplayableError
 from tiararodney.posix_sdc.factory.taxonomy import held_out_in
 from tiararodney.posix_sdc.sessions.loop import run_session
 from tiararodney.posix_sdc.sessions.operators.reference import ScriptedOperator
@@ -37,6 +37,8 @@ def judge(scenario: Scenario, runtime: str = "auto", limits: Limits | None = Non
     def play(commands: Sequence[str], terminal: str) -> tuple[str, str]:
         operator = ScriptedOperator([*commands, terminal], name="gate")
         played = run_session(scenario, operator, runtime, limits, max_turns=len(commands) + 1)
+        if played.outcome == "bad_bundle":
+            raise UnplayableError(str(played.meta.get("reason", "")))
         if played.outcome == "infrastructure":
             raise InfrastructureError(str(played.meta.get("reason", "")))
         return played.outcome, str(played.meta.get("detail", ""))
@@ -46,8 +48,8 @@ def judge(scenario: Scenario, runtime: str = "auto", limits: Limits | None = Non
         return f"its split is 'train', and it holds what is held out from training: {', '.join(held_out)}"
     try:
         return _finding(scenario, play, near_misses=near_misses)
-    except SchemaError as error:
-        return f"it cannot be stood up: {error}"
+    except UnplayableError as error:
+        return str(error)
 
 
 def _finding(scenario: Scenario, play: Callable[[Sequence[str], str], tuple[str, str]], *, near_misses: bool) -> str:

@@ -7,25 +7,31 @@ from __future__ import annotations
 
 import re
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
-from tiararodney.posix_sdc.errors import InfrastructureError
+from tiararodney.posix_sdc.errors import InfrastructureError, SchemaError, UnplayableError
 from tiararodney.posix_sdc.records.schema import Scenario, Trajectory, Turn
+from tiararodney.posix_sdc.sessions.prose import is_prose
 from tiararodney.posix_sdc.worlds.prefetch import Ahead
 from tiararodney.posix_sdc.worlds.protocol import CommandResult, Limits, World, open_world
 
 PROMPT = "$ "
-MAX_TURNS = 30
-_AHEAD = 4  # worlds that open while replies are being made
+AHEAD = 4  # worlds that open while replies are being made
 ATTEMPTS = 3  # a session that a fault of ours spoilt is played twice more before it is reported
-OUTCOMES = ("success", "wrong_terminal", "unverified", "unclean", "turn_limit", "died", "infrastructure")
+OUTCOMES = (
+    "success",
+    "wrong_terminal",
+    "unverified",
+    "unclean",
+    "turn_limit",
+    "died",
+    "bad_bundle",
+    "infrastructure",
+)
 
 Message = Mapping[str, str]
-T = TypeVar("T")
 
 
 class Operator(Protocol):
@@ -42,6 +48,15 @@ class BatchOperator(Protocol):
     def reply_batch(self, conversations: Sequence[Sequence[Message]]) -> Sequence[str]:
         """Return the next assistant turn of every conversation, in their order."""
         ...
+
+
+class Mistake(str):
+    """A reply that is recorded as context and is no target of training."""
+
+    __slots__ = ()
+
+
+OperatorFactory = Callable[[Scenario, int], Operator]  # of a scenario and a sample
 
 
 def orientation() -> str:
@@ -65,66 +80,70 @@ def observation(result: CommandResult) -> str:
     return output + ("\n" if output and not output.endswith("\n") else "") + PROMPT
 
 
-# ----------------------------------------------------------------------------------------------------------- prose
+def turn_limit(scenario: Scenario) -> int:
+    """Return how many commands a session may take: twice what the bundle asks for, and ten more.
 
-_FENCE = re.compile(r"^\s*```", re.MULTILINE)
-_SENTENCE = re.compile(r"[A-Z][a-z']*[,:]?$|I'[a-z]+$")
-_SYNTAX = set("|&;<>$=`\\/{}[]*~")
-_NOT_FOUND, _SYNTAX_ERROR = 127, 2
-_MANY_WORDS = 5
-
-
-def is_prose(command: str, result: CommandResult) -> bool:
-    """Tell whether a reply was words for a reader rather than a command for the shell.
-
-    An empty reply is prose, and so is a code fence. Anything else is prose only if the shell could not run it and
-    a line of it reads like a sentence: a mistyped command is a command.
-
-    Args:
-        command: the reply.
-        result: what the world made of it.
+    A piece of work counts its commands, a look before and one after. Where a bundle does not tell its pieces, each
+    directive counts as one, and the commands are those of the reference solution.
     """
-    if not command.strip() or _FENCE.search(command):
-        return True
-    for line in command.splitlines():
-        words = line.split()
-        if not words:
-            continue
-        refused = result.status in (_NOT_FOUND, _SYNTAX_ERROR) or f"{words[0]}: not found" in result.output
-        plain = line.rstrip()[-1] in ".?!:" or not _SYNTAX & set(line)
-        reads = plain and len(words) > 1 and (bool(_SENTENCE.match(words[0])) or len(words) >= _MANY_WORDS)
-        if refused and reads:
-            return True
-    return False
+    verbs, directives = scenario.provider.verbs, scenario.directives
+    works = [w for d in directives for w in d.extra.get("works", ()) if isinstance(w, Mapping)]
+    commands = sum(len(w.get("solution", ())) for w in works) if works else len(scenario.reference_solution)
+    said = scenario.announcement.extra
+    finding = 3 + len(said.get("chain", ())) + len(said.get("leads", ()))
+    reading = 2 + sum(step in verbs for step in ("begin", "queues", "list", "more"))
+    retrieving = max(len(directives), 1) * max(1, sum(step in verbs for step in ("claim", "show", "done")))
+    return 2 * (finding + reading + retrieving + commands + 2 * len(works or directives) + 1) + 10
+
+
+def session_id(scenario: Scenario, operator: str, sample: int = 0) -> str:
+    """Return the id of a session: its scenario, its operator's name and its sample."""
+    return f"{scenario.id}__{re.sub(r'[^A-Za-z0-9.]+', '-', operator).strip('-')}__{sample}"
 
 
 # --------------------------------------------------------------------------------------------------------- session
 
 
-class _Session:
-    """One session under way: its world, its turns and what is known of them."""
+class Session:
+    """One session under way: its world, its turns and what is known of them.
+
+    Raises:
+        UnplayableError: its bundle cannot be stood up.
+        InfrastructureError: the runtime failed.
+    """
 
     def __init__(
-        self, scenario: Scenario, runtime: str, limits: Limits, max_turns: int, ahead: Ahead | None = None
+        self,
+        scenario: Scenario,
+        runtime: str,
+        limits: Limits,
+        max_turns: int | None = None,
+        ahead: Ahead | None = None,
+        sample: int = 0,
     ) -> None:
-        self.scenario, self.limits, self.max_turns = scenario, limits, max_turns
+        self.scenario, self.limits, self.sample = scenario, limits, sample
+        self.max_turns = max_turns or turn_limit(scenario)
         self.turns = opening(scenario)
         self.prose: list[int] = []
         self.commands = 0
         self.ended = ""
         self.stack = ExitStack()
         opened = ahead.world(scenario) if ahead else open_world(scenario, runtime=runtime, limits=limits)
-        self.world: World = self.stack.enter_context(opened)
+        try:
+            self.world: World = self.stack.enter_context(opened)
+        except (SchemaError, ValueError, TypeError, LookupError) as error:
+            raise UnplayableError(f"it cannot be stood up: {error}") from error
         self.started = time.monotonic()
 
     def messages(self) -> list[dict[str, str]]:
+        """Return the turns so far, as an operator gets them."""
         return [{"role": t.role, "content": t.content} for t in self.turns]
 
     def act(self, reply: str) -> bool:
         """Run a reply; return true when the session is over."""
         self.commands += 1
         result = self.world.run(reply) if reply.strip() else CommandResult("", 0, None)
-        self.turns.append(Turn("assistant", reply))
+        self.turns.append(Turn("assistant", str(reply), train=not isinstance(reply, Mistake)))
         if result.ended is None and is_prose(reply, result):
             self.prose.append(self.commands)
         if result.ended is not None:
@@ -148,15 +167,10 @@ class _Session:
             "prose_turns": self.prose,
             "runtime": self.world.runtime,
             "detail": verdict.detail,
+            "sample": self.sample,
         }
-        return _record(
-            self.scenario,
-            name,
-            self.turns,
-            _outcome(self.scenario, self.ended, verdict.passed, clean),
-            verdict.passed,
-            meta,
-        )
+        outcome = _outcome(self.scenario, self.ended, verdict.passed, clean)
+        return _record(self.scenario, name, self.turns, outcome, verdict.passed, meta)
 
 
 def _outcome(scenario: Scenario, ended: str, verified: bool, clean: bool) -> str:
@@ -175,7 +189,7 @@ def _record(
     scenario: Scenario, name: str, turns: Sequence[Turn], outcome: str, verified: bool, meta: dict[str, Any]
 ) -> Trajectory:
     return Trajectory(
-        id=f"{scenario.id}-{re.sub(r'[^A-Za-z0-9.]+', '-', name).strip('-')}",
+        id=session_id(scenario, name, meta["sample"]),
         scenario_id=scenario.id,
         version=scenario.version,
         archetype=scenario.archetype,
@@ -191,16 +205,18 @@ def _record(
     )
 
 
-def _infrastructure(scenario: Scenario, name: str, reason: str) -> Trajectory:
+def unplayed(scenario: Scenario, name: str, outcome: str, reason: str, sample: int = 0) -> Trajectory:
+    """Return the record of a session that never came to an end, with the reason."""
     meta = {
         "clean": False,
-        "ended": "infrastructure",
+        "ended": outcome,
         "commands": 0,
         "prose_turns": [],
         "runtime": "",
         "reason": reason,
+        "sample": sample,
     }
-    return _record(scenario, name, opening(scenario), "infrastructure", verified=False, meta=meta)
+    return _record(scenario, name, opening(scenario), outcome, verified=False, meta=meta)
 
 
 def name_of(operator: object) -> str:
@@ -208,7 +224,7 @@ def name_of(operator: object) -> str:
     return str(getattr(operator, "name", "") or type(operator).__name__)
 
 
-def ahead_of(scenarios: Iterable[Scenario], runtime: str, limits: Limits | None, width: int = _AHEAD) -> Ahead:
+def ahead_of(scenarios: Iterable[Scenario], runtime: str, limits: Limits | None, width: int = AHEAD) -> Ahead:
     """Return what opens the worlds of the next scenarios while sessions run, for `run_session`.
 
     Args:
@@ -225,8 +241,9 @@ def run_session(
     operator: Operator,
     runtime: str = "auto",
     limits: Limits | None = None,
-    max_turns: int = MAX_TURNS,
+    max_turns: int | None = None,
     ahead: Ahead | None = None,
+    sample: int = 0,
 ) -> Trajectory:
     """Play one session and judge it.
 
@@ -235,11 +252,13 @@ def run_session(
         operator: who acts; one with a method ``reset()`` is reset before each attempt.
         runtime: ``auto``, ``docker`` or ``bwrap``.
         limits: of time and memory; the defaults of `Limits` where None.
-        max_turns: commands after which the session is stopped.
+        max_turns: commands after which the session is stopped; `turn_limit` of the scenario where None.
         ahead: where worlds are open already (see `ahead_of`); it decides their runtime and limits then.
+        sample: which of several sessions of this scenario and operator it is.
 
     Returns:
-        The trajectory. A fault of ours is retried, then recorded with the outcome ``infrastructure``; never raised.
+        The trajectory. A fault of ours is retried, then recorded with the outcome ``infrastructure``; a bundle that
+        cannot be stood up or played has the outcome ``bad_bundle``. Neither is raised.
     """
     name, reason = name_of(operator), ""
     for _ in range(ATTEMPTS):
@@ -247,94 +266,13 @@ def run_session(
         if callable(reset):
             reset()
         try:
-            session = _Session(scenario, runtime, limits or Limits(), max_turns, ahead)
+            session = Session(scenario, runtime, limits or Limits(), max_turns, ahead, sample)
             with session.stack:
                 while not session.act(operator.reply(session.messages())):
                     pass
                 return session.verdict(name)
+        except UnplayableError as error:
+            return unplayed(scenario, name, "bad_bundle", str(error), sample)
         except InfrastructureError as error:
             reason = str(error)
-    return _infrastructure(scenario, name, reason)
-
-
-def run_batch(
-    scenarios: Sequence[Scenario],
-    operator: BatchOperator,
-    runtime: str = "auto",
-    limits: Limits | None = None,
-    max_turns: int = MAX_TURNS,
-    width: int = 16,
-) -> Iterator[Trajectory]:
-    """Play many sessions in lock-step: each round every live session gets its next reply from one call.
-
-    Args:
-        scenarios: the worlds.
-        operator: who acts in all of them.
-        runtime: ``auto``, ``docker`` or ``bwrap``.
-        limits: of time and memory of each; the defaults of `Limits` where None.
-        max_turns: commands after which a session is stopped.
-        width: sessions that live at once; as one ends the next begins.
-
-    Yields:
-        Trajectories as they finish.
-    """
-    bounds, name = limits or Limits(), name_of(operator)
-    waiting = deque((s, 1) for s in scenarios)
-    live: dict[_Session, int] = {}
-    with (
-        ThreadPoolExecutor(max_workers=min(width, 16)) as threads,
-        ahead_of(scenarios, runtime, bounds, min(width, _AHEAD)) as ahead,
-        ExitStack() as leftovers,
-    ):
-        leftovers.callback(_close, live)
-
-        def again(scenario: Scenario, attempt: int, fault: InfrastructureError) -> Iterator[Trajectory]:
-            if attempt < ATTEMPTS:
-                waiting.append((scenario, attempt + 1))
-            else:
-                yield _infrastructure(scenario, name, str(fault))
-
-        while waiting or live:
-            starting = [waiting.popleft() for _ in range(min(len(waiting), width - len(live)))]
-            opened = threads.map(lambda job: _guarded(_Session, job[0], runtime, bounds, max_turns, ahead), starting)
-            for (scenario, attempt), begun in zip(starting, opened, strict=True):
-                if isinstance(begun, InfrastructureError):
-                    yield from again(scenario, attempt, begun)
-                else:
-                    live[begun] = attempt
-            sessions = list(live)
-            replies = operator.reply_batch([s.messages() for s in sessions]) if sessions else ()
-            results = threads.map(lambda pair: _guarded(_step, *pair, name), zip(sessions, replies, strict=True))
-            for session, result in zip(sessions, results, strict=True):
-                if result is None:
-                    continue
-                attempt = live.pop(session)
-                if isinstance(result, InfrastructureError):
-                    yield from again(session.scenario, attempt, result)
-                else:
-                    yield result
-
-
-def _guarded(action: Callable[..., T], *arguments: Any) -> T | InfrastructureError:
-    try:
-        return action(*arguments)
-    except InfrastructureError as error:
-        return error
-
-
-def _close(sessions: Iterable[_Session]) -> None:
-    for session in sessions:
-        session.stack.close()
-
-
-def _step(session: _Session, reply: str, name: str) -> Trajectory | None:
-    """Run one reply; return the trajectory, the world closed, when the session is over."""
-    try:
-        if not session.act(reply):
-            return None
-        trajectory = session.verdict(name)
-    except InfrastructureError:
-        session.stack.close()
-        raise
-    session.stack.close()
-    return trajectory
+    return unplayed(scenario, name, "infrastructure", reason, sample)

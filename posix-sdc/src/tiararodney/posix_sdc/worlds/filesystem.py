@@ -5,10 +5,11 @@ from __future__ import annotations
 import io
 import posixpath
 import tarfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tiararodney.posix_sdc.errors import SchemaError
+from tiararodney.posix_sdc.worlds import gateway
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -59,11 +60,11 @@ _ETC = {
 
 @dataclass(frozen=True)
 class Entry:
-    """One file, directory or symbolic link of a world.
+    """One file, directory, symbolic link or named pipe of a world.
 
     Args:
         path: absolute and normal.
-        kind: ``file``, ``dir`` or ``symlink``.
+        kind: ``file``, ``dir``, ``symlink`` or ``fifo``.
         mode: permission bits.
         root: it belongs to root, else to the session's user.
         data: the file's bytes, or the link's target.
@@ -123,12 +124,21 @@ def entries(scenario: Scenario, *, base: bool) -> list[Entry]:
     for field, fixture in sorted(fixtures, key=lambda pair: posixpath.normpath(pair[1].path).count("/")):
         _add(found, scenario, field, fixture)
     _announce(found, scenario)
+    found |= {path: Entry(path, kind, mode, data=data) for path, kind, mode, data in gateway.files(_served(found))}
     for path in found:
         parent = found.get(posixpath.dirname(path))
         if parent is not None and parent.kind != "dir":
             here = f"{parent.path!r} as a {parent.kind}"
             raise _refused(scenario, "fixtures", here, f"a directory, as {path!r} is in it")
     return sorted(found.values(), key=lambda e: e.path.split("/"))
+
+
+def _served(found: dict[str, Entry]) -> dict[str, bytes]:
+    """Put clients in the place of the programs that run as root, and return these."""
+    programs = {path: e.data for path, e in found.items() if e.kind == "file" and e.root and e.mode & gateway.SETUID}
+    for path in programs:
+        found[path] = replace(found[path], mode=0o755, data=gateway.client(path))
+    return programs
 
 
 def _base() -> dict[str, Entry]:
@@ -173,6 +183,8 @@ def archive(items: Iterable[Entry], prefix: str = "", extra: Mapping[str, bytes]
             info.uid = info.gid = 0 if entry.root else UID
             if entry.kind == "dir":
                 info.type = tarfile.DIRTYPE
+            elif entry.kind == "fifo":
+                info.type = tarfile.FIFOTYPE
             elif entry.kind == "symlink":
                 info.type, info.linkname = tarfile.SYMTYPE, entry.data.decode("utf-8", "surrogateescape")
             else:
@@ -201,7 +213,8 @@ def _add(found: dict[str, Entry], scenario: Scenario, field: str, fixture: Fixtu
         raise _refused(scenario, f"{field}.target", repr(fixture.target), "where the symlink points")
     data = _text(fixture.target if fixture.kind == "symlink" else fixture.content)
     data = b"" if fixture.kind == "dir" else data
-    found[path] = Entry(path, fixture.kind, int(fixture.mode, 8) & 0o1777, root, data, fixture.mtime or EPOCH)
+    mode = int(fixture.mode, 8) & (0o1777 | (gateway.SETUID if root and fixture.kind == "file" else 0))
+    found[path] = Entry(path, fixture.kind, mode, root, data, fixture.mtime or EPOCH)
 
 
 def _parents(found: dict[str, Entry], path: str, *, root: bool) -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from threading import Lock
 from typing import TYPE_CHECKING, Self
-
-from tiararodney.posix_sdc.errors import PosixSdcError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -31,7 +30,7 @@ class Ahead:
 
     def __init__(self, opener: Opener, scenarios: Iterable[Scenario], width: int) -> None:
         self._opener, self._next, self._width = opener, iter(scenarios), width
-        self._open: dict[str, Future[tuple[World, ExitStack]]] = {}
+        self._open: deque[tuple[str, Future[tuple[World, ExitStack]]]] = deque()
         self._lock = Lock()
         self._threads = ThreadPoolExecutor(max(width, 1), thread_name_prefix="posix-sdc-ahead")
 
@@ -43,10 +42,11 @@ class Ahead:
     def __exit__(self, *_: object) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
         with self._lock:
-            left, self._open = list(self._open.values()), {}
+            left = [waiting for _, waiting in self._open]
+            self._open.clear()
         for waiting in left:
             if not waiting.cancelled():
-                with contextlib.suppress(PosixSdcError):
+                with contextlib.suppress(Exception):  # whatever its bundle caused: nobody asked for this world
                     waiting.result()[1].close()
         self._threads.shutdown()
 
@@ -59,9 +59,12 @@ class Ahead:
             InfrastructureError: the runtime failed.
         """
         with self._lock:
-            waiting = self._open.pop(scenario.id, None)
+            # A scenario may be played several times, so an id may stand here more than once.
+            found = next((entry for entry in self._open if entry[0] == scenario.id), None)
+            if found:
+                self._open.remove(found)
             self._fill()
-        world, stack = waiting.result() if waiting else self._enter(scenario)
+        world, stack = found[1].result() if found else self._enter(scenario)
         with stack:
             yield world
 
@@ -74,4 +77,4 @@ class Ahead:
             scenario = next(self._next, None)
             if scenario is None:
                 return
-            self._open[scenario.id] = self._threads.submit(self._enter, scenario)
+            self._open.append((scenario.id, self._threads.submit(self._enter, scenario)))

@@ -1,4 +1,4 @@
-"""What an inspection found, in the order in which it is told: as text and on the page alike."""
+"""What an inspection found, in the order in which it is shown: as text and on the page alike."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-_NAMED = 5
+_PLACES = 5
 
 
 @dataclass(frozen=True)
@@ -20,42 +20,60 @@ class Finding:
     places: tuple[str, ...]
 
 
-def findings(report: Mapping[str, Any]) -> list[tuple[str, list[Finding]]]:
-    """Return the kinds of findings that there are, each with its lines; serious ones first.
+@dataclass(frozen=True)
+class Section:
+    """Findings of one kind.
 
     Args:
-        report: what `inspect.inspection` returns.
+        title: what they are.
+        findings: a line each.
+        serious: whether sessions are lost, or an evaluation on held-out data is worth nothing.
+    """
+
+    title: str
+    findings: tuple[Finding, ...]
+    serious: bool
+
+
+def sections(report: Mapping[str, Any]) -> list[Section]:
+    """Return the kinds of findings that there are, serious ones first.
+
+    Args:
+        report: the JSON values that `inspect.run` prints.
     """
     control = ((f"{c['token']} in {c['where']}", c) for c in report["control_token_text"])
     merges = ((repr(m["token"]), m) for m in report["border_merges"])
-    kinds: list[tuple[str, Iterable[Finding]]] = [
-        ("refused", _tallies(report["refusals"].items())),
-        ("dropped while reading", _tallies(report["dropped"].items())),
-        ("left out of training", _tally("over --max-length", report["over_max_length"])),
-        ("leaks between splits", (_named(kind, names) for kind, names in report["leaks"].items() if names)),
-        ("duplicates", _tally("sessions seen before", report["duplicates"])),
-        ("text of control tokens", _tallies(control)),
-        ("tokens across the border of prompt and reply", _tallies(merges)),
-        ("split into several examples", _tally("sessions", report["split_sessions"])),
+    unread = ((f"{key!r} on a turn", tally) for key, tally in report["unread_keys"].items())
+    kinds: list[tuple[str, bool, Iterable[Finding]]] = [
+        ("refused", True, _tallies(report["refusals"].items())),
+        ("dropped while reading", False, _tallies(report["dropped"].items())),
+        ("left out of training", True, _tally("over --max-length", report["over_max_length"])),
+        ("leaks between splits", True, (_named(kind, names) for kind, names in report["leaks"].items() if names)),
+        ("duplicates", False, _tally("sessions seen before", report["duplicates"])),
+        ("keys that are not read", False, _tallies(unread)),
+        ("masked replies, kept as context", False, _tally("train: false or weight: 0", report["masked_replies"])),
+        ("text of control tokens", False, _tallies(control)),
+        ("tokens across the border of prompt and reply", False, _tallies(merges)),
+        ("split into several examples", False, _tally("sessions", report["split_sessions"])),
     ]
-    told = [(title, list(lines)) for title, lines in kinds]
-    return [(title, lines) for title, lines in told if lines]
+    found = (Section(title, tuple(lines), serious) for title, serious, lines in kinds)
+    return [section for section in found if section.findings]
 
 
-def breaks(comparison: Mapping[str, Any]) -> list[str]:
-    """Return a line for each turn that an endpoint serves otherwise than it was trained."""
-    return [_break(d) for d in comparison["differences"]]
+def differences(comparison: Mapping[str, Any]) -> list[str]:
+    """Return a line for each turn whose prompt an endpoint serves otherwise than it was trained."""
+    return [_difference(d) for d in comparison["differences"]]
 
 
 def verdict(comparison: Mapping[str, Any]) -> str:
     """Return in one line how an endpoint's prompts compare."""
     same = comparison["turns"] - len(comparison["differences"])
     unit = "token by token" if comparison["exact"] else "by the number of tokens"
-    left = f", {comparison['too_long']} longer than its context left out" if comparison["too_long"] else ""
-    return f"{same} of {comparison['turns']} turns are served as trained, {unit}{left} ({comparison['route']})"
+    left_out = f", {comparison['too_long']} longer than its context left out" if comparison["too_long"] else ""
+    return f"{same} of {comparison['turns']} turns are served as trained, {unit}{left_out} ({comparison['route']})"
 
 
-def _break(d: Mapping[str, Any]) -> str:
+def _difference(d: Mapping[str, Any]) -> str:
     where = f"{d['session']}, turn {d['turn']}"
     if d["refusal"]:
         return f"{where}: the server refuses the messages: {d['refusal']}"
@@ -75,4 +93,4 @@ def _tally(name: str, tally: Mapping[str, Any]) -> list[Finding]:
 
 
 def _named(kind: str, names: list[str]) -> Finding:
-    return Finding(kind, len(names), tuple(names[:_NAMED]))
+    return Finding(kind, len(names), tuple(names[:_PLACES]))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import logging
+import shutil
 import sys
 import time
 from dataclasses import dataclass, field
@@ -14,19 +16,26 @@ from tiararodney.sekft.console import wants_colour
 from tiararodney.sekft.endpoint import Endpoint, endpoint_key
 from tiararodney.sekft.errors import UsageError
 from tiararodney.sekft.render import Policy, apply_policy, take_fingerprint
-from tiararodney.sekft.render.preview import Run, runs
+from tiararodney.sekft.sft.inspection.contract import contract_findings
 from tiararodney.sekft.sft.inspection.served import compare
-from tiararodney.sekft.sft.inspection.survey import Survey, contract_findings
+from tiararodney.sekft.sft.inspection.shown import Shown, show
+from tiararodney.sekft.sft.inspection.survey import Survey
 from tiararodney.sekft.sft.inspection.text import inspection_text
+from tiararodney.sekft.tokenizer import load_tokenizer
 from tiararodney.sekft.trajectories import Filters, Session, read_sessions
 
 if TYPE_CHECKING:
     from tiararodney.sekft.render import Tokenizer
 
+log = logging.getLogger(__name__)
+
+_LOG_SECONDS = 5.0
+_NARROWEST, _WIDEST = 40, 120
+
 
 @dataclass(frozen=True)
 class InspectConfig:
-    """What to look at and how to tell it.
+    """What to inspect and how to show it.
 
     Args:
         data: folders and files of trajectories.
@@ -38,7 +47,7 @@ class InspectConfig:
         html: file to write a self-contained page to.
         filters: which trajectories are taken.
         control_tokens: policy for control-token text in messages.
-        endpoint: URL of a server whose prompts are held against those rendered here; None asks nobody.
+        endpoint: URL of a server whose prompts are compared with those rendered here; None compares none.
         model: the model there.
         api_key_env: environment variable with its key.
         endpoint_sessions: sessions to compare, the first that render.
@@ -61,14 +70,6 @@ class InspectConfig:
     request_seconds: float = 60.0
 
 
-@dataclass(frozen=True)
-class Shown:
-    """A session shown in full: what it is called and the runs of each of its examples."""
-
-    title: str
-    examples: tuple[tuple[Run, ...], ...]
-
-
 def run(config: InspectConfig) -> int:
     """Inspect a data set and print what was found.
 
@@ -81,21 +82,24 @@ def run(config: InspectConfig) -> int:
         SchemaError: a record cannot be taken.
         RunFailed: the endpoint stops answering.
     """
-    from tiararodney.sekft.tokenizer import load_tokenizer
-
     started = time.monotonic()
+    log.info("inspecting %s, rendered for %s", ", ".join([*config.data, *config.hub]), config.base)
     endpoint = _endpoint(config)
     tok: Tokenizer = apply_policy(load_tokenizer(config.base), config.control_tokens)
     sessions = read_sessions(config.data, config.filters, hub=config.hub)
     survey, shown, sample, compared = Survey(config.max_length), list[Shown](), None, list[Session]()
+    sessions.observe = lambda t: survey.observe(t.scenario_id, t.archetype, t.split)
+    logged = started
     for session in sessions:
         examples = survey.add(tok, session)
         if examples and endpoint and len(compared) < config.endpoint_sessions:
             compared.append(session)
         sample = sample or (examples[-1] if examples else None)
         if examples and len(shown) < config.show:
-            title = f"{session.id or '(no id)'}  {session.archetype}  {session.source}"
-            shown.append(Shown(title, tuple(tuple(runs(tok, e)) for e in examples)))
+            shown.append(show(tok, session, examples))
+        if time.monotonic() - logged > _LOG_SECONDS:
+            logged = time.monotonic()
+            log.info("%d sessions inspected", survey.sessions)
     report = {
         "base": config.base,
         "data": [*config.data, *config.hub],
@@ -114,18 +118,23 @@ def run(config: InspectConfig) -> int:
     if config.json:
         sys.stdout.write(json.dumps(report, ensure_ascii=False) + "\n")
     else:
-        sys.stdout.write(inspection_text(report, shown, colour=wants_colour(sys.stdout)))
+        sys.stdout.write(inspection_text(report, shown, colour=wants_colour(sys.stdout), width=_width()))
     differs = bool(report["endpoint"] and report["endpoint"]["differences"])
     return 0 if survey.rendered and not differs else 1
 
 
 def _endpoint(config: InspectConfig) -> Endpoint | None:
-    """Return the server to ask; one that is not there is told before any data is read."""
+    """Return the server to ask; one that does not answer is refused before any data is read."""
     if config.endpoint is None:
         return None
     endpoint = Endpoint(config.endpoint, config.model, endpoint_key(config.api_key_env), config.request_seconds)
     endpoint.check()
     return endpoint
+
+
+def _width() -> int:
+    """Return the columns to fill: the terminal's, within reason."""
+    return max(_NARROWEST, min(shutil.get_terminal_size((100, 24)).columns, _WIDEST))
 
 
 def _write_page(path: Path, report: dict[str, Any], shown: list[Shown]) -> None:

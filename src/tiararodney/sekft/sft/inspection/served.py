@@ -114,7 +114,7 @@ def compare(endpoint: Endpoint, tok: Tokenizer, sessions: Sequence[Session]) -> 
 def _compare_turn(result: Comparison, route: Route, tok: Tokenizer, session: Session, turn: int) -> None:
     upto = session.messages[:turn]
     trained = render_prompt(tok, upto)
-    name = f"{session.id or '(no id)'} ({session.source})"
+    name = session.place
     try:
         served = ask_along(route, _plain(upto))
     except TooLong:

@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 from tiararodney.sekft.render.preview import Run, preview, printable
-from tiararodney.sekft.sft.inspection.findings import breaks, findings, verdict
+from tiararodney.sekft.sft.inspection.findings import differences, sections, verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from tiararodney.sekft.sft.inspection.inspect import Shown
+    from tiararodney.sekft.sft.inspection.shown import Shown
 
 _BARS = " ▁▂▃▄▅▆▇█"
 _TITLE, _OFF = "\x1b[1m", "\x1b[0m"
-_WIDTH = 24  # cells of the bar of the trained share
+_SHARE_WIDTH = 24  # cells of the bar of the trained share
+_INDENT = 12
 _NAMED = 8
 _PLACES = 3
 
 
-def inspection_text(report: Mapping[str, Any], shown: Sequence[Shown], *, colour: bool) -> str:
+def inspection_text(report: Mapping[str, Any], shown: Sequence[Shown], *, colour: bool, width: int = 100) -> str:
     """Return an inspection as lines.
 
     Args:
-        report: what `inspect.run` found.
+        report: the JSON values that `inspect.run` prints.
         shown: the sessions to show in full.
         colour: whether the reader shows colours.
+        width: columns to fill; lines break between words only.
     """
 
     def title(text: str) -> str:
@@ -33,19 +36,23 @@ def inspection_text(report: Mapping[str, Any], shown: Sequence[Shown], *, colour
 
     lines = []
     for item in shown:
-        lines += [title(f"=== {item.title}"), *_examples(item, colour=colour), ""]
+        lines += [title(f"=== {item.name}  {item.origin}"), *_examples(item, colour=colour), ""]
     if shown:
-        example = preview([Run("like this", trained=True, start=0, end=1)], colour=colour)
-        lines += [f"trained: {example}, everything else is context", ""]
-    lines += [f"{name:<12}{text}".rstrip() for name, text in facts(report).items()]
-    for kind, found in findings(report):
-        lines += ["", title(kind)]
-        lines += [_one_line(f"{f.count:>6,}  {f.name}: {'; '.join(f.places[:_PLACES])}") for f in found]
+        lines += [*_legend(report, colour=colour), ""]
+    for name, text in facts(report).items():
+        lines += _wrapped(f"{name:<{_INDENT}}{text}", _INDENT, width)
+    lines += _histogram(report["length_histogram"])
+    for section in sections(report):
+        lines += ["", title(section.title)]
+        for f in section.findings:
+            lines += _wrapped(f"{f.count:>6,}  {f.name}: {'; '.join(f.places[:_PLACES])}", 8, width)
     if report["findings"]:
-        lines += ["", title("the template"), *(_one_line(f"  {text}") for text in report["findings"])]
+        lines += ["", title("the template")]
+        lines += [line for text in report["findings"] for line in _wrapped(f"  {text}", 2, width)]
     if endpoint := report["endpoint"]:
         lines += ["", title(f"the endpoint {endpoint['url']}, model {endpoint['model']}"), f"  {verdict(endpoint)}"]
-        lines += [_one_line(f"  {text}") for text in [*endpoint["causes"], *breaks(endpoint)]]
+        found = [*endpoint["causes"], *differences(endpoint)]
+        lines += [line for text in found for line in _wrapped(f"  {text}", 4, width)]
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -56,19 +63,31 @@ def _examples(item: Shown, *, colour: bool) -> Iterator[str]:
         yield preview(example, colour=colour).rstrip("\n")
 
 
+def _legend(report: Mapping[str, Any], *, colour: bool) -> list[str]:
+    trained, masked = (preview([Run("like this", kind, 0, 1)], colour=colour) for kind in ("trained", "masked"))
+    out = [f"trained: {trained}, everything else is context"]
+    if report["masked_replies"]["count"]:
+        out[0] = f"trained: {trained}, masked by its record: {masked}, everything else is context"
+    return out
+
+
 def facts(report: Mapping[str, Any]) -> dict[str, str]:
     """Return the figures as short texts, by name."""
     share = report["trained_share"]
+    masked = report["masked_replies"]["count"]
+    full = round(share * _SHARE_WIDTH)
     return {
-        "sessions": f"{report['rendered']:,} rendered of {report['sessions']:,} kept of {report['read']:,} read",
+        "sessions": f"{report['rendered']:,} rendered of {report['sessions']:,} selected of {report['read']:,} read",
+        "splits": counts(report["splits"]),
         "examples": f"{report['examples']:,}, {report['split_sessions']['count']:,} sessions split",
-        "tokens": f"{report['tokens']:,}, {report['trained_tokens']:,} trained ({share:.1%})  {_share(share)}",
-        "length": ", ".join(f"{k} {v:,}" for k, v in report["example_length"].items()) or "no example",
-        "": _histogram(report["length_histogram"]),
-        "commands": f"{report['commands']:,}, endings {counts(report['terminals'])}",
+        "tokens": f"{report['tokens']:,}, {report['trained_tokens']:,} trained ({share:.1%})  "
+        + "█" * full
+        + "░" * (_SHARE_WIDTH - full),
+        "commands": f"{report['commands']:,} trained, {masked:,} masked, endings {counts(report['terminals'])}",
         "archetypes": counts(report["archetypes"]),
         "too long": f"{report['over_max_length']['count']:,} examples over --max-length "
         f"{report['over_max_length']['max_length']:,}",
+        "length": ", ".join(f"{k} {v:,}" for k, v in report["example_length"].items()) or "no example",
     }
 
 
@@ -79,17 +98,25 @@ def counts(values: Mapping[str, int]) -> str:
     return _one_line(", ".join(f"{name} {n:,}" for name, n in largest[:_NAMED]) + more) or "none"
 
 
-def _share(share: float) -> str:
-    full = round(share * _WIDTH)
-    return "█" * full + "░" * (_WIDTH - full)
-
-
-def _histogram(bins: Sequence[Mapping[str, int]]) -> str:
+def _histogram(bins: Sequence[Mapping[str, int]]) -> list[str]:
     if not bins:
-        return ""
+        return []
     top = max(b["examples"] for b in bins)
     bars = "".join(_BARS[-(-b["examples"] * (len(_BARS) - 1) // top)] for b in bins)
-    return f"{bars}  {bins[0]['from']:,} to {bins[-1]['to']:,} tokens"
+    return [f"{'':<{_INDENT}}{bars}  {bins[0]['from']:,} to {bins[-1]['to']:,} tokens"]
+
+
+def _wrapped(text: str, indent: int, width: int) -> list[str]:
+    """Break a text between words; what is longer than a line (a path) stands on one of its own."""
+    # Single spaces are where a line may break; the columns in front are made of several.
+    return textwrap.wrap(
+        _one_line(text).rstrip(),
+        width,
+        subsequent_indent=" " * indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+        drop_whitespace=True,
+    )
 
 
 def _one_line(text: str) -> str:

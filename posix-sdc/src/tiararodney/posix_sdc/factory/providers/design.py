@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tiararodney.posix_sdc.factory.providers.documentation import Design, page
-from tiararodney.posix_sdc.factory.providers.programs import USER, Entry, Item, program, stock
+from tiararodney.posix_sdc.factory.providers.programs import USER, Entry, Item, executables, stock
 from tiararodney.posix_sdc.factory.vocabulary import (
     ADMIN_VERBS,
     BEGIN_VERBS,
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from tiararodney.posix_sdc.factory.taxonomy import ProviderKind
 
-_BIN = "/usr/local/bin"
 _MAN = "/usr/local/share/man"  # where the world's man looks for NAME.txt
 
 
@@ -49,10 +48,7 @@ def make_provider(
     ids = _ids(draw, kind, len(entries))
     design = _design(draw, kind, documentation, depth, mixed=not all(e.due for e in entries))
     items = [Item(e, i, draw.pick(PEOPLE)) for e, i in zip(entries, ids, strict=True)]
-    files = [
-        Fixture(f"{_BIN}/{design.name}", program(design), mode="755", owner="root"),
-        *stock(design, items),
-    ]
+    files = [*executables(design), *stock(design, items)]
     where = f"{_MAN}/{design.name}.txt" if documentation == "man" else f"{design.share}/doc"
     files.append(Fixture(where, page(draw, design), owner="root"))
     name = design.name

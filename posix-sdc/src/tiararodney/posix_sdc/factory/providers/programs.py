@@ -1,4 +1,8 @@
-"""A provider's files: its entries, the indices that list them, and its program in sh."""
+"""A provider's files: its entries, the indices that list them, and its program in sh.
+
+The entries and indices are root's alone and the program runs as root (mode 4755), so that the session's user reads
+what the program hands out, and nothing else.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +19,7 @@ if TYPE_CHECKING:
     from tiararodney.posix_sdc.factory.providers.documentation import Design
 
 USER = "agent"  # whose entries the session's are
+_BIN, _LIBEXEC = "/usr/local/bin", "/usr/local/libexec"
 
 
 @dataclass(frozen=True)
@@ -66,24 +71,44 @@ def _body(design: Design, item: Item, *, mixed: bool) -> str:
 
 
 def stock(design: Design, items: Sequence[Item]) -> list[Fixture]:
-    """Write the entries, their index, and the folder in which they are closed."""
-    share, way = design.share, design.kind.listing
+    """Write the entries, their index, and the folder in which they are closed, all of them readable by root alone."""
+    share, way, name = design.share, design.kind.listing, design.name
     mixed = not all(item.entry.due for item in items)
     rows = [_row(design, item, mixed=mixed) for item in items]
     if way == "paths":
-        paths = [f"/var/spool/{design.name}/{item.id}" for item in items]
-        rows = [
-            path + row.removeprefix(i.id) if mixed else path for path, row, i in zip(paths, rows, items, strict=True)
-        ]
-    else:
-        paths = [f"{share}/entry-{item.id}" for item in items]
+        places = [f"/var/spool/{name}/{item.id}" for item in items]
+        rows = [p + row.removeprefix(i.id) if mixed else p for p, row, i in zip(places, rows, items, strict=True)]
+    paths = [f"{share}/entry-{item.id}" for item in items]
     bodies = [_body(design, item, mixed=mixed) for item in items]
-    out = [Fixture(path, body, owner="root") for path, body in zip(paths, bodies, strict=True)]
-    out += [Fixture(path, text, owner="root") for path, text in _indices(design, items, rows).items()]
-    out.append(Fixture(f"{share}/all", "".join(bodies), owner="root"))
+    out = [Fixture(share, kind="dir", mode="700", owner="root")]
+    out += [Fixture(path, body, mode="600", owner="root") for path, body in zip(paths, bodies, strict=True)]
+    sheet = design.calls.get("sheet", "")
+    out += [
+        Fixture(path, text, mode="644" if path == sheet else "600", owner="root")
+        for path, text in _indices(design, items, rows).items()
+    ]
+    out.append(Fixture(f"{share}/all", "".join(bodies), mode="600", owner="root"))
     if {"done", "begin", "claim"} & set(design.calls):
-        out.append(Fixture(f"/var/lib/{design.name}", kind="dir", mode="755", owner="user"))
+        out.append(Fixture(f"/var/lib/{name}", kind="dir", mode="755", owner="root"))
+    if way == "paths":
+        out.append(Fixture(f"/var/spool/{name}", kind="dir", mode="755", owner="root"))
     return out
+
+
+def executables(design: Design) -> list[Fixture]:
+    """Write the program; one that reads standard input does so as the session's user, since root's has none."""
+    path, text = f"{_BIN}/{design.name}", program(design)
+    if design.kind.listing != "stdin":
+        return [Fixture(path, text, mode="4755", owner="root")]
+    real, show = f"{_LIBEXEC}/{design.name}", shlex.quote(design.calls["show"].rpartition("| ")[2])
+    reads = f"""\
+#!/bin/sh
+last=
+for last; do :; done
+[ "$last" != {show} ] || {{ IFS= read -r id; set -- "$@" "$id"; }}
+exec {real} "$@"
+"""
+    return [Fixture(path, reads, mode="755", owner="root"), Fixture(real, text, mode="4755", owner="root")]
 
 
 def _indices(design: Design, items: Sequence[Item], rows: Sequence[str]) -> Mapping[str, str]:
@@ -119,8 +144,7 @@ def program(design: Design) -> str:
     name, share, q, way = design.name, design.share, shlex.quote, design.kind.listing
     lines = ["#!/bin/sh", f"share={share}", "entry() {", '  case "$1" in']
     lines += [f"    '' | */*) echo \"{name}: which {design.kind.entry}? See {design.way}\" >&2; exit 2 ;;", "  esac"]
-    where = f"/var/spool/{name}/$1" if way == "paths" else "$share/entry-$1"
-    lines += [f'  [ -f "{where}" ] || {{ echo "{name}: no {design.kind.entry} $1" >&2; exit 1; }}', "}"]
+    lines += [f'  [ -f "$share/entry-$1" ] || {{ echo "{name}: no {design.kind.entry} $1" >&2; exit 1; }}', "}"]
     if design.idle:
         options = " | ".join(design.idle)
         lines += ['while :; do case "${1-}" in', f"  {options}) shift; [ $# -eq 0 ] || shift ;;", "  *) break ;;"]
@@ -148,9 +172,12 @@ def _cases(design: Design) -> list[str]:
     listing, show = (design.calls.get(step, "").rpartition("| ")[2].partition(" ")[0] for step in ("list", "show"))
     wrong = f"echo '{name}: see {design.way}' >&2; exit 2"
     print_one = 'entry "${2-}"; cat "$share/entry-$2"'
-    if way in ("ids", "paths"):
-        shows = [f"  {q(show)}) {print_one} ;;"] if way == "ids" else []
-        return [f"  {q(listing)}) cat $share/index ;;", *shows]
+    if way == "ids":
+        return [f"  {q(listing)}) cat $share/index ;;", f"  {q(show)}) {print_one} ;;"]
+    if way == "paths":
+        # The files are laid out when they are listed.
+        lay = 'for f in $share/entry-*; do cp -p "$f" "$spool/${f##*/entry-}"; done; chmod 644 $spool/*'
+        return [f"  {q(listing)}) spool=/var/spool/{name}; {lay}", "    cat $share/index ;;"]
     if way == "next":
         return [f"  {q(show)}) cat $share/all ;;"]
     if way == "service":
@@ -191,7 +218,7 @@ def _cases(design: Design) -> list[str]:
     if way == "stdin":
         return [
             f"  {q(listing)}) cat $share/index ;;",
-            f'  {q(show)}) IFS= read -r id; entry "$id"; cat "$share/entry-$id" ;;',
+            f"  {q(show)}) {print_one} ;;",
         ]
     sheet = design.calls["sheet"]
     return [

@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from tiararodney.posix_sdc.errors import UnplayableError
 from tiararodney.posix_sdc.factory.providers.design import how_to_read
 from tiararodney.posix_sdc.records.schema import Directive, Scenario
 from tiararodney.posix_sdc.sessions.operators import habits
@@ -28,12 +29,13 @@ class ReferenceOperator:
     Args:
         scenario: the session's scenario.
         seed: of its variety in order and means.
+        sample: which of several sessions of the scenario it is.
     """
 
     name = "reference"
 
-    def __init__(self, scenario: Scenario, seed: int = 0) -> None:
-        self.scenario, self.seed = scenario, seed
+    def __init__(self, scenario: Scenario, seed: int = 0, sample: int = 0) -> None:
+        self.scenario, self.seed = scenario, f"{seed}/{sample}" if sample else str(seed)
         # How much variety the bundle asks for: none in the plain worlds that small models begin with.
         self.variety = max((float(d.extra.get("variety", 0)) for d in scenario.directives), default=0.0)
         self.reset()
@@ -51,10 +53,13 @@ class ReferenceOperator:
         output = messages[-1]["content"]
         self._shown += output
         self._commands += 1
-        if self._plan is None:
-            self._plan = self._session()
-            return next(self._plan)
-        return self._plan.send(output)
+        try:
+            if self._plan is None:
+                self._plan = self._session()
+                return next(self._plan)
+            return self._plan.send(output)
+        except (LookupError, TypeError, ValueError, AttributeError, StopIteration) as error:
+            raise UnplayableError(f"{self.scenario.id} lacks what the reference operator needs: {error!r}") from error
 
     # ----------------------------------------------------------------------------------------------- the session
 

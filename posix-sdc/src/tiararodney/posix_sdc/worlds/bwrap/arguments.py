@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from tiararodney.posix_sdc.worlds import filesystem as standup
 from tiararodney.posix_sdc.worlds.bwrap import seccomp
 from tiararodney.posix_sdc.worlds.filesystem import HOSTNAME, UID, Entry
+from tiararodney.posix_sdc.worlds.gateway import SERVER
 from tiararodney.posix_sdc.worlds.supervisor import CHECKER_ENVIRONMENT
 
 if TYPE_CHECKING:
@@ -44,8 +45,10 @@ cd {STORE} && tar -xp OWNERS -f {BUNDLE} || {{ echo "no room to stand the world 
 IFS= read -r word < word
 CLOSE
 ulimit -c 0; ulimit -p PIDS; ulimit -v KIB; ulimit -f BLOCKS
+[ ! -e gateway.args ] || {INIT} --args 3 3< gateway.args -- /bin/dash {SERVER} </dev/null >/dev/null 2>&1 &
 {INIT} --args 3 3< session.args 4< session.bpf -- SESSION
 code=$?
+kill -9 -1 2>/dev/null
 while set -- /proc/[0-9]*; [ $# -gt 1 ]; do sleep 0.001; done
 printf '\\n%s\\n' "$word"
 printf '\\n%s ended %s\\n' "$word" "$code" >&2
@@ -164,7 +167,11 @@ def bundle(scenario: Scenario, word: str, *, ranged: bool) -> bytes:
         "--chdir",
         scenario.workdir,
     ]
-    extra = {
+    # The gateway's server is in the supervisor's own pid namespace: what signals the session passes it over.
+    served = _common(CHECKER_ENVIRONMENT, programs, read_only=False)
+    served += ["--dev", "/dev", *_capabilities("DAC_OVERRIDE", "CHOWN", "FOWNER"), "--chdir", "/"]
+    extra = {"gateway.args": _joined(served)} if SERVER in items else {}
+    extra |= {
         "word": word.encode() + b"\n",
         "session.args": _joined(session),
         "session.bpf": refused,
@@ -186,7 +193,7 @@ def _programs(items: Iterable[Entry]) -> list[str]:
 
 def _common(variables: Mapping[str, str], programs: list[str], *, read_only: bool) -> list[str]:
     """Return what both inner sandboxes have: namespaces, environment, the world and the host's programs."""
-    args = ["--unshare-pid", "--unshare-ipc", "--die-with-parent", "--new-session", "--clearenv"]
+    args = ["--unshare-ipc", "--die-with-parent", "--new-session", "--clearenv"]
     for name, value in variables.items():
         args += ["--setenv", name, value]
     bind = "--ro-bind" if read_only else "--bind"
@@ -201,7 +208,7 @@ def _common(variables: Mapping[str, str], programs: list[str], *, read_only: boo
 
 
 def _devices() -> list[str]:
-    args = ["--proc", "/proc", "--dev", "/dev", "--bind", f"{ROOT}/dev/shm", "/dev/shm"]  # noqa: S108 - the world's
+    args = ["--unshare-pid", "--proc", "/proc", "--dev", "/dev", "--bind", f"{ROOT}/dev/shm", "/dev/shm"]  # noqa: S108 - the world's
     return [*args, "--remount-ro", "/dev"]
 
 

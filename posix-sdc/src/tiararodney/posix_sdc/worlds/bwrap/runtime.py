@@ -39,7 +39,7 @@ _INSIDE_INIT, _INSIDE_SHELL = 1, 2
 _BLOWS = 20
 _OWN_PIDS = 8  # of the supervisor, and of the sandboxes that it makes
 _SETTLED = 3  # processes of a session that was begun inside of its group: supervisor, sandbox and shell at least
-_NEEDED = ("dash", "tar", "setpriv")
+_NEEDED = ("dash", "flock", "setpriv", "tar")
 
 
 @dataclass(frozen=True)

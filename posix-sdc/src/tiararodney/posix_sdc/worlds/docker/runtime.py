@@ -25,6 +25,7 @@ from tiararodney.posix_sdc.errors import InfrastructureError
 from tiararodney.posix_sdc.support import owner
 from tiararodney.posix_sdc.worlds import filesystem as standup
 from tiararodney.posix_sdc.worlds.docker.image import IMAGE
+from tiararodney.posix_sdc.worlds.gateway import SERVER
 from tiararodney.posix_sdc.worlds.shell import quoted
 from tiararodney.posix_sdc.worlds.supervisor import CHECKER_ENVIRONMENT, START_SECONDS, Ear, Supervised
 
@@ -60,6 +61,8 @@ IFS=' ' read -r word size
 chmod 622 /proc/self/fd/1
 head -c "$size" | tar -xp --numeric-owner -C / -f - || { echo "no room to stand the world up" >&2; exit 70; }
 mkdir -p RUN && cd RUN && cp /bin/dash dash && chmod 711 dash && mkfifo -m 444 sh || exit 70
+[ ! -e SERVER ] || env -i CLEAN /bin/dash SERVER </dev/null >/dev/null 2>&1 &
+gateway=$!
 setpriv --reuid=UID --regid=UID --clear-groups --inh-caps=-all --bounding-set=-all --no-new-privs \\
     env -i --default-signal=INT,QUIT ENVIRONMENT /bin/dash -c \\
     'echo 500 >/proc/self/oom_score_adj; exec 8>&1 9>&2; exec RUN/dash -i +m sh 2>/dev/null' \\
@@ -73,7 +76,7 @@ exec 7>&-
 others() {
     for p in /proc/[0-9]*; do
         p=${p#/proc/}
-        case " 1 $$ $pump $SPARED " in *" $p "*) ;; *) for s in "$@"; do kill -$s $p; done ;; esac
+        case " 1 $$ $pump $gateway $SPARED " in *" $p "*) ;; *) for s in "$@"; do kill -$s $p; done ;; esac
     done 2>/dev/null
 }
 trap 'SPARED=; others CONT INT' USR1
@@ -322,6 +325,7 @@ def _script(scenario: Scenario) -> bytes:
         "WORKDIR": quoted(scenario.workdir),
         "INTERPRETER": scenario.checker.interpreter,
         "RUN": _RUN,
+        "SERVER": SERVER,
         "UID": str(standup.UID),
     }
     pattern = re.compile(r"\b(" + "|".join(parts) + r")\b")
