@@ -195,7 +195,7 @@ def test_inspect_works_without_torch(data: Path, tiny_base: Path):
     flags = ["--data", str(data), "--base", str(tiny_base), "--inspect", "--show", "1"]
     done = subprocess.run([sys.executable, "-c", code, *flags], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    assert "12 rendered of 12 kept" in done.stdout
+    assert "12 rendered of 12 selected" in done.stdout
 
 
 def test_training_without_torch_names_the_extra(data: Path, tiny_base: Path, tmp_path: Path):
