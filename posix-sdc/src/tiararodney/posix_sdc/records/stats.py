@@ -6,14 +6,7 @@ import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from tiararodney.posix_sdc.factory.taxonomy import (
-    announcement_kind,
-    block_of,
-    depth_of,
-    family_of,
-    herrings_of,
-    level_of,
-)
+from tiararodney.posix_sdc.records.axes import announcement_kind, block_of, depth_of, family_of, herrings_of, level_of
 from tiararodney.posix_sdc.records.files import BOTH, records
 from tiararodney.posix_sdc.records.schema import Scenario, Trajectory, is_session
 
