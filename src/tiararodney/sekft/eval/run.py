@@ -18,7 +18,7 @@ from tiararodney.sekft.eval.junit import junit_xml
 from tiararodney.sekft.eval.operators import EndpointOperator, ModelOperator, stop_ids
 from tiararodney.sekft.eval.page import page
 from tiararodney.sekft.eval.report import Contestant, build_report
-from tiararodney.sekft.folders import write_whole
+from tiararodney.sekft.folders import check_folder, write_whole
 from tiararodney.sekft.render import contract_tokenizer
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ def evaluate(config: EvalConfig, base: Base | None = None) -> dict[str, Any]:
         RunFailed: the run broke off; what was played is kept, the same call goes on from there.
     """
     started = provenance.now()
+    check_folder(config.out, f"--out {config.out}")
     selection = worlds.select(config.scenarios, config.n, config.split)
     if config.n is not None and len(selection.scenarios) < config.n:
         log.warning("--n %d: there are only %d scenarios, all are played", config.n, len(selection.scenarios))

@@ -6,6 +6,7 @@ import logging
 import signal
 import sys
 from dataclasses import MISSING, dataclass
+from importlib import metadata
 from pathlib import Path  # noqa: TC003 - the settings' types are read at run time
 from typing import TYPE_CHECKING
 
@@ -64,6 +65,7 @@ def serve(config: ResidentConfig) -> int:
     """Load what the configuration says, then read commands from stdin."""
     from tiararodney.sekft.resident.loop import serve_lines
 
+    log.info("sekft-resident %s: loading %s", metadata.version("tiararodney.sekft"), config.base)
     with naming_the_extra("a local base"):
         resident = start(config.base, config.load_4bit, config.device, config.dtype)
     log.info("ready; `help` lists the commands")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tiararodney.posix_sdc.records.axes import CHAINED, announcement_kind, family_of
+from tiararodney.posix_sdc.records.axes import CHAINED, TOOLS, announcement_kind, family_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -270,7 +270,6 @@ BLOCKS = ("missing", "denied", "contradiction", "failing")
 # the login points at.
 SOUGHT = ("parent", "mail", "etc", "sibling", "search", "process", "cron", "home", "signpost")
 HELD_ANNOUNCEMENTS = frozenset({"cron", "home", "signpost"})
-TOOLS = "tool"  # the family whose archetypes are kinds of invented utilities
 TOOL_SHARE = 0.6  # of the worlds in which a further piece of work can be one that takes an invented utility
 
 # What a holdout scenario can be made of that no training scenario has.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tiararodney.posix_sdc.records.schema import Announcement, Provider, Scenario
 
+TOOLS = "tool"  # the family whose archetypes are kinds of invented utilities
 CHAINED = "chained"  # an announcement that leads to the next place, which says more
 
 
@@ -35,6 +36,18 @@ def block_of(scenario: Scenario) -> str:
     """Return what blocks a panic world, see `BLOCKS`; empty where nothing does."""
     works = [work for d in scenario.directives for work in d.extra.get("works", (d.extra,))]
     return next((str(work["block"]) for work in works if work.get("block")), "")
+
+
+def skills_of(scenario: Scenario) -> list[str]:
+    """Return the archetypes of a scenario's pieces of work, in their order; its own where the bundle names none."""
+    works = [str(w["archetype"]) for d in scenario.directives for w in d.extra.get("works", ()) if "archetype" in w]
+    return works or [scenario.archetype]
+
+
+def place_of(scenario: Scenario) -> str:
+    """Return where the work lies: ``here``, ``named`` by the directive, or to be ``found``."""
+    places = [d.extra["place"] for d in scenario.directives if "place" in d.extra]
+    return "here" if not places else "found" if any(place.get("leads") for place in places) else "named"
 
 
 def depth_of(scenario: Scenario) -> str:
