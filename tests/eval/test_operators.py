@@ -61,7 +61,7 @@ class Scripted:
     def __init__(self, *replies: tuple[str, bool]) -> None:
         self.replies, self.asked = list(replies), []
 
-    def generate(self, prompts: Any, stop: Any, limit: int, temperature: float, seed: int) -> list[Any]:
+    def generate(self, prompts: Any, stop: Any, limit: int, temperature: float, seed: int, keys: Any) -> list[Any]:
         self.asked.append((prompts, stop, limit, temperature, seed))
         taken, self.replies = self.replies[: len(prompts)], self.replies[len(prompts) :]
         return [SimpleNamespace(ids=Bytes().encode(text), stopped=stopped) for text, stopped in taken]

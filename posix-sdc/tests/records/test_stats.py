@@ -7,7 +7,7 @@ import pytest
 from tiararodney.posix_sdc.errors import SchemaError
 from tiararodney.posix_sdc.factory.bundles import dumps, generate
 from tiararodney.posix_sdc.records.stats import SHARES, as_json, statistics, table
-from tiararodney.posix_sdc.records.store import write_text
+from tiararodney.posix_sdc.support.whole import write_text
 
 
 @pytest.fixture

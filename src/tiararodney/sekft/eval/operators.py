@@ -99,8 +99,14 @@ class ModelOperator:
         """
         prompts = [render_prompt(self.tokenizer, messages) for messages in conversations]
         fits = [i for i, ids in enumerate(prompts) if len(ids) + self.max_new_tokens <= self.context]
+        # The session loop does not say which sessions these are: equal prompts still share their draws.
         generated = self.generator.generate(
-            [prompts[i] for i in fits], self.stop_ids, self.max_new_tokens, self.temperature, self.seed
+            [prompts[i] for i in fits],
+            self.stop_ids,
+            self.max_new_tokens,
+            self.temperature,
+            self.seed,
+            keys=[prompt_hash(prompts[i]) for i in fits],
         )
         replies = [""] * len(prompts)
         notes = [Generation(0, prompt_hash(ids), len(ids), (), "context") for ids in prompts]

@@ -177,12 +177,13 @@ def _play_local(run: _Run, contestant: Contestant, left: Sequence[str], base: Ba
 
     config = run.config
     tokenizer = _tokenizer(base, contestant)
+    generator = Generator(base, max_batch=config.batch_size)
     operator = ModelOperator(
         name=contestant.name,
-        generator=Generator(base),
+        generator=generator,
         tokenizer=tokenizer,
         stop_ids=stop_ids(tokenizer, getattr(base.model.generation_config, "eos_token_id", None)),
-        context=getattr(base.model.config, "max_position_embeddings", None) or _NO_CONTEXT,
+        context=generator.context or _NO_CONTEXT,
         max_new_tokens=config.max_new_tokens,
         temperature=config.temperature,
         seed=config.seed,

@@ -28,6 +28,7 @@ ROLES = ("system", "user", "assistant")
 
 Terminal = Literal["exit", "panic"]
 Split = Literal["train", "holdout"]
+Message = Mapping[str, str]  # {role, content}, as chat templates and endpoints take it
 
 _SHOWN = 60
 _INTERPRETER = re.compile(r"/[A-Za-z0-9_.+/-]+( [A-Za-z0-9_.+/=,:-]+)*")

@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from tiararodney.posix_sdc.factory.taxonomy import (
+from tiararodney.posix_sdc.records.axes import (
     TOOLS,
     announcement_kind,
     block_of,

@@ -11,7 +11,7 @@ from tiararodney.posix_sdc.support.chat_completions import Endpoint, complete
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tiararodney.posix_sdc.sessions.loop import Message
+    from tiararodney.posix_sdc.records.schema import Message
 
 SCAFFOLD = """\
 You are at a terminal. Whatever you reply is typed into the shell as it stands, so reply with one command and nothing \
