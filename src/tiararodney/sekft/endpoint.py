@@ -69,11 +69,13 @@ class Completion:
         text: the assistant's content, empty where the server sent none.
         stop: ``end``, ``length`` or ``context``, as in `episodes.Generation`.
         prompt_tokens: as the server counts them, 0 where it does not say.
+        why: the server's ``finish_reason``, and what it sent in place of content (tool calls, reasoning).
     """
 
     text: str
     stop: str
     prompt_tokens: int = 0
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -227,12 +229,15 @@ def _completion(answer: Any) -> Completion | None:
     """Read an answer, None where it is no chat completion."""
     try:
         choice = answer["choices"][0]
-        text = choice["message"].get("content") or ""
+        message = choice["message"]
+        text = message.get("content") or ""
+        other = [name for name in ("tool_calls", "reasoning", "reasoning_content", "refusal") if message.get(name)]
+        why = " with ".join([f"finish_reason {choice.get('finish_reason')}", *other])
         stop = "length" if choice.get("finish_reason") == "length" else "end"
         tokens = int((answer.get("usage") or {}).get("prompt_tokens") or 0)
     except (KeyError, IndexError, TypeError, AttributeError, ValueError):
         return None
-    return Completion(text, stop, tokens) if isinstance(text, str) else None
+    return Completion(text, stop, tokens, why) if isinstance(text, str) else None
 
 
 def _opener(url: str) -> urllib.request.OpenerDirector:
