@@ -24,10 +24,10 @@ def job(scenario: str, model: str = "base") -> Any:
 def rendered(state: State) -> str:
     from rich.console import Console
 
-    console = Console(width=90, record=True, force_terminal=False)
-    with console.capture():
+    console = Console(width=120, force_terminal=False)
+    with console.capture() as shown:
         console.print(drawn(state))
-    return console.export_text()
+    return shown.get()
 
 
 def test_the_table_shows_rates_so_far_and_what_sessions_do(episode: Callable[..., Episode]) -> None:

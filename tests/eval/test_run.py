@@ -76,7 +76,7 @@ def test_a_run_reports_what_was_played(argv: list[str], tmp_path: Path, capsys: 
     assert report["schema_version"] == 2
     assert report["runtime"] == "bwrap"
     assert report["scenarios"]["ids"] == ["s2", "s0", "s3", "s1"]  # in turn from every archetype
-    assert report["config"]["max_turns"] == 16
+    assert report["config"]["max_turns"] is None
     assert report["versions"]["tiararodney.sekft"]
     printed = capsys.readouterr().out
     assert "runtime bwrap · 4 scenarios of 2 archetypes · greedy" in printed
@@ -236,7 +236,7 @@ def test_a_finished_run_given_again_plays_nothing(argv: list[str], server: Any) 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (["--max-turns", "3"], "settings: max_turns was 16, now it is 3"),
+        (["--max-turns", "3"], "settings: max_turns was None, now it is 3"),
         (["--seed", "1"], "settings: seed was 0, now it is 1"),
     ],
 )

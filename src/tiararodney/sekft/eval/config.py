@@ -64,7 +64,11 @@ class EvalConfig:
         choices=RUNTIMES,
         group="sessions",
     )
-    max_turns: int = setting("most commands per session", default=16, above=0)
+    max_turns: int | None = setting(
+        "most commands per session (default: by scenario, twice what its reference takes and ten more)",
+        default=None,
+        above=0,
+    )
     max_new_tokens: int = setting("most tokens per reply", default=48, above=0)
     temperature: float = setting("sampling temperature; 0: greedy", default=0.0, at_least=0)
     seed: int = setting("random seed (sampling)", default=0, at_least=0)

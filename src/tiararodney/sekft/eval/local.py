@@ -1,4 +1,4 @@
-"""The local models of a run: a base, its adapters attached, and the engine that batches their sessions."""
+"""The local models of a run: a base, its adapters attached, and the generator that batches their sessions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tiararodney.sekft.eval.config import EvalConfig
     from tiararodney.sekft.eval.operators import Player
     from tiararodney.sekft.eval.report import Contestant
-    from tiararodney.sekft.model import Base, Engine
+    from tiararodney.sekft.model import Base, Generator
     from tiararodney.sekft.tokenizer import FileTokenizer
 
 _NO_LIMIT = 1 << 30
@@ -25,7 +25,7 @@ _NO_LIMIT = 1 << 30
 class LocalModels:
     """Loads a base where none is given, attaches the run's adapters, and gives a player for each contestant.
 
-    Leaving it detaches the adapters and ends the engine; a base that was given stays as it was.
+    Leaving it detaches the adapters; a base that was given stays as it was.
 
     Args:
         config: the run.
@@ -44,7 +44,7 @@ class LocalModels:
 
     def __enter__(self) -> Self:
         """Load and attach everything before the first session: an adapter that does not fit is refused at once."""
-        from tiararodney.sekft.model import Engine, attach_adapter, detach_adapter, load_base
+        from tiararodney.sekft.model import Generator, attach_adapter, detach_adapter, load_base
 
         config = self.config
         with self._stack as stack:
@@ -57,17 +57,17 @@ class LocalModels:
                     name = attached_name(contestant)
                     attach_adapter(base, contestant.path, name)
                     stack.callback(detach_adapter, base, name)
-            engine = stack.enter_context(Engine(base))
+            generator = Generator(base, max_batch=config.concurrency)
             for contestant in self.field:
-                self.players[contestant.name] = self._player(contestant, base, engine)
+                self.players[contestant.name] = self._player(contestant, base, generator)
             self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *error: object) -> None:
-        """End the engine, detach the adapters."""
+        """Detach the adapters."""
         self._stack.close()
 
-    def _player(self, contestant: Contestant, base: Base, engine: Engine) -> Player:
+    def _player(self, contestant: Contestant, base: Base, generator: Generator) -> Player:
         from tiararodney.sekft.model import Sampling
 
         tokenizer = _tokenizer(base, contestant)
@@ -81,11 +81,10 @@ class LocalModels:
         adapter = attached_name(contestant) if contestant.kind == ADAPTER else None
 
         def generate(ids: Sequence[int], key: str) -> tuple[Sequence[int], bool]:
-            reply = engine.submit(ids, sampling, adapter=adapter, key=key).result()
+            reply = generator.submit(ids, sampling, adapter=adapter, key=key).result()
             return reply.ids, reply.stopped
 
-        context = getattr(base.model.config.get_text_config(), "max_position_embeddings", None) or _NO_LIMIT
-        return LocalPlayer(contestant.name, generate, tokenizer, context, decoding)
+        return LocalPlayer(contestant.name, generate, tokenizer, generator.context or _NO_LIMIT, decoding)
 
 
 def attached_name(contestant: Contestant) -> str:

@@ -142,7 +142,8 @@ def headline(report: Mapping[str, Any]) -> str:
         f"runtime {report['runtime']}",
         f"{n} scenario{'s' * (n != 1)} of {kinds} archetype{'s' * (kinds != 1)}",
         "greedy" if config["temperature"] == 0 else f"temperature {config['temperature']:g}, seed {config['seed']}",
-        f"at most {config['max_turns']} turns of {config['max_new_tokens']} tokens",
+        "turns by scenario" if config["max_turns"] is None else f"at most {config['max_turns']} turns",
+        f"{config['max_new_tokens']} tokens per reply",
     ]
     if config["load_4bit"]:
         parts.append("base in NF4")
