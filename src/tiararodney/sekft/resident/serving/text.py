@@ -46,11 +46,12 @@ class Decoder:
 
     def _uncertain(self) -> int:
         """How many characters at the end may still change or belong to a stop text."""
-        held = len(self.text) - len(self.text.rstrip(_UNFINISHED))
+        certain = self.text.rstrip(_UNFINISHED)
+        begun = 0
         for stop in self._stops:
-            sizes = range(min(len(stop) - 1, len(self.text)), held, -1)
-            held = max(held, next((size for size in sizes if self.text.endswith(stop[:size])), 0))
-        return held
+            sizes = range(min(len(stop) - 1, len(certain)), begun, -1)
+            begun = max(begun, next((size for size in sizes if certain.endswith(stop[:size])), 0))
+        return len(self.text) - len(certain) + begun
 
     def _give(self, end: int) -> str:
         given = self.text[self._sent : end]
