@@ -21,11 +21,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
-from tiararodney.posix_sdc.image import IMAGE
-from tiararodney.posix_sdc.operators import ScriptedOperator
-from tiararodney.posix_sdc.rollout import ahead_of, run_session
-from tiararodney.posix_sdc.schema import Scenario
-from tiararodney.posix_sdc.world import Limits, _start, _unusable
+from tiararodney.posix_sdc.records.schema import Scenario
+from tiararodney.posix_sdc.sessions.loop import ahead_of, run_session
+from tiararodney.posix_sdc.sessions.operators.reference import ScriptedOperator
+from tiararodney.posix_sdc.worlds.docker.image import IMAGE
+from tiararodney.posix_sdc.worlds.protocol import Limits, _start, _unusable
 
 SCENARIO = Scenario.from_json(
     {

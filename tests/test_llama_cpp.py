@@ -286,7 +286,7 @@ def test_sentencepiece_tokenizers_are_served_as_trained(
     tokenizer = load_tokenizer(base)
     heads = {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16}
     shape = {
-        "vocab_size": tokenizer.vocabulary_size,
+        "vocab_size": tokenizer.backend.get_vocab_size(with_added_tokens=True),
         "hidden_size": 64,
         "intermediate_size": 128,
         "max_position_embeddings": 4096,

@@ -2,86 +2,162 @@
 
 from __future__ import annotations
 
-import argparse
-import json
+import subprocess
+import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tiararodney.sekft.errors import UsageError
-from tiararodney.sekft.settings import add_common_flags, flag_of, parse_flags, to_json
+from tiararodney.sekft.flags import Common
+from tiararodney.sekft.settings import Settings, flag_of, read_settings, setting, to_json
+
+SCRIPTS = ("sft", "eval", "resident")
 
 
-def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(prog="some")
-    made.add_argument("--max-steps", type=int, default=7)
-    made.add_argument("--rate", type=float, default=0.5)
-    made.add_argument("--hold", action="store_true")
-    made.add_argument("--data", type=Path, action="append")
-    made.add_argument("--way", choices=("up", "down"), default="up")
-    add_common_flags(made, verbose="more")
-    return made
+@dataclass(frozen=True)
+class Some:
+    out: Path = setting("where to", needed="give a folder")
+    max_steps: int = setting("steps", default=7, at_least=0)
+    rate: float = setting("rate", default=0.5, above=0)
+    share: float = setting("fraction", default=0.0, at_least=0, below=1)
+    hold: bool = setting("hold it", default=False)
+    data: tuple[Path, ...] = setting("what", default=())
+    way: str = setting("where", default="up", choices=("up", "down"), synonyms={"dn": "down"})
+    n: int | None = setting("how many", default=None, also=("--limit",), above=0)
 
 
-def read(folder: Path, text: str, *argv: str) -> argparse.Namespace:
+def given(*argv: str, **settled: object) -> Settings:
+    return read_settings(argv, (Some, Common), "some", "Does something.", settled=settled)
+
+
+def read(*argv: str, **settled: object) -> Some:
+    return given("--out", "o", *argv, **settled).of(Some)
+
+
+def from_file(folder: Path, text: str, *argv: str) -> Some:
     file = folder / "some.yaml"
     file.write_text(text)
-    return parse_flags(parser(), ["--config", str(file), *argv])
+    return read("--config", str(file), *argv)
 
 
-def test_flags_stand_above_the_file_and_the_file_above_the_defaults(tmp_path: Path) -> None:
-    args = read(tmp_path, "max-steps: 3\nrate: 1e-3\nhold: true\nway: down\nverbose: 1\n", "--max-steps", "1")
-    assert (args.max_steps, args.rate, args.hold, args.way, args.verbose) == (1, 1e-3, True, "down", 1)
+def test_flags_win_over_file_over_defaults(tmp_path: Path) -> None:
+    some = from_file(tmp_path, "max-steps: 3\nrate: 1e-3\nhold: true\nway: dn\n", "--max-steps", "1")
+    assert some == Some(out=Path("o"), max_steps=1, rate=1e-3, hold=True, way="down")
+    assert from_file(tmp_path, "hold: true", "--no-hold").hold is False
 
 
-def test_a_list_of_flags_replaces_the_list_of_the_file(tmp_path: Path) -> None:
-    assert read(tmp_path, "data: [a, b]\n").data == [Path("a"), Path("b")]
-    assert read(tmp_path, "data: a\n").data == [Path("a")]
-    assert read(tmp_path, "data: [a, b]\n", "--data", "c").data == [Path("c")]
+def test_a_repeated_flag_replaces_the_files_list(tmp_path: Path) -> None:
+    assert from_file(tmp_path, "data: [a, b]\n").data == (Path("a"), Path("b"))
+    assert from_file(tmp_path, "data: a\n").data == (Path("a"),)
+    assert from_file(tmp_path, "data: [a, b]\n", "--data", "c").data == (Path("c"),)
+
+
+@pytest.mark.parametrize("argv", [["--max_steps", "3"], ["--max_steps=3"], ["--max-steps=3"]])
+def test_flags_are_taken_with_underscores(argv: list[str]) -> None:
+    assert read(*argv).max_steps == 3
+
+
+def test_values_keep_their_underscores_and_dashes() -> None:
+    assert read("--data=--a_b", "--data", "c_d").data == (Path("--a_b"), Path("c_d"))
+
+
+def test_limit_is_another_name_of_n() -> None:
+    assert read("--limit", "3").n == read("--n", "3").n == 3
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["--max-stpes", "3"], "--max-stpes: no such flag; did you mean --max-steps?"),
+        (["--max-stpes=3"], "--max-stpes: no such flag; did you mean --max-steps?"),
+        (["--qqqqq"], "--qqqqq: no such flag. See some --help."),
+        (["word"], "word: no such flag. See some --help."),
+        (["--max"], "--max: no such flag"),
+        (["--rate"], "--rate: expected one argument"),
+        (["--max-steps", "x"], "--max-steps: found 'x', expected a whole number."),
+        (["--max-steps", "2.5"], "--max-steps: found '2.5', expected a whole number."),
+        (["--max-steps", "-1"], "--max-steps: found -1, expected a number 0 or more."),
+        (["--rate", "0"], "--rate: found 0, expected a number above 0."),
+        (["--rate", "nan"], "--rate: found nan, expected a number above 0."),
+        (["--rate", "inf"], "--rate: found inf, expected a number above 0."),
+        (["--share", "1"], "--share: found 1, expected a number 0 or more and below 1."),
+        (["--way", "left"], "--way: found left, expected one of up, down."),
+        (["--config", "nonsense"], "--config nonsense: no such file or preset"),
+        (["--config", "none.yaml"], "--config none.yaml: No such file"),
+    ],
+)
+def test_a_flag_that_does_not_fit_is_one_line(argv: list[str], says: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        read(*argv)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("max_steps: 2.5", "field 'max_steps': found 2.5, expected int"),
-        ("max_steps: true", "expected one value"),
-        ("max_steps: [1]", "expected one value"),
-        ("data: [[a]]", "expected a list of values"),
+        ("max_steps: 2.5", "field 'max_steps': found 2.5, expected a whole number"),
+        ("max_steps: true", "expected a whole number"),
+        ("max_steps: [1]", "expected a whole number"),
+        ("max_steps: -1", "expected a number 0 or more"),
+        ("data: [[a]]", "expected a path"),
         ("hold: 1", "expected true or false"),
         ("way: left", "expected one of up, down"),
-        ("config: other.yaml", "no flag of some"),
-        ("nonsense: 1", "no flag of some"),
+        ("config: other.yaml", "no such setting of some"),
+        ("max_stpes: 1", "no such setting of some; did you mean max-steps?"),
         ("- hold", "found a list, expected lines such as"),
-        ("hold: [", "no YAML"),
+        ("hold: [", "not YAML"),
     ],
 )
-def test_a_file_that_does_not_fit_is_named_with_its_field(tmp_path: Path, text: str, says: str) -> None:
+def test_a_bad_file_is_named_with_its_field(tmp_path: Path, text: str, says: str) -> None:
     with pytest.raises(UsageError, match=r"--config .*some\.yaml") as caught:
-        read(tmp_path, text)
+        from_file(tmp_path, text)
     assert says in str(caught.value)
 
 
-def test_a_file_that_is_not_there_is_a_usage_error(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="No such file"):
-        parse_flags(parser(), ["--config", str(tmp_path / "none.yaml")])
+def test_a_missing_required_setting_says_what_to_give() -> None:
+    with pytest.raises(UsageError, match=r"--out is missing: give a folder\. See some --help"):
+        given().of(Some)
 
 
-def test_what_is_settled_may_be_repeated_but_not_changed() -> None:
-    assert parse_flags(parser(), [], {"hold": True}).hold is True
-    assert parse_flags(parser(), ["--max-steps", "3"], {"max_steps": 3}).max_steps == 3
-    with pytest.raises(UsageError, match="--max-steps: found 4, but here it is 3"):
-        parse_flags(parser(), ["--max-steps", "4"], {"max_steps": 3})
+def test_settled_values_may_be_repeated_but_not_changed() -> None:
+    assert read(hold=True).hold is True
+    assert read("--max-steps", "3", max_steps=3).max_steps == 3
+    assert read("--way", "up", way="up").way == "up"
+    with pytest.raises(UsageError, match="--max-steps 4: the loaded base has 3"):
+        read("--max-steps", "4", max_steps=3)
+    with pytest.raises(UsageError, match="--hold: the loaded base has none"):
+        read("--hold", hold=False)
 
 
-def test_a_record_is_told_in_json_values() -> None:
-    @dataclass(frozen=True)
-    class Some:
-        out: Path
-        data: tuple[Path, ...]
-        rate: float
+def test_version_prints_and_ends(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        given("--version")
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.startswith("some ")
 
-    told = to_json(Some(Path("o"), (Path("a"), Path("b")), 0.5))
-    assert told == {"out": "o", "data": ["a", "b"], "rate": 0.5}
-    assert json.loads(json.dumps(told)) == told
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_is_fast_and_loads_nothing_heavy(script: str) -> None:
+    code = (
+        "import sys\n"
+        f"from tiararodney.sekft.{script}.cli import main\n"
+        "code = main(['--help'])\n"
+        "heavy = {'torch', 'transformers', 'tokenizers', 'peft', 'datasets', 'docker', 'jinja2', 'yaml'}\n"
+        "sys.exit(f'imported {heavy & set(sys.modules)}' if heavy & set(sys.modules) else code)\n"
+    )
+    started = time.process_time()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert time.process_time() - started < 1
+    assert done.returncode == 0, done.stderr
+    assert "--load-4bit" in done.stdout
+
+
+def test_settings_are_json_as_they_stand() -> None:
+    told = to_json(read("--data", "a", "--data", "b"))
+    assert told["data"] == ["a", "b"]
+    assert told["out"] == "o"
     assert flag_of("max_steps") == "--max-steps"

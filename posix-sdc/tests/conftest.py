@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from tiararodney.posix_sdc.record import write_record
-from tiararodney.posix_sdc.schema import Scenario, Trajectory, Turn
-from tiararodney.posix_sdc.world import Limits, World, _unusable, open_world
+from tiararodney.posix_sdc.records.schema import Scenario, Trajectory, Turn
+from tiararodney.posix_sdc.records.store import write_record
+from tiararodney.posix_sdc.worlds.protocol import Limits, World, _unusable, open_world
 
 BOTH = [
     pytest.param("bwrap", marks=pytest.mark.bwrap),

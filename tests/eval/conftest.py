@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tiararodney.posix_sdc import rollout, world
+from tiararodney.posix_sdc import world
 from tiararodney.posix_sdc.errors import InfrastructureError
-from tiararodney.posix_sdc.world import CommandResult, Verdict
+from tiararodney.posix_sdc.sessions import loop as rollout
+from tiararodney.posix_sdc.worlds.protocol import CommandResult, Verdict
 from tiararodney.sekft.eval.episodes import Episode, Generation
 
 if TYPE_CHECKING:

@@ -30,12 +30,12 @@ def test_a_yaml_file_gives_defaults_and_flags_win(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("turns: 4\n", "field 'turns' is no flag"),
-        ("n: many\n", "field 'n': found 'many', expected int"),
+        ("turns: 4\n", "field 'turns': no such setting"),
+        ("n: many\n", "field 'n': found 'many', expected a whole number"),
         ("load-4bit: 1\n", "field 'load-4bit': found 1, expected true or false"),
-        ("runtime: vm\n", "field 'runtime': found 'vm', expected one of auto, docker, bwrap"),
+        ("runtime: vm\n", "field 'runtime': found vm, expected one of auto, docker, bwrap"),
         ("- n\n", "found a list, expected lines such as"),
-        ("n: [1\n", "no YAML"),
+        ("n: [1\n", "not YAML"),
     ],
 )
 def test_a_yaml_file_that_does_not_fit_is_named_with_its_field(tmp_path: Path, text: str, message: str) -> None:
@@ -53,7 +53,7 @@ def test_a_yaml_file_that_does_not_fit_is_named_with_its_field(tmp_path: Path, t
         (["--base", "b", "--scenarios", "s"], "--out is missing"),
         (["--base", "b", "--no-base", *NEEDED], "--no-base leaves nothing"),
         (["--base", "b", "--n", "0", *NEEDED], "--n: found 0, expected a number above 0"),
-        (["--base", "b", "--temperature", "-1", *NEEDED], "--temperature: found -1.0"),
+        (["--base", "b", "--temperature", "-1", *NEEDED], "--temperature: found -1"),
         (["--base", "b", "--temperature", "nan", *NEEDED], "--temperature: found nan"),
         (["--base", "b", "--endpoint", "http://h/v1", *NEEDED], "in two runs"),
         (["--endpoint", "http://h/v1", *NEEDED], "--endpoint needs --model"),
@@ -67,11 +67,11 @@ def test_what_does_not_fit_together_is_refused(argv: list[str], message: str) ->
 
 
 def test_a_settled_value_may_be_repeated_but_not_changed() -> None:
-    implied = {"base": Path("hot"), "load_4bit": True}
-    assert parse(NEEDED, implied=implied)[0].base == Path("hot")
-    assert parse([*NEEDED, "--base", "hot", "--load-4bit"], implied=implied)[0].load_4bit is True
-    with pytest.raises(UsageError, match="--base: found cold, but here it is hot"):
-        parse([*NEEDED, "--base", "cold"], implied=implied)
+    settled = {"base": Path("hot"), "load_4bit": True}
+    assert parse(NEEDED, settled=settled)[0].base == Path("hot")
+    assert parse([*NEEDED, "--base", "hot", "--load-4bit"], settled=settled)[0].load_4bit is True
+    with pytest.raises(UsageError, match="--base cold: the loaded base has hot"):
+        parse([*NEEDED, "--base", "cold"], settled=settled)
 
 
 def test_the_record_as_json_holds_every_setting() -> None:

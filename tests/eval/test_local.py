@@ -27,7 +27,7 @@ def make_adapter(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> C
         from peft import LoraConfig, get_peft_model
         from transformers import AutoModelForCausalLM
 
-        from tiararodney.sekft.render.fingerprint import save_contract
+        from tiararodney.sekft.render.contract.fingerprint import save_contract
         from tiararodney.sekft.tokenizer import load_tokenizer
 
         folder = tmp_path_factory.mktemp("adapter") / f"tuned-{seed}"

@@ -72,15 +72,15 @@ def test_a_run_reports_what_was_played(argv: list[str], tmp_path: Path, capsys: 
         "success": "2/4",
     }
     assert k_of_n(model["by_archetype"]["audit"])["success"] == "1/2"
-    assert model["outcomes"] == {"success": 2, "unclean": 1, "unverified": 1}
-    assert report["schema_version"] == 1
+    assert model["failures"] == {"prose turn": 1, "checker failed": 1}
+    assert report["schema_version"] == 2
     assert report["runtime"] == "bwrap"
     assert report["scenarios"]["ids"] == ["s2", "s0", "s3", "s1"]  # in turn from every archetype
     assert report["config"]["max_turns"] == 16
     assert report["versions"]["tiararodney.sekft"]
     printed = capsys.readouterr().out
     assert "runtime bwrap · 4 scenarios of 2 archetypes · greedy" in printed
-    assert "\nsuccess               2/4 0.50 [0.15, 0.85]\n" in printed
+    assert "success 2/4 0.50 [0.15, 0.85]" in " ".join(printed.split())
     assert printed.endswith(f"report: {tmp_path / 'out' / 'report.html'}\n")
 
 
@@ -190,9 +190,18 @@ def test_a_second_model_joins_the_run_and_is_paired_with_the_first(
     assert main([*argv, "--model", "lazy"]) == 0
     assert {b["model"] for _, _, b in server.asked if b} == {"lazy"}
     (pair,) = report_of(tmp_path)["paired"]
-    verified = {"both": 0, "only_first": 3, "only_second": 0, "neither": 1, "p_value": 0.25, "n": 4}
-    assert (pair["first"], pair["second"], pair["rates"]["verified"]) == ("m", "lazy", verified)
-    assert "p (m vs lazy)" in capsys.readouterr().out
+    assert (pair["first"], pair["second"]) == ("m", "lazy")
+    verified = pair["rates"]["verified"]
+    assert {k: verified[k] for k in ("both", "only_first", "only_second", "neither", "p_value", "p_holm", "n")} == {
+        "both": 0,
+        "only_first": 3,
+        "only_second": 0,
+        "neither": 1,
+        "p_value": 0.25,
+        "p_holm": 1.0,
+        "n": 4,
+    }
+    assert "lazy against m, same worlds" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -226,3 +235,19 @@ def test_quarantined_scenarios_are_left_out_and_other_splits_on_request(
     assert report_of(tmp_path)["scenarios"]["quarantined"] == 1
     assert main([*argv, "--split", "train"]) == 2
     assert "found 4 bundles (split holdout)" in capsys.readouterr().err
+
+
+def test_fail_under_gives_exit_code_1_and_keeps_the_report(
+    argv: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    junit = tmp_path / "new" / "junit.xml"
+    assert main([*argv, "--fail-under", "success=0.9", "--junit", str(junit)]) == 1
+    assert "m: success is 0.500, --fail-under asks for 0.9" in capsys.readouterr().err
+    assert (tmp_path / "out" / "report.html").exists()
+    assert junit.read_text().count("<testcase") == 4
+    assert main([*argv, "--fail-under", "success=0.5"]) == 0
+
+
+def test_json_prints_the_report_alone(argv: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*argv, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == report_of(tmp_path)

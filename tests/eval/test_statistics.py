@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tiararodney.sekft.eval.statistics import Paired, mcnemar_exact, paired, wilson
+from tiararodney.sekft.eval.statistics import (
+    clustered_interval,
+    detectable_difference,
+    holm,
+    mcnemar_exact,
+    newcombe_paired,
+    paired,
+    pass_at_k,
+    pass_hat_k,
+    sign_flip_test,
+    wilson,
+)
 
 
 # The first four are method 3 of table I in R. G. Newcombe, Statistics in Medicine 17 (1998) 857-872.
@@ -89,5 +101,114 @@ def test_mcnemar_equals_the_sum_over_outcomes_no_likelier_than_the_seen_one(b: i
 
 def test_paired_counts_the_four_cells() -> None:
     pairs = [(True, True)] * 2 + [(True, False)] + [(False, True)] * 9 + [(False, False)] * 4
-    assert paired(pairs) == Paired(both=2, only_first=1, only_second=9, neither=4, p_value=22 / 1024)
-    assert paired(pairs).n == 16
+    result = paired(pairs)
+    assert (result.both, result.only_first, result.only_second, result.neither) == (2, 1, 9, 4)
+    assert (result.n, result.p_value, result.difference) == (16, pytest.approx(22 / 1024), 0.5)
+    assert result.low < 0.5 < result.high
+
+
+def test_paired_of_nothing_says_nothing() -> None:
+    result = paired([])
+    assert (result.n, result.p_value, result.difference, result.detectable) == (0, 1.0, None, None)
+    assert (result.low, result.high) == (-1.0, 1.0)
+
+
+# Newcombe (1998), table II, method 10: the example of 50 pairs.
+def test_newcombe_gives_the_published_interval() -> None:
+    low, high = newcombe_paired(36, 2, 12, 0)
+    assert (low, high) == (pytest.approx(0.0569, abs=5e-5), pytest.approx(0.3404, abs=5e-5))
+
+
+@pytest.mark.parametrize("n", [4, 12, 40])
+def test_newcombe_of_uncorrelated_pairs_is_that_of_two_samples(n: int) -> None:
+    from statsmodels.stats.proportion import confint_proportions_2indep
+
+    expected = confint_proportions_2indep(2 * n, 4 * n, 2 * n, 4 * n, method="newcomb")
+    assert newcombe_paired(n, n, n, n) == pytest.approx(expected)
+
+
+@given(*[st.integers(0, 25)] * 4)
+def test_newcombe_holds_the_difference_and_mirrors_it(a: int, b: int, c: int, d: int) -> None:
+    n = a + b + c + d
+    low, high = newcombe_paired(a, b, c, d)
+    mirrored = newcombe_paired(a, c, b, d)
+    assert -1 <= low <= high <= 1
+    assert (low, high) == pytest.approx((-mirrored[1], -mirrored[0]))
+    if n:
+        assert low - 1e-12 <= (c - b) / n <= high + 1e-12
+
+
+@given(st.dictionaries(st.sampled_from("abcde"), st.floats(0, 1), min_size=1))
+def test_holm_agrees_with_statsmodels(p_values: dict[str, float]) -> None:
+    from statsmodels.stats.multitest import multipletests
+
+    expected = multipletests(list(p_values.values()), method="holm")[1]
+    assert list(holm(p_values).values()) == pytest.approx(list(expected))
+
+
+@pytest.mark.parametrize(("n", "k"), [(16, 0), (16, 9), (64, 63), (300, 150)])
+def test_wilson_agrees_with_statsmodels(n: int, k: int) -> None:
+    from statsmodels.stats.proportion import proportion_confint
+
+    rate = wilson(k, n)
+    assert (rate.low, rate.high) == pytest.approx(proportion_confint(k, n, method="wilson"), abs=1e-12)
+
+
+@given(st.lists(st.sampled_from([-1.0, 0.0, 1.0]), max_size=12))
+def test_sign_flip_of_single_plays_is_mcnemar(differences: list[float]) -> None:
+    expected = mcnemar_exact(differences.count(-1), differences.count(1))
+    assert sign_flip_test(differences) == pytest.approx(expected)
+
+
+def test_repeats_of_one_scenario_count_as_one_unit() -> None:
+    """Eight repeats of one scenario are no evidence about others, however they end."""
+    outcomes = [(False, True)] * 8
+    assert paired(outcomes).p_value < 0.05
+    assert paired(outcomes, units=["s"] * 8).p_value == 1.0
+
+
+def test_clustered_interval_is_wider_where_archetypes_differ() -> None:
+    differ = clustered_interval({str(i): [float(i % 2)] * 16 for i in range(6)})
+    alike = clustered_interval({str(i): [0.0, 1.0] * 8 for i in range(6)})
+    assert differ is not None
+    assert differ[0] < wilson(48, 96).low
+    assert differ[1] > wilson(48, 96).high
+    assert alike == (0.5, 0.5)
+
+
+def test_clustered_interval_needs_five_clusters() -> None:
+    assert clustered_interval({str(i): [0.0, 1.0] for i in range(4)}) is None
+
+
+def test_clustered_interval_covers_the_true_mean() -> None:
+    """About 95 of 100 intervals hold the mean of the process that made the data."""
+    rng = np.random.default_rng(1)
+    held = 0
+    for _ in range(100):
+        means = rng.beta(2, 2, size=24)
+        interval = clustered_interval({str(i): (rng.random(8) < m).astype(float).tolist() for i, m in enumerate(means)})
+        assert interval is not None
+        held += interval[0] <= 0.5 <= interval[1]
+    assert 86 <= held <= 99
+
+
+def test_detectable_difference_has_the_power_it_claims() -> None:
+    """Simulated: 40 % discordant pairs, the true difference the one that is said to be detectable."""
+    n, discordant = 128, 0.4
+    delta = detectable_difference(n, discordant)
+    assert delta is not None
+    rng = np.random.default_rng(2)
+    second = rng.multinomial(n, [(discordant + delta) / 2, (discordant - delta) / 2, 1 - discordant], size=400)
+    power = np.mean([mcnemar_exact(int(c), int(b)) < 0.05 for b, c, _ in second])
+    assert 0.72 <= power <= 0.86  # the exact test is a little conservative
+
+
+def test_few_pairs_can_show_no_difference() -> None:
+    assert detectable_difference(5, 1.0) is None
+    assert detectable_difference(6, 0.1) == 1.0
+
+
+def test_pass_at_k_and_pass_hat_k_by_hand() -> None:
+    assert pass_at_k([1, 0], [4, 4], 2) == pytest.approx((1 - 3 / 6) / 2)
+    assert pass_hat_k([3, 4], [4, 4], 2) == pytest.approx((3 / 6 + 1) / 2)
+    assert math.isnan(pass_at_k([1], [2], 3))

@@ -302,8 +302,10 @@ def pair() -> Callable[..., FileTokenizer]:
 # ----------------------------------------------------------------------------------------------------------- judge
 
 
-def judge(tok: Tokenizer, messages: Sequence[Any], examples: Sequence[Example]) -> None:
+def judge(tok: Tokenizer, messages: Sequence[Any], examples: Sequence[Example], turns: set[int] | None = None) -> None:
     """Assert the property by brute force: every prompt is rendered and encoded in whole.
+
+    `turns` are those that have to be trained, all of the assistant's where not given.
 
     It knows nothing of how examples are made: no offsets, no anchors, no stretches.
     """
@@ -322,7 +324,8 @@ def judge(tok: Tokenizer, messages: Sequence[Any], examples: Sequence[Example]) 
             assert_reply(tok, said, session[turn].content)
             trained.append(turn)
         assert labels == expected, "something else is trained"
-    assert sorted(trained) == [i for i, m in enumerate(session) if m.role == "assistant"], "a turn is lost or doubled"
+    wanted = {i for i, m in enumerate(session) if m.role == "assistant"} if turns is None else turns
+    assert sorted(trained) == sorted(wanted), "a turn is lost or doubled"
 
 
 def said_after(tok: Tokenizer, ids: list[int], start: int, stop: int) -> str:
@@ -343,6 +346,12 @@ def assert_reply(tok: Tokenizer, said: str, content: str) -> None:
 @pytest.fixture(scope="session")
 def assert_serve_exact() -> Callable[[Tokenizer, Sequence[Any], Sequence[Example]], None]:
     """The judge: `assert_serve_exact(tok, messages, examples)`."""
+    return judge
+
+
+@pytest.fixture(scope="session")
+def judge_trained() -> Callable[[Tokenizer, Sequence[Any], Sequence[Example], set[int]], None]:
+    """The judge where some turns are context only: `judge_trained(tok, messages, examples, turns)`."""
     return judge
 
 

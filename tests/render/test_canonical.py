@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from jinja2 import TemplateError
 
 from tiararodney.sekft.render import Message, SessionRefused, canonical_chat_template, normalize_for_template
-from tiararodney.sekft.render.canonical import ESCAPE, template_policy
+from tiararodney.sekft.render.contract.canonical import template_policy
+from tiararodney.sekft.render.control import ESCAPE
 
 _part = st.fixed_dictionaries({"type": st.just("text"), "text": st.text(max_size=4)})
 _no_text = st.sampled_from([{"type": "image"}, {"type": "text"}, {"type": "text", "text": None}, "x", 3, None])

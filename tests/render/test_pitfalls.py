@@ -92,7 +92,7 @@ def test_pitfall_04_a_reply_after_stripped_white_space_ends_where_it_ends(pair, 
 def test_pitfall_06_the_end_of_turn_is_trained_though_it_pads(chatml):
     (example,) = build_masked_examples(chatml, users("$ ", "ls", "a\n$ ", "exit"))
     end = chatml.control_tokens["<|im_end|>"]
-    assert chatml.eos_id == end
+    assert chatml.eos_token == "<|im_end|>"
     assert [example.labels[stop - 1] for _, stop in example.spans] == [end, end]
     others = [i for i, t in enumerate(example.input_ids) if t == end and i + 1 not in [b for _, b in example.spans]]
     assert others
@@ -116,7 +116,7 @@ def test_pitfall_08_rewritten_history_splits_the_session(real_pair, assert_serve
 @pytest.mark.parametrize("name", ["mistral-v1", "mistral-tekken", "trl-gemma", "trl-llama3"])
 def test_pitfall_09_the_sequence_begins_with_one_bos(real_pair, name):
     tok = real_pair(name)
-    bos = tok.bos_id
+    bos = tok.control_tokens[tok.bos_token]
     for ids in (render_prompt(tok, users("$ ")), build_masked_examples(tok, users("$ ", "ls"))[0].input_ids):
         assert ids[0] == bos
         assert ids.count(bos) == 1

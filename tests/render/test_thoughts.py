@@ -18,8 +18,9 @@ from tiararodney.sekft.render import (
     save_contract,
     take_fingerprint,
 )
-from tiararodney.sekft.render.canonical import template_settings
-from tiararodney.sekft.render.thoughts import before_thought, opened_thought, switched_off
+from tiararodney.sekft.render.contract.canonical import template_settings
+from tiararodney.sekft.render.contract.thinking import thinking_off
+from tiararodney.sekft.render.thoughts import before_thought, opened_thought
 from tiararodney.sekft.tokenizer import load_tokenizer
 
 BODY = "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\\n' + m['content'] + '<|im_end|>\\n' }}{% endfor %}"
@@ -72,13 +73,13 @@ def test_a_reply_behind_an_open_thought_stands_where_it_is_served(chatml, assert
     assert_serve_exact(tok, SESSION, examples)
     assert [e.turns for e in examples] == [(1,), (3,)], "no past turn holds the thought that was opened"
     assert tok.decode(examples[0].input_ids).endswith("<|im_start|>assistant\n<think>\nls<|im_end|>")
-    assert switched_off(tok) == {}
+    assert thinking_off(tok) == {}
     assert apply_policy(tok) is tok
 
 
 def test_thinking_is_turned_off_where_the_template_lets_it_be(chatml, assert_serve_exact):
     own = chatml.with_template(SWITCHED)
-    assert switched_off(own) == {"enable_thinking": False}
+    assert thinking_off(own) == {"enable_thinking": False}
     tok = apply_policy(own)
     examples = build_masked_examples(tok, SESSION)
     assert_serve_exact(tok, SESSION, examples)
@@ -114,13 +115,13 @@ def test_no_request_turns_it_on_again(chatml, tmp_path):
 
 def test_a_template_that_opens_no_thought_is_left_alone(chatml, real_pair):
     for tok in (chatml, real_pair("trl-qwen3"), real_pair("trl-glm4moe")):
-        assert switched_off(tok) == {}
+        assert thinking_off(tok) == {}
         assert apply_policy(tok) is tok
 
 
 def test_a_switch_that_does_not_close_the_thought_is_not_used(chatml):
     tok = chatml.with_template(ALWAYS + "{# enable_thinking #}")
-    assert switched_off(tok) == {}
+    assert thinking_off(tok) == {}
 
 
 def test_a_transformers_tokenizer_has_the_same_fingerprint(chatml, tmp_path):

@@ -92,7 +92,7 @@ def test_plain_peft_and_transformers_load_it_and_reply_the_same(configure: Confi
     base = load_base(config.base, device="cpu", dtype="float32")
     attach_adapter(base, out, "tuned")
     ids = render_prompt(base.tokenizer, PROMPT)
-    stop = base.tokenizer.eos_id
+    stop = base.tokenizer.control_tokens[base.tokenizer.eos_token]
     plain = generate_batch(base, [ids], {stop}, max_new_tokens=16)[0]
     with use_adapter(base, "tuned"):
         ours = generate_batch(base, [ids], {stop}, max_new_tokens=16)[0]

@@ -81,3 +81,27 @@ def new_folder(out: Path, *, replace: bool) -> Iterator[Path]:
         raise cannot_write(out, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_whole(file: Path, text: str) -> None:
+    """Write a text file so that it is there whole or not at all; its folder is made where it is missing.
+
+    Args:
+        file: The file to be; one that is there is replaced.
+        text: Its content; lone surrogates are written as escapes.
+
+    Raises:
+        RunFailed: It cannot be written.
+    """
+    part = file.with_name(f".{file.name}.{os.getpid()}.part")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("w", encoding="utf-8", errors="backslashreplace") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        part.replace(file)
+    except OSError as error:
+        with suppress(OSError):
+            part.unlink()
+        raise cannot_write(file, error) from None

@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from tiararodney.sekft.errors import UsageError
-from tiararodney.sekft.render.sandbox import ChatTemplate, quick
+from tiararodney.sekft.render.template import ChatTemplate
 from tiararodney.sekft.render.tokens import anchors_among, definition, is_control
 
 if TYPE_CHECKING:
-    from tiararodney.sekft.render.appending import Pieces
     from tiararodney.sekft.render.session import Message
 
 TOKENIZER_FILE = "tokenizer.json"
@@ -59,21 +58,6 @@ class FileTokenizer:
         """Text of the token that ends a sequence."""
         return self.named.get("eos_token")
 
-    @property
-    def bos_id(self) -> int | None:
-        """Id of the token that begins a sequence."""
-        return self._id(self.bos_token)
-
-    @property
-    def eos_id(self) -> int | None:
-        """Id of the token that ends a sequence."""
-        return self._id(self.eos_token)
-
-    @property
-    def pad_id(self) -> int | None:
-        """Id of the token that fills a batch."""
-        return self._id(self.named.get("pad_token"))
-
     @cached_property
     def control_tokens(self) -> Mapping[str, int]:
         """Text and id of every special token."""
@@ -89,25 +73,13 @@ class FileTokenizer:
         """JSON of what decides how a text is encoded."""
         return definition(self.backend.to_str())
 
-    @cached_property
-    def vocabulary_size(self) -> int:
-        """Number of tokens, added ones included."""
-        return int(self.backend.get_vocab_size(with_added_tokens=True))
-
     @property
     def _added(self) -> dict[int, Any]:
         return cast("dict[int, Any]", self.backend.get_added_tokens_decoder())
 
-    def _id(self, token: str | None) -> int | None:
-        return None if token is None else cast("int | None", self.backend.token_to_id(token))
-
     def render_text(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> str:
         """Apply the chat template as `apply_chat_template` does."""
         return self._template.text(messages, add_generation_prompt=add_generation_prompt)
-
-    def render_pieces(self, messages: Sequence[Message]) -> Pieces | None:
-        """Render a session in pieces, noting on what each depends; None where the template does not allow it."""
-        return self._template.pieces(messages)
 
     @cached_property
     def _template(self) -> ChatTemplate:
@@ -116,9 +88,7 @@ class FileTokenizer:
         # the template does. A test holds the two to the same text.
         from transformers.utils.chat_template_utils import _compile_jinja_template
 
-        return ChatTemplate(
-            self.chat_template, quick(_compile_jinja_template(self.chat_template).environment), self.named
-        )
+        return ChatTemplate(self.chat_template, _compile_jinja_template(self.chat_template).environment, self.named)
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of a text; no special token is added."""
@@ -134,7 +104,7 @@ class FileTokenizer:
         return cast("str", self.backend.decode(ids, skip_special_tokens=False))
 
     def tokens(self, ids: Sequence[int]) -> list[str]:
-        """Return the pieces of the vocabulary behind ids, for people to look at."""
+        """Return the pieces of the vocabulary behind ids."""
         return [self.backend.id_to_token(i) or "" for i in ids]
 
     def with_template(self, template: str) -> Self:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tiararodney.posix_sdc.files import TRAJECTORIES, records
+from tiararodney.posix_sdc.records.files import TRAJECTORIES, records
 from tiararodney.posix_sdc.schema import Trajectory
 from tiararodney.sekft.errors import UsageError
 from tiararodney.sekft.render import Message

@@ -109,7 +109,7 @@ class Imitation:
 
     def prompt(self, messages: list[dict[str, str]]) -> list[int]:
         ids = self.tok.encode(self.text(messages))
-        return [self.tok.bos_id, *ids] if self.twice else ids
+        return [self.tok.control_tokens[self.tok.bos_token], *ids] if self.twice else ids
 
     def answer(self, path: str, body: dict[str, Any]) -> tuple[int, Any]:
         match self.kind, path:
@@ -123,7 +123,9 @@ class Imitation:
                 assert body["parse_special"]
                 ids = self.tok.encode(body.get("content", ""))
                 return 200, {
-                    "tokens": [self.tok.bos_id, *ids] if body.get("add_special") and "content" in body else ids
+                    "tokens": [self.tok.control_tokens[self.tok.bos_token], *ids]
+                    if body.get("add_special") and "content" in body
+                    else ids
                 }
             case _, "/v1/chat/completions":
                 ids = self.prompt(body["messages"])

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tiararodney.sekft.console import configure_logs, naming_the_extra, run_cli
-from tiararodney.sekft.eval.config import parse
+from tiararodney.sekft.eval.config import parse, thresholds
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from tiararodney.sekft.eval.config import EvalConfig
     from tiararodney.sekft.model import Base
+
+log = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -24,12 +29,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0 done, 1 the run failed, 2 bad usage or input, 130 interrupted.
     """
+    given = list(sys.argv[1:] if argv is None else argv)
 
     def work() -> int:
-        config, args = parse(list(sys.argv[1:] if argv is None else argv))
-        configure_logs(-1 if args.quiet else args.verbose)
-        evaluate_and_print(config)
-        return 0
+        if given[:1] == ["compare"]:
+            return compare(given[1:])
+        config, common = parse(given)
+        configure_logs(common.verbosity)
+        return evaluate_and_print(config)
 
     return run_cli(work, "sekft-eval")
 
@@ -47,20 +54,69 @@ def run(argv: Sequence[str], base: Base, prog: str) -> EvalConfig:
     """
     elsewhere = any(arg.partition("=")[0] == "--endpoint" for arg in argv)
     settled = {} if elsewhere else base.settings()
-    config, _ = parse(list(argv), prog, settled)
+    config, _ = parse(argv, prog, settled)
     evaluate_and_print(config, base if settled else None)
     return config
 
 
-def evaluate_and_print(config: EvalConfig, base: Base | None = None) -> None:
-    """Run an evaluation; the table and the report's path go to stdout."""
-    from tiararodney.sekft.eval.report import table
+def evaluate_and_print(config: EvalConfig, base: Base | None = None) -> int:
+    """Run an evaluation; the table and the report's path go to stdout.
+
+    Returns:
+        0, or 1 where a rate is below ``--fail-under``.
+    """
     from tiararodney.sekft.eval.run import evaluate
 
     with naming_the_extra("a local base"):
         report = evaluate(config, base)
-    print(table(report))
-    print(f"\nreport: {config.out / 'report.html'}")
+    print_report(report, config.out / "report.html", as_json=config.json, all_archetypes=config.by_archetype)
+    missed = misses(report, thresholds(config.fail_under))
+    for line in missed:
+        log.error(line)
+    return 1 if missed else 0
+
+
+def print_report(report: Mapping[str, Any], page: Path | None, *, as_json: bool, all_archetypes: bool) -> None:
+    """Print a report on stdout, as JSON or as a table with the page's path below."""
+    from tiararodney.sekft.eval.report import table
+
+    if as_json:
+        print(json.dumps(report, indent=2, ensure_ascii=False))
+        return
+    print(table(report, all_archetypes=all_archetypes))
+    if page is not None:
+        print(f"\nreport: {page}")
+
+
+def misses(report: Mapping[str, Any], lowest: Mapping[str, float]) -> list[str]:
+    """Return a line for each rate that is below its threshold.
+
+    The base counts only where nothing else was evaluated: beside an adapter it is the reference.
+    """
+    models = [m for m in report["models"] if m["kind"] != "base"] or report["models"]
+    lines = []
+    for model in models:
+        for name, share in lowest.items():
+            rate = model["rates"][name]
+            if rate["value"] is None or rate["value"] < share:
+                found = "nothing was counted" if rate["value"] is None else f"{rate['value']:.3f}"
+                lines.append(f"{model['name']}: {name} is {found}, --fail-under asks for {share:g}")
+    return lines
+
+
+def compare(argv: Sequence[str]) -> int:
+    """Compare earlier runs: `sekft-eval compare RUN RUN... [flags]`; the first run's first model is the reference."""
+    from tiararodney.sekft.eval.compare import compare_runs, read_compare
+    from tiararodney.sekft.eval.page import page
+    from tiararodney.sekft.folders import write_whole
+
+    config, common = read_compare(argv)
+    configure_logs(common.verbosity)
+    report, episodes = compare_runs(config.runs)
+    if config.out is not None:
+        write_whole(config.out, page(report, episodes))
+    print_report(report, config.out, as_json=config.json, all_archetypes=config.by_archetype)
+    return 0
 
 
 if __name__ == "__main__":

@@ -2,204 +2,127 @@
 
 from __future__ import annotations
 
-import argparse
-from dataclasses import dataclass, fields
-from pathlib import Path
+from dataclasses import dataclass
+from pathlib import Path  # noqa: TC003 - the settings' types are read at run time
 from typing import TYPE_CHECKING, Any
 
+from tiararodney.sekft import flags
 from tiararodney.sekft.errors import UsageError
-from tiararodney.sekft.settings import DTYPE_HELP, DTYPES, add_common_flags, flag_of, parse_flags, to_json
+from tiararodney.sekft.flags import Common
+from tiararodney.sekft.settings import Settings, read_settings, setting, to_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
+ABOUT = (
+    "Evaluate a base model and its adapters in fresh POSIX worlds, without a scaffold. "
+    "An interrupted run resumes: give the same command again."
+)
 RUNTIMES = ("auto", "docker", "bwrap")
 SPLITS = ("train", "holdout")
+LOG_FORMATS = ("sekft", "inspect")
+RATE_NAMES = ("operate", "terminate", "clean_termination", "verified", "success")
 
 
 @dataclass(frozen=True)
 class EvalConfig:
-    """What is evaluated, on what, and how.
+    """What is evaluated, on what, and how. A field is a flag; its `setting` says what it means and what it takes."""
 
-    Args:
-        scenarios: folder or file of scenario bundles.
-        out: folder of `episodes.jsonl`, `report.json` and `report.html`.
-        base: folder of the base model; None where an endpoint is evaluated.
-        adapters: adapter folders, each evaluated on the same scenarios as the base.
-        no_base: do not play the base itself.
-        endpoint: URL of an OpenAI-compatible server (``http://host:port/v1``), None for a local base.
-        models: names of the models that the endpoint serves.
-        api_key_env: environment variable that holds the endpoint's key.
-        n: number of scenarios, taken in turn from every archetype; None for all.
-        split: only scenarios of this split; None for all.
-        load_4bit: hold the base in NF4.
-        device: ``auto``, ``cpu``, ``cuda`` ...
-        dtype: compute type, one of `settings.DTYPES`.
-        runtime: ``auto``, ``docker`` or ``bwrap``.
-        max_turns: commands that a session may take.
-        max_new_tokens: tokens that a reply may take.
-        temperature: 0 is greedy.
-        seed: of the sampling.
-        batch_size: sessions played side by side.
-        command_seconds: time that one command may take.
-        ignore_contract: evaluate an adapter whose render contract differs; the report says so.
-        request_seconds: time that one request to the endpoint may take.
-    """
+    scenarios: Path = setting(
+        "scenario bundles: a folder, .json, .jsonl or .parquet",
+        metavar="DIR|FILE",
+        needed="give a folder of scenarios",
+        group="models, scenarios, output",
+    )
+    out: Path = setting(
+        "folder for episodes.jsonl, report.json and report.html", metavar="DIR", needed="give the report's folder"
+    )
+    base: Path | None = flags.base()
+    adapters: tuple[Path, ...] = setting(
+        "adapter to compare with the base", default=(), flag="--adapter", metavar="DIR|HUB_ID"
+    )
+    no_base: bool = setting("do not evaluate the base itself", default=False)
+    endpoint: str | None = setting(
+        "evaluate a server of OpenAI chat completions instead (http://host:port/v1)", default=None, metavar="URL"
+    )
+    models: tuple[str, ...] = setting("model of the endpoint", default=(), flag="--model")
+    api_key_env: str = flags.api_key_env()
+    n: int | None = setting(
+        "number of scenarios, spread over the archetypes (default: all)", default=None, also=("--limit",), above=0
+    )
+    split: str | None = setting("only scenarios of this split (default: all)", default=None, choices=SPLITS)
+    load_4bit: bool = flags.load_4bit()
+    device: str = flags.device()
+    dtype: str = flags.dtype()
 
-    scenarios: Path
-    out: Path
-    base: Path | None = None
-    adapters: tuple[Path, ...] = ()
-    no_base: bool = False
-    endpoint: str | None = None
-    models: tuple[str, ...] = ()
-    api_key_env: str = "OPENAI_API_KEY"
-    n: int | None = None
-    split: str | None = None
-    load_4bit: bool = False
-    device: str = "auto"
-    dtype: str = "auto"
-    runtime: str = "auto"
-    max_turns: int = 16
-    max_new_tokens: int = 48
-    temperature: float = 0.0
-    seed: int = 0
-    batch_size: int = 16
-    command_seconds: float = 10.0
-    ignore_contract: bool = False
-    request_seconds: float = 120.0
+    runtime: str = setting(
+        "where worlds run; auto: docker if an engine answers, else bwrap",
+        default="auto",
+        choices=RUNTIMES,
+        group="sessions",
+    )
+    max_turns: int = setting("most commands per session", default=16, above=0)
+    max_new_tokens: int = setting("most tokens per reply", default=48, above=0)
+    temperature: float = setting("sampling temperature; 0: greedy", default=0.0, at_least=0)
+    seed: int = setting("random seed (sampling)", default=0, at_least=0)
+    batch_size: int = setting("sessions generated together", default=16, above=0)
+    command_seconds: float = setting("timeout of one command, in seconds", default=10.0, metavar="S", above=0)
+    ignore_contract: bool = setting(
+        "evaluate an adapter whose render contract (render.json) differs; the report says so", default=False
+    )
+    request_seconds: float = flags.request_seconds(120.0)
+
+    by_archetype: bool = setting(
+        "also show archetypes with fewer than five scenarios in the table", default=False, group="results"
+    )
+    json: bool = setting("print report.json instead of the table", default=False)
+    junit: Path | None = setting("also write JUnit XML", default=None, metavar="FILE")
+    log_format: str = setting(
+        "inspect: also write OUT/inspect/MODEL.eval for `inspect view`", default="sekft", choices=LOG_FORMATS
+    )
+    fail_under: tuple[str, ...] = setting(
+        "exit 1 if this rate of an adapter (or of the base alone, or of an endpoint's model) is lower, for example "
+        "success=0.5",
+        default=(),
+        metavar="RATE=SHARE",
+    )
 
     def to_json(self) -> dict[str, Any]:
         """Return the resolved configuration as JSON values."""
         return to_json(self)
 
 
-def build_parser(prog: str = "sekft-eval") -> argparse.ArgumentParser:
-    """Return the parser; importing and building it loads nothing heavy."""
-    d = {f.name: f.default for f in fields(EvalConfig)}
-    parser = argparse.ArgumentParser(
-        prog=prog,
-        description="Evaluate a base model, and adapters of it, in fresh POSIX worlds without any scaffold.",
-        epilog="Exit codes: 0 done, 1 the run failed, 2 bad usage or input, 130 interrupted. "
-        "A killed run resumes: give the same command again.",
-    )
-    what = parser.add_argument_group("what is evaluated")
-    what.add_argument("--base", type=Path, metavar="DIR", help="folder of the base model")
-    what.add_argument(
-        "--adapter",
-        dest="adapters",
-        type=Path,
-        action="append",
-        metavar="DIR",
-        help="adapter that sekft-train wrote; may be given again, each is paired with the base",
-    )
-    what.add_argument("--no-base", action="store_true", help="play the adapters only")
-    what.add_argument(
-        "--endpoint", metavar="URL", help="evaluate a server of OpenAI chat completions instead (http://host:port/v1)"
-    )
-    what.add_argument(
-        "--model", dest="models", action="append", metavar="NAME", help="model of the endpoint; may be given again"
-    )
-    what.add_argument(
-        "--api-key-env",
-        default=d["api_key_env"],
-        metavar="VAR",
-        help="environment variable with the endpoint's key (default: %(default)s)",
-    )
-    where = parser.add_argument_group("on what, and where to")
-    where.add_argument(
-        "--scenarios", type=Path, metavar="DIR", help="folder of scenario bundles (or a .json, .jsonl, .parquet)"
-    )
-    where.add_argument(
-        "--n", type=int, metavar="N", help="number of scenarios, in turn from every archetype (default: all)"
-    )
-    where.add_argument("--split", choices=SPLITS, help="only scenarios of this split (default: all)")
-    where.add_argument("--out", type=Path, metavar="DIR", help="folder for episodes.jsonl, report.json and report.html")
-    how = parser.add_argument_group("how")
-    how.add_argument(
-        "--load-4bit", action="store_true", help="hold the base in 4 bits (NF4), as sekft-train --load-4bit does"
-    )
-    how.add_argument("--device", default=d["device"], help="auto, cpu, cuda, cuda:0 ... (default: %(default)s)")
-    how.add_argument("--dtype", choices=DTYPES, default=d["dtype"], help=f"{DTYPE_HELP} (default: %(default)s)")
-    how.add_argument(
-        "--runtime",
-        choices=RUNTIMES,
-        default=d["runtime"],
-        help="where worlds run; auto takes docker if an engine answers, else bwrap (default: %(default)s)",
-    )
-    how.add_argument(
-        "--max-turns", type=int, default=d["max_turns"], help="commands a session may take (default: %(default)s)"
-    )
-    how.add_argument(
-        "--max-new-tokens", type=int, default=d["max_new_tokens"], help="tokens a reply may take (default: %(default)s)"
-    )
-    how.add_argument("--temperature", type=float, default=d["temperature"], help="0 is greedy (default: %(default)s)")
-    how.add_argument("--seed", type=int, default=d["seed"], help="of the sampling (default: %(default)s)")
-    how.add_argument(
-        "--batch-size", type=int, default=d["batch_size"], help="sessions played side by side (default: %(default)s)"
-    )
-    how.add_argument(
-        "--command-seconds",
-        type=float,
-        default=d["command_seconds"],
-        help="time one command may take, in seconds (default: %(default)s)",
-    )
-    how.add_argument(
-        "--request-seconds",
-        type=float,
-        default=d["request_seconds"],
-        help="time one request to the endpoint may take, in seconds (default: %(default)s)",
-    )
-    how.add_argument(
-        "--ignore-contract",
-        action="store_true",
-        help="evaluate an adapter although its render contract (render.json) differs; the report says so",
-    )
-    add_common_flags(parser, verbose="more on stderr")
-    return parser
-
-
 def parse(
-    argv: list[str], prog: str = "sekft-eval", implied: Mapping[str, Any] | None = None
-) -> tuple[EvalConfig, argparse.Namespace]:
+    argv: Sequence[str], prog: str = "sekft-eval", settled: Mapping[str, Any] | None = None
+) -> tuple[EvalConfig, Common]:
     """Read flags and ``--config`` into one checked record.
 
     Args:
-        argv: the arguments, without the program's name.
-        prog: name in messages.
-        implied: values that the caller has settled (a resident's base); another value of the flag is refused.
+        argv: The arguments, without the program's name.
+        prog: Name in messages.
+        settled: Values that the caller has settled (a resident's base); another value of the flag is refused.
 
     Raises:
-        UsageError: a value is missing, does not fit, or contradicts another.
-        SystemExit: argparse's own, for ``--help`` and unknown flags.
+        UsageError: A value is missing, does not fit, or contradicts another.
+        SystemExit: After ``--help`` and ``--version``.
     """
-    args = parse_flags(build_parser(prog), argv, implied)
-    values = {f.name: getattr(args, f.name) for f in fields(EvalConfig)}
-    values |= {k: tuple(values[k] or ()) for k in ("adapters", "models")}
-    for name, flag in (("scenarios", "--scenarios"), ("out", "--out")):
-        if values[name] is None:
-            raise UsageError(f"{flag} is missing: give a folder. See {prog} --help.")
-    config = EvalConfig(**values)
+    settings: Settings = read_settings(argv, (EvalConfig, Common), prog, ABOUT, settled=settled)
+    config = settings.of(EvalConfig)
     check(config)
-    return config, args
+    return config, settings.of(Common)
 
 
 def check(config: EvalConfig) -> None:
-    """Refuse values that do not fit, before anything is loaded.
+    """Refuse settings that contradict each other, before anything is loaded.
 
     Raises:
-        UsageError: naming the flag, what was found and what is expected.
+        UsageError: Naming the flag, what was found and what is expected.
     """
-    _check_contestants(config)
-    for name in ("n", "max_turns", "max_new_tokens", "batch_size", "command_seconds", "request_seconds"):
-        value = getattr(config, name)
-        if value is not None and not 0 < value < float("inf"):
-            raise UsageError(f"{flag_of(name)}: found {value}, expected a number above 0.")
-    if not 0 <= config.temperature < float("inf"):
-        raise UsageError(f"--temperature: found {config.temperature}, expected 0 (greedy) or more.")
+    thresholds(config.fail_under)
+    if config.log_format == "inspect":
+        from tiararodney.sekft.eval.inspect_log import check_installed
 
-
-def _check_contestants(config: EvalConfig) -> None:
+        check_installed()
     if config.endpoint is not None:
         if config.base is not None or config.adapters:
             raise UsageError("--endpoint was given together with --base or --adapter: evaluate them in two runs.")
@@ -216,3 +139,31 @@ def _check_contestants(config: EvalConfig) -> None:
         )
     elif config.no_base and not config.adapters:
         raise UsageError("--no-base leaves nothing to evaluate: give --adapter DIR.")
+
+
+def thresholds(values: Sequence[str]) -> dict[str, float]:
+    """Read the values of ``--fail-under``.
+
+    Args:
+        values: ``RATE=SHARE`` each.
+
+    Returns:
+        The lowest share that each named rate may have, in [0, 1].
+
+    Raises:
+        UsageError: a value has another form.
+    """
+    out = {}
+    for value in values:
+        name, _, share = value.partition("=")
+        name = name.strip().replace("-", "_").replace(" ", "_")
+        try:
+            out[name] = float(share)
+        except ValueError:
+            out[name] = -1.0
+        if name not in RATE_NAMES or not 0 <= out[name] <= 1:
+            raise UsageError(
+                f"--fail-under: found {value!r}, expected RATE=SHARE, such as success=0.5. "
+                f"Rates: {', '.join(RATE_NAMES)}; a share lies in [0, 1]."
+            )
+    return out

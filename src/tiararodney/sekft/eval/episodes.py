@@ -37,6 +37,19 @@ class Generation:
 
 
 @dataclass(frozen=True)
+class Check:
+    """One check of a verdict.
+
+    Args:
+        name: what was checked, in words.
+        passed: whether the world's final state passed it.
+    """
+
+    name: str
+    passed: bool
+
+
+@dataclass(frozen=True)
 class Episode:
     """One model in one fresh world.
 
@@ -56,6 +69,9 @@ class Episode:
         infrastructure: the reason of a fault of ours, empty where there was none.
         finished: when it ended, UTC.
         checker: what the checker printed.
+        sample: which repeat of the scenario this is, from 0.
+        checks: the verdict check by check; empty where the recorder lists none.
+        seconds: how long the session took; 0 where unknown.
         messages: the session, ``{role, content}``.
         generations: one for every assistant message.
         schema_version: of this record.
@@ -76,6 +92,9 @@ class Episode:
     infrastructure: str = ""
     finished: str = ""
     checker: str = ""
+    sample: int = 0
+    checks: tuple[Check, ...] = ()
+    seconds: float = 0.0
     messages: tuple[Mapping[str, str], ...] = ()
     generations: tuple[Generation, ...] = ()
     schema_version: int = SCHEMA_VERSION
@@ -96,6 +115,7 @@ class Episode:
         known = {f.name for f in fields(cls)}
         values = {k: v for k, v in data.items() if k in known}
         values["messages"] = tuple(dict(m) for m in data["messages"])
+        values["checks"] = tuple(Check(**c) for c in data.get("checks", ()))
         values["generations"] = tuple(
             Generation(**(g | {"reply_ids": tuple(g["reply_ids"])})) for g in data["generations"]
         )

@@ -3,53 +3,63 @@
 from __future__ import annotations
 
 import json
-from html import escape
-from importlib.resources import files
-from string import Template
 from typing import TYPE_CHECKING, Any
 
-from tiararodney.sekft.eval.plot import colour, interval_plot
-from tiararodney.sekft.eval.rates import RATES
-from tiararodney.sekft.eval.report import LABELS, MEANINGS, faults, p_text
+from tiararodney.sekft.eval.failures import failure
+from tiararodney.sekft.eval.report import FEW, LABELS, MEANINGS, faults, interval_text, p_text, share_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from tiararodney.sekft.eval.episodes import Episode, Generation
 
-# C0 controls other than tab and newline, and DEL, shown as the symbols that Unicode has for them.
-_VISIBLE = {c: 0x2400 + c for c in range(32) if c not in (9, 10)} | {127: 0x2421}
-_BADGES = {"success": "good", "infrastructure": "warn"}
+# C0 controls other than tab and newline, and DEL, shown as the symbols that Unicode has for them; the controls that
+# turn the direction of writing, which could make a transcript read otherwise than it is, as their code points.
+_BIDI = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+_VISIBLE = (
+    {c: chr(0x2400 + c) for c in range(32) if c not in (9, 10)} | {127: "\u2421"} | {c: f"<U+{c:04X}>" for c in _BIDI}
+)
+_CUT = {"length": "cut at the token limit", "context": "the prompt no longer fits the model"}
 
 
-def page(report: Mapping[str, Any], episodes: Sequence[Episode]) -> str:
+def page(report: Mapping[str, Any], episodes: Sequence[Episode], bundles: Mapping[str, Any] | None = None) -> str:
     """Return the whole page.
 
     Args:
         report: what `report.build_report` made.
-        episodes: every episode of the run, in the order of the transcripts.
+        episodes: every episode of the run; those of one scenario and repeat are shown side by side.
+        bundles: JSON of the scenarios by id, shown beside their sessions.
     """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader(__package__ or "", ""), autoescape=True, undefined=StrictUndefined, trim_blocks=False
+    )
     models = report["models"]
-    index = {m["name"]: i for i, m in enumerate(models)}
-    template = Template((files(__package__) / "template.html").read_text(encoding="utf-8"))
-    names = " against ".join(m["name"] for m in models)
-    return template.substitute(
-        title=escape(f"sekft-eval: {names}"),
-        lead=escape(_lead(report)),
+    archetypes = report["scenarios"]["archetypes"]
+    record = {k: v for k, v in report.items() if k not in ("models", "paired")}
+    sessions = _sessions(episodes, {m["name"]: i for i, m in enumerate(models)}, bundles or {})
+    return environment.get_template("report.html.jinja").render(
+        title="sekft-eval: " + " against ".join(m["name"] for m in models),
+        lead=_lead(report),
         chips=_chips(report),
-        notes=_notes(models),
-        plot=_legend(models) + interval_plot(models),
-        rates=_rates(models),
-        paired=_paired(report["paired"]),
-        archetypes=_archetypes(models, report["scenarios"]["archetypes"]),
-        models=_options(index),
-        kinds=_options(sorted({e.archetype for e in episodes})),
-        outcomes=_options(sorted({e.outcome for e in episodes})),
-        episodes="".join(_episode(e, index[e.model]) for e in episodes),
-        record=escape(
-            json.dumps({k: v for k, v in report.items() if k not in ("models", "paired")}, indent=2, ensure_ascii=False)
-        ),
+        notes=_notes(report),
+        models=models,
+        labels=LABELS,
+        meanings=MEANINGS,
+        more=_more(models),
+        paired=report["paired"],
+        failures=list(dict.fromkeys(kind for m in models for kind in m["failures"])),
+        archetypes=sorted({e.archetype for e in episodes}),
+        many=[a for a, n in archetypes.items() if n >= FEW],
+        few=[a for a, n in archetypes.items() if n < FEW],
+        few_below=FEW,
+        results=sorted({side["result"] for s in sessions for side in s["sides"]}),
+        sessions=sessions,
+        record=json.dumps(record, indent=2, ensure_ascii=False),
         footer=_footer(report),
+        interval=interval_text,
+        p_text=p_text,
     )
 
 
@@ -57,182 +67,133 @@ def _lead(report: Mapping[str, Any]) -> str:
     n = report["scenarios"]["n"]
     return (
         f"{n} scenario{'s' * (n != 1)}, each a fresh world without any scaffold: the model sees a terminal, finds the "
-        "directives, does the work and ends the session. Judged by a checker on the world's final state."
+        "directives, does the work and ends the session. A checker judges the world's final state."
     )
 
 
-def _chips(report: Mapping[str, Any]) -> str:
+def _chips(report: Mapping[str, Any]) -> dict[str, Any]:
     config = report["config"]
+    greedy = not config["temperature"]
     facts = {
         "runtime": report["runtime"],
         "scenarios": report["scenarios"]["n"],
-        "decoding": "greedy"
-        if not config["temperature"]
-        else f"temperature {config['temperature']:g}, seed {config['seed']}",
-        "turns": f"≤ {config['max_turns']}",
-        "tokens a reply": f"≤ {config['max_new_tokens']}",
-        "base": "NF4" if config["load_4bit"] else "as stored",
-        "finished": _time(report["finished"]),
+        "decoding": "greedy" if greedy else f"temperature {config['temperature']:g}, seed {config['seed']}",
+        "turns": config["max_turns"] or "by scenario",
+        "tokens per reply": f"at most {config['max_new_tokens']}",
     }
-    if config["endpoint"]:
-        del facts["base"]
-    return "".join(f'<span class="chip">{escape(k)} <b>{escape(str(v))}</b></span>' for k, v in facts.items())
+    if not config["endpoint"]:
+        facts["base"] = "NF4" if config["load_4bit"] else report.get("dtype", {}).get("name", "not quantised")
+    return facts | {"finished": _time(report["finished"])}
 
 
 def _time(iso: str) -> str:
     return iso[:16].replace("T", " ") + " UTC" if iso else "–"
 
 
-def _notes(models: Sequence[Mapping[str, Any]]) -> str:
-    notes = []
-    for m in models:
+def _notes(report: Mapping[str, Any]) -> list[str]:
+    notes = list(report.get("notes", ()))
+    for m in report["models"]:
         if m["contract"] not in ("match", "none"):
-            notes.append(f"Render contract of {m['name']} ignored at the user's wish: {m['contract']}")
+            notes.append(f"Render contract of {m['name']} ignored on request: {m['contract']}")
         if m["infrastructure_errors"]:
             notes.append(f"{m['name']}: {faults(m['infrastructure_errors'])}, counted in no rate.")
-    return "".join(f'<p class="note">{escape(note)}</p>' for note in notes)
+    return notes
 
 
-def _dot(i: int) -> str:
-    return f'<span class="dot" style="--c:{colour(i)}"></span>'
-
-
-def _legend(models: Sequence[Mapping[str, Any]]) -> str:
-    return (
-        '<div class="legend">'
-        + "".join(f"<span>{_dot(i)}{escape(m['name'])}</span>" for i, m in enumerate(models))
-        + "</div>"
-    )
-
-
-def _cell(rate: Mapping[str, Any] | None, *, short: bool = False) -> str:
-    if rate is None or not rate["n"]:
-        return '<td class="soft">–</td>'
-    value = "" if short else f" {rate['value']:.2f}"
-    return (
-        f'<td><span class="k">{rate["k"]}/{rate["n"]}</span>{value}'
-        f'<span class="ci">[{rate["low"]:.2f}, {rate["high"]:.2f}]</span></td>'
-    )
-
-
-def _heads(models: Sequence[Mapping[str, Any]]) -> str:
-    return "".join(f"<th>{_dot(i)}{escape(m['name'])}</th>" for i, m in enumerate(models))
-
-
-def _rates(models: Sequence[Mapping[str, Any]]) -> str:
-    rows = "".join(
-        f"<tr><th>{LABELS[name]}</th>{''.join(_cell(m['rates'][name]) for m in models)}"
-        f'<td class="soft small wrap">{MEANINGS[name]}</td></tr>'
-        for name in RATES
-    )
-    return f"<table><thead><tr><th></th>{_heads(models)}<th>means</th></tr></thead><tbody>{rows}</tbody></table>"
-
-
-def _archetypes(models: Sequence[Mapping[str, Any]], archetypes: Mapping[str, int]) -> str:
+def _more(models: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows below the rates: partial credit, pass@k where scenarios were repeated, lengths."""
     rows = []
-    for archetype in archetypes:
-        for i, m in enumerate(models):
-            cells = "".join(_cell(m["by_archetype"].get(archetype, {}).get(name), short=True) for name in RATES)
-            first = f'<th rowspan="{len(models)}">{escape(archetype)}</th>' if i == 0 else ""
-            start = ' class="start"' if i == 0 else ""
-            rows.append(f"<tr{start}>{first}<td>{_dot(i)}{escape(m['name'])}</td>{cells}</tr>")
-    heads = "".join(f"<th>{LABELS[name]}</th>" for name in RATES)
-    return f"<table><thead><tr><th></th><th></th>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    if any(m["checks_passed"] is not None for m in models):
+        rows.append(_row("checks passed", [m["checks_passed"] for m in models], "mean share of a verdict's checks"))
+    longest = max((m["pass_at"] for m in models), key=len)
+    if len(longest) > 1:
+        rows += [_row(f"pass@{k}", [m["pass_at"].get(k) for m in models], f"one of {k} succeeds") for k in longest]
+        rows += [_row(f"pass^{k}", [m["pass_all"].get(k) for m in models], f"all of {k} succeed") for k in longest]
+    rows.append(_row("commands", [m["commands"] for m in models], "mean per session", "%.1f"))
+    if any(m["tokens"] for m in models):
+        rows.append(_row("tokens", [m["tokens"] for m in models], "generated, mean per session", "%.0f"))
+    if any(m["seconds"] for m in models):
+        rows.append(_row("seconds", [m["seconds"] for m in models], "mean per session", "%.1f"))
+    return rows
 
 
-def _paired(comparisons: Sequence[Mapping[str, Any]]) -> str:
+def _row(label: str, values: Sequence[float | None], meaning: str, form: str = "") -> dict[str, Any]:
+    cells = [share_text(v) if not form or v is None else form % v for v in values]
+    return {"label": label, "cells": cells, "meaning": meaning}
+
+
+# -------------------------------------------------------------------------------------------------------- sessions
+
+
+def _sessions(
+    episodes: Sequence[Episode], index: Mapping[str, int], bundles: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Collect the episodes of each scenario and repeat, models in the report's order."""
+    groups: dict[tuple[str, int], list[Episode]] = {}
+    for e in episodes:
+        groups.setdefault((e.scenario_id, e.sample), []).append(e)
+    repeated = any(sample for _, sample in groups)
     out = []
-    for q in comparisons:
-        first, second = escape(q["first"]), escape(q["second"])
-        rows = "".join(
-            f"<tr><th>{LABELS[name]}</th><td>{p['both']}</td><td>{p['only_first']}</td><td>{p['only_second']}</td>"
-            f"<td>{p['neither']}</td><td>{p['n']}</td><td><span class=k>{p_text(p['p_value'])}</span></td></tr>"
-            for name, p in q["rates"].items()
-        )
+    for (scenario, sample), group in groups.items():
+        sides = [_side(e, index[e.model]) for e in sorted(group, key=lambda e: index[e.model])]
+        bundle = bundles.get(scenario)
         out.append(
-            f'<section class="card"><h2>{first} and {second} on the same scenarios</h2>'
-            '<p class="soft small">Pairs by who had it; p is the two-sided exact McNemar test.</p>'
-            f'<div class="scroll"><table><thead><tr><th></th><th>both</th><th>only {first}</th><th>only {second}</th>'
-            f"<th>neither</th><th>pairs</th><th>p</th></tr></thead><tbody>{rows}</tbody></table></div></section>"
+            {
+                "title": f"{scenario} #{sample + 1}" if repeated else scenario,
+                "archetype": group[0].archetype,
+                "terminal": group[0].terminal,
+                "results": "|".join(dict.fromkeys(side["result"] for side in sides)),
+                "sides": sides,
+                "bundle": None if bundle is None else visible(json.dumps(bundle, indent=2, ensure_ascii=False)),
+            }
         )
-    return "".join(out)
+    return out
 
 
-def _options(values: Mapping[str, int] | Sequence[str]) -> str:
-    return "".join(f'<option value="{escape(v)}">{escape(v)}</option>' for v in values)
-
-
-# ----------------------------------------------------------------------------------------------------- transcripts
-
-
-def _episode(e: Episode, index: int) -> str:
-    badge = _BADGES.get(e.outcome, "bad")
-    marks = "".join(
-        f'<span class="badge {"good" if ok else ""}">{"✓" if ok else "✗"} {word}</span>'
-        for word, ok in (
-            ("ended right", e.ended in ("exit", "panic") and e.ended == e.terminal),
-            ("verified", e.verified),
-        )
-    )
-    return (
-        f'<details class="episode" data-model="{escape(e.model)}" data-archetype="{escape(e.archetype)}" '
-        f'data-outcome="{escape(e.outcome)}"><summary><span class="who">{_dot(index)}{escape(e.model)}</span>'
-        f'<span class="what">{escape(e.scenario_id)} <span class="soft small">{escape(e.archetype)}</span></span>'
-        f"{marks}"
-        f'<span class="badge {badge}">{escape(e.outcome)}</span><span class="n">{e.commands} cmd</span></summary>'
-        f'<div class="facts">{_facts(e)}</div><pre class="term">{_transcript(e)}</pre></details>'
-    )
-
-
-def _facts(e: Episode) -> str:
-    facts = {
-        "expected": e.terminal,
-        "ended": e.ended or "never",
-        "prose turns": "unknown" if e.prose_turns is None else e.prose_turns,
-        "finished": _time(e.finished),
-    }
-    if e.checker.strip():
+def _side(e: Episode, index: int) -> dict[str, Any]:
+    cause = failure(e)
+    facts = {"ended": e.ended or "never", "commands": e.commands}
+    if e.prose_turns is None or e.prose_turns:
+        facts["prose turns"] = "unknown" if e.prose_turns is None else e.prose_turns
+    if e.seconds:
+        facts["seconds"] = f"{e.seconds:.1f}"
+    if e.checker.strip() and not e.checks:
         facts["checker"] = e.checker.strip()
     if e.infrastructure:
-        facts["infrastructure"] = e.infrastructure
-    return "".join(f"<span>{k} <b>{_text(str(v))}</b></span>" for k, v in facts.items())
-
-
-def _transcript(e: Episode) -> str:
-    """Join the turns as a terminal shows them: an environment turn ends with the prompt that the command follows."""
+        facts["infrastructure error"] = e.infrastructure
     by_turn = {g.turn: g for g in e.generations}
-    parts = []
-    for i, message in enumerate(e.messages):
-        text = _text(message["content"])
-        if message["role"] == "system":
-            parts.append(f'<span class="sys">{text}</span>\n\n')
-        elif message["role"] == "user":
-            parts.append(text)
-        else:
-            parts.append(_command(text, by_turn.get(i)) + "\n")
-    return "".join(parts)
+    return {
+        "index": index,
+        "model": e.model,
+        "tone": "warn" if e.infrastructure else "good" if cause is None else "bad",
+        "result": "infrastructure error" if e.infrastructure else "success" if cause is None else str(cause),
+        "facts": {k: visible(str(v)) for k, v in facts.items()},
+        "checks": [{"name": visible(c.name), "passed": c.passed} for c in e.checks],
+        "turns": [_turn(m, by_turn.get(i)) for i, m in enumerate(e.messages)],
+    }
 
 
-def _command(text: str, g: Generation | None) -> str:
+def _turn(message: Mapping[str, str], g: Generation | None) -> dict[str, Any]:
+    """Return one turn for the transcript: an environment turn ends with the prompt that the command follows."""
     title = ""
     if g is not None and g.prompt_tokens:
-        title = (
-            f' title="prompt {g.prompt_tokens} tokens, sha256 {g.prompt_sha256[:16]}…; reply {len(g.reply_ids)} tokens"'
-        )
-    tail = {"length": "cut at the token limit", "context": "the prompt no longer fits the model"}.get(
-        g.stop if g else "", ""
-    )
-    shown = f'<span class="cmd"{title}>{text}</span>' if text else f'<span class="empty"{title}>(empty reply)</span>'
-    return shown + (f' <span class="cut">⟨{tail}⟩</span>' if tail else "")
+        title = f"prompt {g.prompt_tokens} tokens, sha256 {g.prompt_sha256[:16]}…; reply {len(g.reply_ids)} tokens"
+    return {
+        "role": message["role"],
+        "text": visible(message["content"]),
+        "title": title,
+        "cut": _CUT.get(g.stop if g else "", ""),
+    }
 
 
-def _text(text: str) -> str:
-    return escape(text.translate(_VISIBLE).encode("utf-8", "replace").decode())
+def visible(text: str) -> str:
+    """Show control characters as symbols and lone surrogates as question marks."""
+    return text.translate(_VISIBLE).encode("utf-8", "replace").decode()
 
 
 def _footer(report: Mapping[str, Any]) -> str:
-    versions = report["versions"]
-    return escape(
-        f"sekft {versions.get('tiararodney.sekft', '?')} · report schema {report['schema_version']} · "
-        "rates: Wilson (1927) score intervals; pairs: McNemar (1947), exact · full records: episodes.jsonl, report.json"
+    return (
+        f"sekft {report['versions'].get('tiararodney.sekft', '?')} · report schema {report['schema_version']} · "
+        "intervals: Wilson (1927), Newcombe (1998), bootstrap over archetypes; tests: exact McNemar (1947), Holm (1979)"
+        " · full records: episodes.jsonl, report.json"
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -14,9 +13,12 @@ from tiararodney.sekft.errors import ContractMismatch, UsageError
 from tiararodney.sekft.eval import worlds
 from tiararodney.sekft.eval.contestants import contestants
 from tiararodney.sekft.eval.episodes import EpisodeLog
+from tiararodney.sekft.eval.inspect_log import write_inspect_logs
+from tiararodney.sekft.eval.junit import junit_xml
 from tiararodney.sekft.eval.operators import EndpointOperator, ModelOperator, stop_ids
 from tiararodney.sekft.eval.page import page
 from tiararodney.sekft.eval.report import Contestant, build_report
+from tiararodney.sekft.folders import write_whole
 from tiararodney.sekft.render import contract_tokenizer
 
 if TYPE_CHECKING:
@@ -81,8 +83,12 @@ def evaluate(config: EvalConfig, base: Base | None = None) -> dict[str, Any]:
             "git_revision": provenance.git_revision(),
         },
     )
-    _write(config.out / "report.json", json.dumps(report, indent=2, ensure_ascii=False) + "\n")
-    _write(config.out / "report.html", page(report, played))
+    write_whole(config.out / "report.json", json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+    write_whole(config.out / "report.html", page(report, played, {s.id: s.to_json() for s in selection.scenarios}))
+    if config.junit is not None:
+        write_whole(config.junit, junit_xml(report, played))
+    if config.log_format == "inspect":
+        write_inspect_logs(report, played, config.out / "inspect")
     return report
 
 
@@ -286,14 +292,4 @@ def _claim(file: Path, identity: dict[str, dict[str, Any]]) -> None:
                     f"now it is {value!r}. Give another --out, or remove the folder."
                 )
     merged = {part: before[part] | values for part, values in identity.items()}
-    _write(file, json.dumps(merged, indent=2) + "\n")
-
-
-def _write(file: Path, text: str) -> None:
-    """Write a file so that it is there whole or not at all."""
-    part = file.with_name(f".{file.name}.{os.getpid()}.part")
-    with part.open("w", encoding="utf-8", errors="backslashreplace") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    part.replace(file)
+    write_whole(file, json.dumps(merged, indent=2) + "\n")

@@ -10,7 +10,6 @@ from functools import cache
 import torch
 
 from tiararodney.sekft.errors import UsageError
-from tiararodney.sekft.settings import DTYPES
 
 TYPES = {
     "bfloat16": torch.bfloat16,
@@ -52,7 +51,7 @@ def choose_dtype(name: str, device: str) -> Precision:
     else it is fp32: fp16 is fast on older GPUs, but overflows in models made for bf16 and needs loss scaling.
 
     Args:
-        name: "auto", or a type as `settings.DTYPES` lists them.
+        name: "auto", or a name among `TYPES`.
         device: A torch device.
 
     Returns:
@@ -63,7 +62,7 @@ def choose_dtype(name: str, device: str) -> Precision:
     """
     if name != "auto":
         if name not in TYPES:
-            raise UsageError(f"--dtype {name}: expected one of {', '.join(DTYPES)}.")
+            raise UsageError(f"--dtype {name}: expected one of auto, {', '.join(TYPES)}.")
         return Precision(TYPES[name], "--dtype")
     kind = torch.device(device).type
     if kind == "cuda":

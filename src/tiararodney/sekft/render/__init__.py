@@ -1,7 +1,7 @@
 """The render contract: what a model is trained on is what it is served. Pure: no torch, no transformers, no effects."""
 
-from tiararodney.sekft.render.canonical import canonical_chat_template
-from tiararodney.sekft.render.fingerprint import (
+from tiararodney.sekft.render.contract.canonical import canonical_chat_template
+from tiararodney.sekft.render.contract.fingerprint import (
     CONTRACT_FILE,
     Fingerprint,
     Policy,
@@ -15,7 +15,15 @@ from tiararodney.sekft.render.fingerprint import (
 )
 from tiararodney.sekft.render.mask import build_masked_example, build_masked_examples
 from tiararodney.sekft.render.normalize import NORMALIZER_VERSION, normalize_for_template
-from tiararodney.sekft.render.session import IGNORED, Example, Message, Messages, RefusalReason, SessionRefused
+from tiararodney.sekft.render.session import (
+    IGNORED,
+    Example,
+    Message,
+    Messages,
+    RefusalReason,
+    SessionRefused,
+    weigh_terminal,
+)
 from tiararodney.sekft.render.template import render_prompt
 from tiararodney.sekft.render.tokens import Tokenizer
 
@@ -43,4 +51,5 @@ __all__ = [
     "render_prompt",
     "save_contract",
     "take_fingerprint",
+    "weigh_terminal",
 ]

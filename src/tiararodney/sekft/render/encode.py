@@ -9,10 +9,11 @@ from itertools import compress
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from tiararodney.sekft.render.reply import Reply, control_pattern
+from tiararodney.sekft.render.control import control_pattern
 from tiararodney.sekft.render.session import RefusalReason, SessionRefused
 
 if TYPE_CHECKING:
+    from tiararodney.sekft.render.reply import Reply
     from tiararodney.sekft.render.tokens import Tokenizer
 
 _end = itemgetter(1)

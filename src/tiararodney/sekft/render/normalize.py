@@ -1,11 +1,12 @@
 """One shape for every session: what a strictly alternating template takes.
 
-`template.canonical_chat_template` writes the same normalisation in Jinja; a property test holds the two together.
+`contract.canonical` writes the same normalisation in Jinja; a property test holds the two together.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from tiararodney.sekft.render.session import Message, Messages, RefusalReason, SessionRefused
 
@@ -13,6 +14,7 @@ NORMALIZER_VERSION = "1"
 """Raised whenever the same messages would come out otherwise; part of the fingerprint."""
 
 ROLES = ("system", "user", "assistant")
+_TOOL_ROLES, _TOOL_KEYS = ("tool", "function"), ("tool_calls", "function_call", "tool_call_id")
 _FOLD, _MERGE = "\n\n", "\n"
 
 
@@ -23,20 +25,24 @@ def normalize_for_template(messages: Messages) -> list[Message]:
 
     Args:
         messages: ``{role, content}`` mappings or records; a content is text, or a list of parts
-            ``{"type": "text", "text": ...}``, which is their texts joined.
+            ``{"type": "text", "text": ...}``, which is their texts joined. ``train: false`` or ``weight: 0`` on an
+            assistant turn makes it context (`Message.train`).
 
     Returns:
         The messages, same-role neighbours joined by a newline, the leading system turn joined by a blank line.
 
     Raises:
         SessionRefused: (`RefusalReason.NOT_A_CHAT`) no message at all, an unknown role, content that is no text,
-            an assistant turn first, or a system turn with no user turn to fold it into.
+            an assistant turn first, or a system turn with no user turn to fold it into;
+            (`RefusalReason.TOOL_CALL`) a tool call, or a tool's answer.
     """
     merged: list[Message] = []
     for index, raw in enumerate(messages):
         message = _message(raw, index)
         if merged and merged[-1].role == message.role:
-            merged[-1] = Message(message.role, merged[-1].content + _MERGE + message.content)
+            # Half a turn cannot be trained: a mistake in it masks the whole.
+            text, train = merged[-1].content + _MERGE + message.content, merged[-1].train and message.train
+            merged[-1] = Message(message.role, text, train)
         else:
             merged.append(message)
     if not merged:
@@ -52,22 +58,31 @@ def normalize_for_template(messages: Messages) -> list[Message]:
 
 def _message(raw: object, index: int) -> Message:
     """Read one message, refusing what is none."""
-    if isinstance(raw, Message):
-        role: object = raw.role
-        content: object = raw.content
-    elif isinstance(raw, Mapping):
-        role, content = raw.get("role"), raw.get("content")
-    else:
-        role, content = getattr(raw, "role", None), getattr(raw, "content", None)
+    role, content = _field(raw, "role"), _field(raw, "content")
+    if role in _TOOL_ROLES or any(_field(raw, key) for key in _TOOL_KEYS):
+        raise SessionRefused(RefusalReason.TOOL_CALL, "a tool call or its answer, expected commands as text", index)
     if not isinstance(role, str) or role not in ROLES:
         raise SessionRefused(RefusalReason.NOT_A_CHAT, f"role {role!r}, expected one of {', '.join(ROLES)}", index)
     if isinstance(content, list | tuple) and all(_is_text(part) for part in content):
-        return Message(role, "".join(part["text"] for part in content))
+        content = "".join(part["text"] for part in content)
     if not isinstance(content, str):
-        raise SessionRefused(
-            RefusalReason.NOT_A_CHAT, f"content of type {type(content).__name__}, expected text", index
-        )
-    return raw if isinstance(raw, Message) else Message(role, content)
+        found = f"content of type {type(content).__name__}, expected text"
+        raise SessionRefused(RefusalReason.NOT_A_CHAT, found, index)
+    try:
+        content.encode()
+    except UnicodeEncodeError as error:
+        found = f"a lone surrogate at character {error.start}, expected text"
+        raise SessionRefused(RefusalReason.NOT_A_CHAT, found, index) from None
+    # `weight` is OpenAI's and Mistral's key for the same.
+    train = _field(raw, "train") in (None, True) and _field(raw, "weight") != 0
+    return Message(role, content, train)
+
+
+def _field(raw: object, name: str) -> Any:
+    """Return a field of a mapping or a record, None where it has none."""
+    if isinstance(raw, Mapping) and not isinstance(raw, Message):
+        return raw.get(name)
+    return getattr(raw, name, None)
 
 
 def _is_text(part: object) -> bool:

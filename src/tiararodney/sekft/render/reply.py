@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from tiararodney.sekft.render.canonical import escaped
+from tiararodney.sekft.render.control import control_pattern, escaped
 from tiararodney.sekft.render.session import RefusalReason, SessionRefused
 from tiararodney.sekft.render.thoughts import before_thought
 
@@ -89,17 +88,6 @@ def shown_reply(text: str, start: int, content: str, end: str) -> int | None:
 def forms(content: str) -> dict[str, str]:
     """Return the ways a template may show a reply (as given, or trimmed), each with the text that is meant."""
     return {form: form for form in (content, content.strip(), content.lstrip(), content.rstrip())}
-
-
-def control_pattern(tok: Tokenizer) -> re.Pattern[str]:
-    """Return a pattern that finds the text of any control token, the longest first."""
-    return _pattern(tuple(tok.control_tokens))
-
-
-@lru_cache(maxsize=64)
-def _pattern(tokens: tuple[str, ...]) -> re.Pattern[str]:
-    # Nothing to look for must match nowhere, an empty alternation matches everywhere.
-    return re.compile("|".join(re.escape(t) for t in sorted(tokens, key=len, reverse=True)) or r"(?!)")
 
 
 def _after_space(text: str, start: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
@@ -11,6 +11,8 @@ from tiararodney.sekft.errors import SekftError
 
 IGNORED = -100
 """The label of a position that is not trained."""
+Span = tuple[int, int]
+"""A half-open range of positions."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -20,10 +22,13 @@ class Message(Mapping[str, str]):
     Args:
         role: ``system``, ``user`` (the environment) or ``assistant`` (the operator).
         content: the turn's text.
+        train: whether an assistant turn is a training target; False leaves it in the session as context (a mistake
+            that the operator goes on to correct). No template sees it, so it is no key of the mapping.
     """
 
     role: str
     content: str
+    train: bool = True
 
     def __getitem__(self, key: str) -> str:
         if key == "role":
@@ -68,14 +73,32 @@ class Example:
         crossing: text of the token that would cross the border between the last turn's prompt and its reply if both
             were encoded as one; empty where none does. It is why this example had to end where it ends.
         final: whether the last of `turns` is the session's last: its terminal.
+        masked: ranges of the replies that stand here as context because their record says not to train them.
+        weights: what each position counts in the loss; as long as `input_ids`. Where not given: 1 at trained
+            positions, 0 elsewhere.
     """
 
     input_ids: list[int]
     labels: list[int]
     turns: tuple[int, ...] = ()
-    spans: tuple[tuple[int, int], ...] = ()
+    spans: tuple[Span, ...] = ()
     crossing: str = ""
     final: bool = False
+    masked: tuple[Span, ...] = ()
+    weights: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if not self.weights:
+            object.__setattr__(self, "weights", [0.0 if label == IGNORED else 1.0 for label in self.labels])
+
+
+def weigh_terminal(example: Example, weight: float) -> Example:
+    """Return an example in which the tokens of a session's last turn count `weight` times as much in the loss."""
+    if not example.final or weight == 1:
+        return example
+    start, end = example.spans[-1]
+    scaled = [w * weight for w in example.weights[start:end]]
+    return replace(example, weights=[*example.weights[:start], *scaled, *example.weights[end:]])
 
 
 class RefusalReason(StrEnum):
@@ -83,8 +106,12 @@ class RefusalReason(StrEnum):
 
     NOT_A_CHAT = "not_a_chat"
     """No chat can mean it: empty, an unknown role, the first turn an assistant turn, content that is no text."""
+    TOOL_CALL = "tool_call"
+    """A turn calls a tool or is a tool's answer: sessions here are commands and what a terminal shows for them."""
     NO_REPLY = "no_reply"
-    """Nothing to train: no assistant turn."""
+    """Nothing to train: no assistant turn, or none that its record lets be trained."""
+    EMPTY_REPLY = "empty_reply"
+    """A reply of no text, or of white space alone: the model would learn to end its turn at once."""
     ENDS_IN_USER_TURN = "ends_in_user_turn"
     """The operator never ended it: the last turn is the environment's."""
     TEMPLATE_REFUSES = "template_refuses"

@@ -1,25 +1,43 @@
-"""Rendering: one place where messages become text, and text becomes the prompts of a session."""
+"""Messages to text: the model's chat template, compiled once and applied in one place."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import accumulate
-from typing import TYPE_CHECKING
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import TemplateError
+from jinja2.runtime import LoopContext
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from tiararodney.sekft.render.normalize import normalize_for_template
 from tiararodney.sekft.render.session import Message, Messages, RefusalReason, SessionRefused
 from tiararodney.sekft.render.tokens import Tokenizer, as_tokenizer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from tiararodney.sekft.render.appending import Pieces
+    from jinja2 import Environment, Template
 
-_CHECKED = 2
-"""Prompts of a session that are rendered as served and held against the pieces. Early ones: what depends on how far a
-session goes shows in each of them, and they are short."""
+_DICT_METHODS = frozenset(dir(dict))
+_LOOP_FIELDS = frozenset(
+    {"first", "last", "index", "index0", "revindex", "revindex0", "length", "previtem", "nextitem", "depth", "depth0"}
+)
+_TEXT_METHODS = frozenset({"startswith", "endswith", "split", "strip", "lstrip", "rstrip"})
+
+
+def render_prompt(tokenizer: object, messages: Messages) -> list[int]:
+    """Return the ids that a chat-completions endpoint puts before the model.
+
+    Args:
+        tokenizer: a `Tokenizer` or a transformers tokenizer.
+        messages: the session so far, as the endpoint receives it.
+
+    Raises:
+        SessionRefused: the messages are no chat, or the template raises on them.
+    """
+    tok = as_tokenizer(tokenizer)
+    return tok.encode(render(tok, normalize_for_template(messages), add_generation_prompt=True))
 
 
 def render(tokenizer: Tokenizer, session: Sequence[Message], *, add_generation_prompt: bool) -> str:
@@ -39,82 +57,66 @@ def render(tokenizer: Tokenizer, session: Sequence[Message], *, add_generation_p
         ArithmeticError,
         RecursionError,
     ) as error:
-        # A template is a program of somebody else's: whatever it trips over, it has refused this session.
+        # A template is a third party's program: whatever it trips over, it has refused this session.
         raise SessionRefused(RefusalReason.TEMPLATE_REFUSES, f"{type(error).__name__}: {error}") from error
 
 
-@dataclass(frozen=True, slots=True)
-class Served:
-    """A session rendered as it is served, turn by turn.
+@dataclass(frozen=True)
+class ChatTemplate:
+    """A chat template, compiled once.
 
     Args:
-        tok: what renders it.
-        session: the normalised session.
-        prompts: for each assistant turn, the text that is served before it.
-        pieces: one rendering of the whole session, where it is seen to hold the prompts.
+        source: Jinja source.
+        environment: the one that transformers' `apply_chat_template` compiles templates in.
+        special_tokens: the named special tokens that the template refers to (``bos_token`` ...), by name.
     """
 
-    tok: Tokenizer
-    session: Sequence[Message]
-    prompts: dict[int, str]
-    pieces: Pieces | None = None
+    source: str
+    environment: Environment
+    special_tokens: Mapping[str, str]
 
-    def closed(self, turn: int) -> str:
-        """Return the text of the session up to and with a turn, as nobody is asked to go on, a closing aside."""
-        if self.pieces is None or not (turn == len(self.session) - 1 or self.pieces.final(turn + 1)):
-            return self.rendered(turn)
-        return self.pieces.opening + "".join(self.pieces.messages[: turn + 1])
+    @cached_property
+    def _compiled(self) -> Template:
+        return _faster(self.environment).from_string(self.source)
 
-    def rendered(self, turn: int) -> str:
-        """Return the same with the closing that the template gives it."""
-        return render(self.tok, self.session[: turn + 1], add_generation_prompt=False)
+    def text(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> str:
+        """Render a session.
+
+        Raises:
+            Exception: whatever the template raises.
+        """
+        # Plain dictionaries, as an endpoint parses them out of a request: templates ask `message is mapping`.
+        plain = [{"role": m.role, "content": m.content} for m in messages]
+        context = {"messages": plain, "tools": None, "documents": None, **self.special_tokens}
+        return self._compiled.render(context, add_generation_prompt=add_generation_prompt)
 
 
-def render_served(tok: Tokenizer, session: Sequence[Message], turns: Sequence[int]) -> Served:
-    """Render what is served before each of some turns.
+class _FasterSandbox(ImmutableSandboxedEnvironment):
+    """The same sandbox with a short way to `message.role`, `loop.first` and `text.strip`.
 
-    A tokenizer that tells the pieces of a rendering (`render_pieces`), and on which messages each depends, is asked
-    once; the prompts that are seen to be made of these pieces are put together. The first two are rendered as they are
-    served too, and have to be the same. Every other prompt is rendered by itself.
-
-    Args:
-        tok: the tokenizer.
-        session: a normalised session.
-        turns: indices of its assistant turns, ascending.
-
-    Raises:
-        SessionRefused: (`RefusalReason.TEMPLATE_REFUSES`) the template raises.
+    jinja2's own takes a failed look-up or a dozen checks for each of them, which is most of the time of most
+    templates; every prompt of a session is rendered, so that time counts.
     """
-    prompts = {i: render(tok, session[:i], add_generation_prompt=True) for i in turns[:_CHECKED]}
-    render_pieces = getattr(tok, "render_pieces", None)
-    pieces: Pieces | None = render_pieces(session) if render_pieces is not None else None
-    found = _prompts(pieces, turns) if pieces is not None else {}
-    if all(found.get(i, text) == text for i, text in prompts.items()):
-        prompts = found | prompts
-    else:
-        pieces = None
-    for i in turns:
-        if i not in prompts:
-            prompts[i] = render(tok, session[:i], add_generation_prompt=True)
-    return Served(tok, session, prompts, pieces)
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        """Return an attribute, or an item of that name."""
+        if type(obj) is dict and attribute not in _DICT_METHODS:
+            return obj[attribute] if attribute in obj else self.undefined(obj=obj, name=attribute)
+        if (type(obj) is LoopContext and attribute in _LOOP_FIELDS) or (
+            type(obj) is str and attribute in _TEXT_METHODS
+        ):
+            return getattr(obj, attribute)
+        return super().getattr(obj, attribute)
 
 
-def _prompts(pieces: Pieces, turns: Sequence[int]) -> dict[int, str]:
-    """Put together the prompts that are seen to be made of a rendering's pieces."""
-    places = list(accumulate(map(len, pieces.messages), initial=len(pieces.opening)))
-    whole = pieces.opening + "".join(pieces.messages)
-    return {i: whole[: places[i]] + pieces.closing for i in turns if pieces.final(i)}
-
-
-def render_prompt(tokenizer: object, messages: Messages) -> list[int]:
-    """Return the ids that a chat-completions endpoint puts before the model.
-
-    Args:
-        tokenizer: a `Tokenizer` or a transformers tokenizer.
-        messages: the session so far, as the endpoint receives it.
-
-    Raises:
-        SessionRefused: the messages are no chat, or the template raises on them.
-    """
-    tok = as_tokenizer(tokenizer)
-    return tok.encode(render(tok, normalize_for_template(messages), add_generation_prompt=True))
+def _faster(environment: Environment) -> _FasterSandbox:
+    """Return a sandbox with another environment's extensions, filters, tests and globals."""
+    out = _FasterSandbox(
+        trim_blocks=environment.trim_blocks,
+        lstrip_blocks=environment.lstrip_blocks,
+        extensions=[type(extension) for extension in environment.extensions.values()],
+    )
+    out.filters.update(environment.filters)
+    out.tests.update(environment.tests)
+    out.globals.update(environment.globals)
+    return out

@@ -1,29 +1,15 @@
-"""Generation prompts that open a thought, as those of reasoning models do (``<think>``).
-
-A model behind such a prompt is asked to think aloud first. Where the template has a switch for it, it is turned off for
-good, for training and serving alike: the prompt then closes the thought it opens, and a command follows. Where it has
-none, the reply is trained behind the open thought, for that is the prompt that is served; a server gives it back as
-long as no parser of its own takes thoughts out of replies.
-"""
+"""The marks between which reasoning models think (``<think>``), as chat templates write them."""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
-from tiararodney.sekft.render.canonical import canonical_chat_template, template_policy
-from tiararodney.sekft.render.session import Message
-
-if TYPE_CHECKING:
-    from tiararodney.sekft.render.tokens import Tokenizer
-
-SWITCHES = ("enable_thinking", "thinking")
-"""Variables by which chat templates let thinking be turned off."""
-_OPENER = r"(?:<(?:\w+:)?(?:think|thinking|thought|reasoning)>|\[THINK\]|<\|START_THINKING\|>|◁think▷)"
-_CLOSER = r"(?:</(?:\w+:)?(?:think|thinking|thought|reasoning)>|\[/THINK\]|<\|END_THINKING\|>|◁/think▷)"
+_NAMES = r"(?:think|thinking|thought|reasoning)"
+_OPENER = rf"(?:<(?:\w+:)?{_NAMES}>|\[THINK\]|<\|START_THINKING\|>|◁think▷|<\|channel>thought)"  # the last is Gemma 4's
+_CLOSER = rf"(?:</(?:\w+:)?{_NAMES}>|\[/THINK\]|<\|END_THINKING\|>|◁/think▷|<channel\|>)"
 _OPEN = re.compile(rf"{_OPENER}\s*\Z")
-_EMPTY = re.compile(rf"{_OPENER}\s*{_CLOSER}\s*\Z")
-_PROBE = (Message("user", "$ "),)
+# A closing mark alone counts: DeepSeek's prompts close a thought that nothing opened.
+_EMPTY = re.compile(rf"(?:{_OPENER}\s*)?{_CLOSER}\s*\Z")
 
 
 def opened_thought(prompt: str) -> str:
@@ -35,26 +21,3 @@ def opened_thought(prompt: str) -> str:
 def before_thought(text: str) -> str:
     """Return a text without the thought that it opens, or the empty one that stands, at its end."""
     return _OPEN.sub("", _EMPTY.sub("", text))
-
-
-def switched_off(tok: Tokenizer) -> dict[str, bool]:
-    """Return the settings under which a model's own template opens no thought; none where it opens none anyhow.
-
-    Args:
-        tok: a tokenizer with the template.
-    """
-    if template_policy(tok.chat_template) is not None or not _opens(tok):
-        return {}
-    for name in SWITCHES:
-        if re.search(rf"\b{name}\b", tok.chat_template):
-            settings = {name: False}
-            if not _opens(tok.with_template(canonical_chat_template(tok.chat_template, settings=settings))):
-                return settings
-    return {}
-
-
-def _opens(tok: Tokenizer) -> bool:
-    try:
-        return bool(opened_thought(tok.render_text(_PROBE, add_generation_prompt=True)))
-    except Exception:  # noqa: BLE001 - the template is a program of somebody else's: it is refused where it is used
-        return False

@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol, Self, cast
-
-from jinja2 import TemplateError
-
-from tiararodney.sekft.render.sandbox import ChatTemplate, quick
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from tiararodney.sekft.render.appending import Pieces
     from tiararodney.sekft.render.session import Message
 
 _DEFINING = ("added_tokens", "normalizer", "pre_tokenizer", "decoder", "model")
@@ -128,14 +121,6 @@ class TransformersTokenizer:
             )
         )
 
-    def render_pieces(self, messages: Sequence[Message]) -> Pieces | None:
-        """Render a session in pieces, noting on what each depends; None where the template does not allow it."""
-        named = tuple(self.inner.special_tokens_map.items())
-        if not all(isinstance(token, str) for _, token in named):
-            return None
-        compiled = _compiled(self.chat_template, named)
-        return None if compiled is None else compiled.pieces(messages)
-
     def encode(self, text: str) -> list[int]:
         """Return the ids of a text."""
         return list(self.inner(text, add_special_tokens=False)["input_ids"])
@@ -153,20 +138,6 @@ class TransformersTokenizer:
     def with_template(self, template: str) -> Self:
         """Return the same tokenizer with another chat template."""
         return type(self)(self.inner, template)
-
-
-@lru_cache(maxsize=32)
-def _compiled(source: str, named: tuple[tuple[str, str], ...]) -> ChatTemplate | None:
-    """Return a template in the environment that transformers gives it; None where it shows none."""
-    # The library is loaded, for the tokenizer is its; imported here it would be wanted where it is not.
-    library = sys.modules.get("transformers.utils.chat_template_utils")
-    compile_template = getattr(library, "_compile_jinja_template", None)
-    try:
-        return (
-            ChatTemplate(source, quick(compile_template(source).environment), dict(named)) if compile_template else None
-        )
-    except TemplateError:
-        return None
 
 
 def is_control(token: Any) -> bool:

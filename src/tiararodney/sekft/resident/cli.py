@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 import signal
 import sys
-from pathlib import Path
+from dataclasses import MISSING, dataclass
+from pathlib import Path  # noqa: TC003 - the settings' types are read at run time
 from typing import TYPE_CHECKING
 
+from tiararodney.sekft import flags
 from tiararodney.sekft.console import INTERRUPTED, configure_logs, naming_the_extra, run_cli
-from tiararodney.sekft.settings import DTYPE_HELP, DTYPES
+from tiararodney.sekft.flags import Common
+from tiararodney.sekft.settings import read_settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,28 +23,21 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Return the parser; importing and building it loads nothing heavy."""
-    parser = argparse.ArgumentParser(
-        prog="sekft-resident",
-        description="Keep a base model loaded and run jobs on it: train, eval, adapters, load, unload, status, help, "
-        "quit. Commands are read from a prompt on a terminal, or as lines from a pipe; "
-        "train and eval take the flags of sekft-train and sekft-eval.",
-        epilog="Exit codes: 0 done, 1 a job of a piped run failed, 2 bad usage or input, 130 interrupted. "
-        "Ctrl-C ends the job, not the resident.",
-    )
-    parser.add_argument("--base", type=Path, required=True, metavar="DIR", help="folder of the base model")
-    parser.add_argument("--load-4bit", action="store_true", help="hold the base in 4 bits (NF4)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:0 ... (default: %(default)s)")
-    parser.add_argument(
-        "--dtype",
-        choices=DTYPES,
-        default="auto",
-        help=f"{DTYPE_HELP} (default: %(default)s)",
-    )
-    parser.add_argument("-v", "--verbose", action="count", default=0, help="more on stderr")
-    parser.add_argument("-q", "--quiet", action="store_true", help="warnings only on stderr")
-    return parser
+ABOUT = (
+    "Keep a base model loaded and run jobs on it: train, eval, adapters, load, unload, status, help, quit. "
+    "Commands are read from a prompt on a terminal, or as lines from a pipe (exit code 1 where one of them failed); "
+    "train and eval take the flags of sekft-train and sekft-eval. Ctrl-C ends the job, not the resident."
+)
+
+
+@dataclass(frozen=True)
+class ResidentConfig:
+    """Which base is kept loaded, and how."""
+
+    base: Path = flags.base(default=MISSING, needed="give a folder or hub id of a base model", group="base model")
+    load_4bit: bool = flags.load_4bit()
+    device: str = flags.device()
+    dtype: str = flags.dtype()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,19 +51,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
 
     def work() -> int:
-        args = build_parser().parse_args(argv)
-        configure_logs(-1 if args.quiet else args.verbose)
-        return serve(args)
+        settings = read_settings(
+            sys.argv[1:] if argv is None else argv, (ResidentConfig, Common), "sekft-resident", ABOUT
+        )
+        configure_logs(settings.of(Common).verbosity)
+        return serve(settings.of(ResidentConfig))
 
     return run_cli(work, "sekft-resident")
 
 
-def serve(args: argparse.Namespace) -> int:
-    """Load what the flags say, then read commands from stdin."""
+def serve(config: ResidentConfig) -> int:
+    """Load what the configuration says, then read commands from stdin."""
     from tiararodney.sekft.resident.loop import serve_lines
 
     with naming_the_extra("a local base"):
-        resident = start(args.base, args.load_4bit, args.device, args.dtype)
+        resident = start(config.base, config.load_4bit, config.device, config.dtype)
     log.info("ready; `help` lists the commands")
     try:
         # Ctrl-C ends a job, so a TERM signal must not look like it: it ends the resident, job and all.

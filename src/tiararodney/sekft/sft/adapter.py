@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tiararodney.sekft.model import Base
-    from tiararodney.sekft.render.fingerprint import Fingerprint
+    from tiararodney.sekft.render.contract.fingerprint import Fingerprint
 
 log = logging.getLogger(__name__)
 

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 from tiararodney.sekft.console import configure_logs, naming_the_extra, run_cli
 from tiararodney.sekft.errors import RunFailed
-from tiararodney.sekft.sft.flags import parse
+from tiararodney.sekft.flags import Common
+from tiararodney.sekft.sft.flags import DataFlags, InspectFlags, read, train_config
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Sequence
 
     from tiararodney.sekft.model import Base
+    from tiararodney.sekft.settings import Settings
     from tiararodney.sekft.sft.config import TrainConfig
 
 
@@ -28,10 +29,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
 
     def work() -> int:
-        config, args = parse(list(sys.argv[1:] if argv is None else argv))
-        configure_logs(-1 if args.quiet else args.verbose)
+        settings = read(sys.argv[1:] if argv is None else argv)
+        configure_logs(settings.of(Common).verbosity)
+        config = train_config(settings)
         if config is None:
-            return _inspect(args)
+            return _inspect(settings)
         _train_and_print(config, None)
         return 0
 
@@ -52,9 +54,10 @@ def run(argv: Sequence[str], base: Base, prog: str) -> TrainConfig | None:
     Raises:
         RunFailed: With --inspect, not one session can be trained on, or the endpoint differs.
     """
-    config, args = parse(list(argv), prog, base.settings())
+    settings = read(argv, prog, base.settings())
+    config = train_config(settings)
     if config is None:
-        if _inspect(args):
+        if _inspect(settings):
             raise RunFailed(
                 f"{prog} --inspect: every session is refused, or the endpoint differs; the reasons stand above."
             )
@@ -63,27 +66,28 @@ def run(argv: Sequence[str], base: Base, prog: str) -> TrainConfig | None:
     return config
 
 
-def _inspect(args: argparse.Namespace) -> int:
+def _inspect(settings: Settings) -> int:
     from tiararodney.sekft.sft.inspection.inspect import InspectConfig
     from tiararodney.sekft.sft.inspection.inspect import run as inspect
     from tiararodney.sekft.trajectories import chosen
 
+    what, look = settings.of(DataFlags), settings.of(InspectFlags)
     return inspect(
         InspectConfig(
-            data=tuple(map(str, args.data)),
-            base=str(args.base),
-            hub=args.hub,
-            max_length=args.max_length,
-            show=args.show,
-            json=args.json,
-            html=args.html,
-            filters=chosen(args.data_version, args.data_split, args.verified, quarantine=args.quarantined),
-            control_tokens=args.control_tokens,
-            endpoint=args.endpoint,
-            model=args.model or "",
-            api_key_env=args.api_key_env,
-            endpoint_sessions=args.endpoint_sessions,
-            request_seconds=args.request_seconds,
+            data=tuple(map(str, what.data)),
+            base=str(what.base),
+            hub=what.hub,
+            max_length=what.max_length,
+            show=look.show,
+            json=look.json,
+            html=look.html,
+            filters=chosen(what.data_version, what.data_split, what.verified, quarantine=what.quarantined),
+            control_tokens=what.control_tokens,
+            endpoint=look.endpoint,
+            model=look.model or "",
+            api_key_env=look.api_key_env,
+            endpoint_sessions=look.endpoint_sessions,
+            request_seconds=look.request_seconds,
         )
     )
 

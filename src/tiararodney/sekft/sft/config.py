@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path  # noqa: TC003 - the settings' types are read at run time
+from typing import Any
 
+from tiararodney.sekft import flags
 from tiararodney.sekft.errors import UsageError
-from tiararodney.sekft.settings import DTYPE_HELP, DTYPES, flag_of, to_json
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from tiararodney.sekft.settings import setting, to_json
 
 VERIFIED = ("any", "passed", "failed")
 POLICIES = ("keep", "escape")  # those of `render.fingerprint`, which --help has no time to load
@@ -21,129 +20,101 @@ SCHEDULES = ("cosine", "linear", "constant")
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """What is trained, on what, and how. A field is a flag; its ``help`` says what it means.
+    """What is trained, on what, and how. A field is a flag; its `setting` says what it means and what it takes."""
 
-    Fields with ``plan`` decide which adapter comes out: a resumed run must agree in them.
-    """
+    base: Path = flags.base(
+        group="model, data, output", default=MISSING, needed="give a folder or hub id of a base model"
+    )
+    out: Path = setting("folder to write the adapter to", metavar="DIR", needed="give the adapter's folder")
+    data: tuple[Path, ...] = setting(
+        "trajectories: a folder, .json, .jsonl or .parquet", default=(), metavar="DIR|FILE"
+    )
+    hub: tuple[str, ...] = setting("name of a data set on the hub", default=())
+    load_4bit: bool = flags.load_4bit()
+    no_base_cache: bool = setting("with --load-4bit: do not keep the quantised base in the cache folder", default=False)
+    device: str = flags.device()
+    dtype: str = flags.dtype()
 
-    base: Path = field(metadata={"help": "folder of the base model", "metavar": "DIR"})
-    out: Path = field(metadata={"help": "folder to write the adapter to; must not exist", "metavar": "DIR"})
-    data: tuple[Path, ...] = field(
-        default=(), metadata={"help": "trajectories: folder, .json, .jsonl or .parquet; may be given again"}
+    data_version: tuple[str, ...] = setting(
+        "only trajectories of this version", default=(), metavar="V", group="selection and rendering"
     )
-    hub: tuple[str, ...] = field(default=(), metadata={"help": "name of a data set on the hub; may be given again"})
-    data_version: tuple[str, ...] = field(
-        default=(), metadata={"help": "take trajectories of this version only; may be given again", "metavar": "V"}
-    )
-    data_split: tuple[str, ...] = field(
-        default=(), metadata={"help": "take trajectories of this split only; may be given again", "metavar": "SPLIT"}
-    )
-    verified: str = field(
-        default="any", metadata={"help": "take trajectories whose check passed, failed, or any", "choices": VERIFIED}
-    )
-    quarantined: bool = field(default=False, metadata={"help": "take trajectories under quarantine too"})
-    control_tokens: str = field(
+    data_split: tuple[str, ...] = setting("only trajectories of this split", default=(), metavar="SPLIT")
+    verified: str = setting("only trajectories whose check passed, or failed", default="any", choices=VERIFIED)
+    quarantined: bool = setting("also take trajectories under quarantine", default=False)
+    control_tokens: str = setting(
+        "control tokens spelled out in messages: keep them as endpoints do, or escape them, in serving too",
         default="keep",
-        metadata={
-            "plan": True,
-            "help": "text of control tokens in messages: keep it as endpoints do, or escape it, in serving too",
-            "choices": POLICIES,
-        },
+        choices=POLICIES,
+        plan=True,
     )
-    load_4bit: bool = field(default=False, metadata={"help": "hold the base in 4 bits (NF4)"})
-    no_base_cache: bool = field(
-        default=False,
-        metadata={"help": "with --load-4bit: quantise the base again, keep no 4-bit copy in the cache folder"},
+
+    lora_r: int = setting("LoRA rank", default=16, above=0, plan=True, group="LoRA")
+    lora_alpha: float = setting("LoRA alpha; the update is scaled by alpha / r", default=32.0, above=0, plan=True)
+    lora_dropout: float = setting(
+        "dropout on LoRA's input; above 0 the fast layers are not used", default=0.0, at_least=0, below=1, plan=True
     )
-    device: str = field(default="auto", metadata={"help": "auto, cpu, cuda, cuda:0 ..."})
-    dtype: str = field(default="auto", metadata={"help": DTYPE_HELP, "choices": DTYPES})
-    lora_r: int = field(default=16, metadata={"plan": True, "help": "rank of the LoRA matrices"})
-    lora_alpha: float = field(default=32.0, metadata={"plan": True, "help": "LoRA scale, divided by the rank"})
-    lora_dropout: float = field(
-        default=0.0, metadata={"plan": True, "help": "dropout before LoRA; above 0 the fast layers are not used"}
+    target_modules: str = setting(
+        "all-linear, or comma-separated module names", default="all-linear", metavar="NAMES", plan=True
     )
-    target_modules: str = field(
-        default="all-linear", metadata={"plan": True, "help": "all-linear, or names of layers with commas between"}
+    use_rslora: bool = setting("scale by alpha / sqrt(r) (rsLoRA)", default=False, plan=True)
+    use_dora: bool = setting("use DoRA; the fast layers are not used", default=False, plan=True)
+    init_adapter: Path | None = setting("continue training from this adapter", default=None, metavar="DIR")
+
+    learning_rate: float = setting("peak learning rate", default=5e-4, above=0, plan=True, group="optimization")
+    weight_decay: float = setting("AdamW's weight decay", default=0.0, at_least=0, plan=True)
+    max_grad_norm: float = setting("clip gradients to this norm", default=1.0, above=0, plan=True)
+    lr_schedule: str = setting("learning rate schedule after warmup", default="cosine", choices=SCHEDULES, plan=True)
+    warmup_ratio: float = setting("fraction of steps for linear warmup", default=0.05, at_least=0, below=1, plan=True)
+    epochs: float = setting("passes over the data", default=2.0, above=0, plan=True)
+    max_steps: int = setting("stop after this many optimizer steps; 0: no limit", default=0, at_least=0, plan=True)
+    max_length: int = setting(
+        "skip examples longer than this many tokens, and name them", default=4096, above=0, plan=True
     )
-    use_rslora: bool = field(default=False, metadata={"plan": True, "help": "divide alpha by the rank's root instead"})
-    use_dora: bool = field(
-        default=False,
-        metadata={"plan": True, "help": "train the weights' lengths too (DoRA); the fast layers are not used"},
+    tokens_per_batch: int = setting("batch size of an optimizer step, in tokens", default=4096, above=0, plan=True)
+    tokens_per_row: int = setting(
+        "micro-batch size, in tokens; 0: chosen by device and free memory", default=0, at_least=0, plan=True
     )
-    init_adapter: Path | None = field(
-        default=None,
-        metadata={"help": "adapter to go on training, with its shape; its folder is left alone", "metavar": "DIR"},
+    terminal_weight: float = setting(
+        "loss weight of the tokens of a session's last turn; all others weigh 1", default=1.0, above=0, plan=True
     )
-    learning_rate: float = field(default=5e-4, metadata={"plan": True, "help": "peak of AdamW's step size"})
-    weight_decay: float = field(default=0.0, metadata={"plan": True, "help": "AdamW's decay"})
-    max_grad_norm: float = field(default=1.0, metadata={"plan": True, "help": "gradients are cut to this norm"})
-    lr_schedule: str = field(
-        default="cosine", metadata={"plan": True, "help": "how the rate falls after the warm-up", "choices": SCHEDULES}
-    )
-    warmup_ratio: float = field(default=0.05, metadata={"plan": True, "help": "share of the steps the rate rises in"})
-    epochs: float = field(default=2.0, metadata={"plan": True, "help": "how often every example is seen"})
-    max_steps: int = field(default=0, metadata={"plan": True, "help": "stop after so many steps; 0 for no limit"})
-    max_length: int = field(
-        default=4096, metadata={"plan": True, "help": "longer examples are left out and named, never cut"}
-    )
-    tokens_per_batch: int = field(default=4096, metadata={"plan": True, "help": "tokens an optimizer step learns from"})
-    tokens_per_row: int = field(
-        default=0,
-        metadata={"plan": True, "help": "tokens that go through the model at once; 0 picks by device and free memory"},
-    )
-    terminal_weight: float = field(
-        default=1.0,
-        metadata={
-            "plan": True,
-            "help": "what a token of a session's last turn counts in the loss, a command's counting 1; "
-            "the loss is the sum of counts times losses over the sum of counts of the step",
-        },
-    )
-    gradient_checkpointing: str = field(
+    gradient_checkpointing: str = setting(
+        "recompute activations to save memory; auto: when an example would not fit otherwise",
         default="auto",
-        metadata={
-            "help": "compute layers twice to hold less in memory; auto: where an example would not fit otherwise",
-            "choices": CHECKPOINTING,
-        },
+        choices=CHECKPOINTING,
     )
-    compile: bool = field(
-        default=False,
-        metadata={"plan": True, "help": "torch.compile the layers where the fast ones are not used; needs a compiler"},
+    compile: bool = setting(
+        "torch.compile the layers where the fast ones are not used; needs a C++ compiler", default=False, plan=True
     )
-    validation_fraction: float = field(
-        default=0.0, metadata={"plan": True, "help": "share of the scenarios (or archetypes) held back to validate on"}
+    seed: int = setting("random seed (data order, LoRA initialization)", default=0, at_least=0, plan=True)
+
+    validation_fraction: float = setting(
+        "fraction of the scenarios (or archetypes) to validate on",
+        default=0.0,
+        at_least=0,
+        below=1,
+        plan=True,
+        group="validation and checkpoints",
     )
-    validation_by: str = field(
-        default="scenario",
-        metadata={"plan": True, "help": "what is held back whole, with all its sessions", "choices": VALIDATION_BY},
+    validation_by: str = setting(
+        "what the validation split keeps together", default="scenario", choices=VALIDATION_BY, plan=True
     )
-    validate_every: int = field(
-        default=0, metadata={"plan": True, "help": "steps between validations; 0 for the end of each epoch"}
+    validate_every: int = setting("steps between validations; 0: each epoch", default=0, at_least=0, plan=True)
+    patience: int = setting(
+        "stop after this many validations without a better loss; 0: never", default=0, at_least=0, plan=True
     )
-    patience: int = field(
-        default=0, metadata={"plan": True, "help": "stop after so many validations without a better loss; 0 for never"}
-    )
-    report_to: tuple[str, ...] = field(
+    checkpoint_every: int = setting("steps between checkpoints; 0: none", default=50, at_least=0)
+    resume: bool = setting("continue from the checkpoint of an interrupted run", default=False)
+    overwrite: bool = setting("replace --out, and drop a checkpoint beside it", default=False)
+
+    report_to: tuple[str, ...] = setting(
+        "also log metrics to this tracker; TensorBoard's files are written beside --out",
         default=(),
-        metadata={
-            "help": "tell of the run here too; may be given again. TensorBoard's files lie beside --out",
-            "choices": TRACKERS,
-        },
+        choices=TRACKERS,
+        group="further outputs",
     )
-    save_merged: Path | None = field(
-        default=None,
-        metadata={"help": "write base and adapter as one model here too; must not exist", "metavar": "DIR"},
-    )
-    push_to_hub: str | None = field(
-        default=None, metadata={"help": "upload the adapter's folder to this repository of the hub", "metavar": "NAME"}
-    )
-    hub_public: bool = field(
-        default=False, metadata={"help": "let everybody see a repository that --push-to-hub makes"}
-    )
-    checkpoint_every: int = field(default=50, metadata={"help": "steps between checkpoints; 0 for none"})
-    resume: bool = field(default=False, metadata={"help": "go on from the checkpoint of a run that was cut off"})
-    overwrite: bool = field(default=False, metadata={"help": "replace --out, and drop a checkpoint beside it"})
-    seed: int = field(default=0, metadata={"plan": True, "help": "of the order and of LoRA's first weights"})
+    save_merged: Path | None = setting("also write base and adapter merged into one model", default=None, metavar="DIR")
+    push_to_hub: str | None = setting("upload the adapter to this hub repository", default=None)
+    hub_public: bool = setting("make a repository that --push-to-hub creates public", default=False)
 
     def to_json(self) -> dict[str, Any]:
         """Return the resolved configuration as JSON values."""
@@ -152,34 +123,18 @@ class TrainConfig:
     def plan(self) -> dict[str, Any]:
         """Return what decides which adapter comes out, besides data and base."""
         values = self.to_json()
-        return {f.name: values[f.name] for f in fields(self) if f.metadata.get("plan")}
+        return {f.name: values[f.name] for f in fields(self) if f.metadata["plan"]}
 
 
 def check(config: TrainConfig) -> None:
-    """Refuse values that do not fit, before anything is loaded.
+    """Refuse settings that contradict each other, before anything is loaded.
 
     Raises:
         UsageError: Naming the flag, what was found and what is expected.
     """
-    above = (
-        "lora_r", "lora_alpha", "learning_rate", "epochs", "max_length", "tokens_per_batch", "max_grad_norm",
-        "terminal_weight",
-    )  # fmt: skip
-    at_least = ("max_steps", "tokens_per_row", "weight_decay", "validate_every", "patience", "checkpoint_every", "seed")
-    below_one = ("lora_dropout", "warmup_ratio", "validation_fraction")
-    rules: tuple[tuple[tuple[str, ...], Any, str], ...] = (
-        (above, lambda value: 0 < value < float("inf"), "a number above 0"),
-        (at_least, lambda value: 0 <= value < float("inf"), "0 or more"),
-        (below_one, lambda value: 0 <= value < 1, "at least 0 and below 1"),
-    )
-    for names, fits, expected in rules:
-        for name in names:
-            if not fits(getattr(config, name)):
-                raise UsageError(f"{flag_of(name)}: found {getattr(config, name)}, expected {expected}.")
-    for tracker in config.report_to:
-        if tracker not in TRACKERS:
-            raise UsageError(f"--report-to: found {tracker}, expected one of {', '.join(TRACKERS)}.")
+    if not config.data and not config.hub:
+        raise UsageError("--data is missing: give a folder or file of trajectories, or --hub NAME.")
     if config.save_merged is not None and config.save_merged == config.out:
-        raise UsageError(f"--save-merged: found {config.out}, which is --out too. Name another folder.")
+        raise UsageError(f"--save-merged: found {config.out}, which is also --out. Name another folder.")
     if config.patience and not config.validation_fraction:
         raise UsageError("--patience: needs validation sessions. Give --validation-fraction too, such as 0.1.")

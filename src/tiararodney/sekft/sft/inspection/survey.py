@@ -16,8 +16,8 @@ from tiararodney.sekft.render import (
     build_masked_examples,
     normalize_for_template,
 )
-from tiararodney.sekft.render.canonical import template_clock, template_settings
-from tiararodney.sekft.render.reply import control_pattern
+from tiararodney.sekft.render.contract.canonical import template_clock, template_settings
+from tiararodney.sekft.render.control import control_pattern
 from tiararodney.sekft.render.thoughts import opened_thought
 from tiararodney.sekft.sft.inspection.ledger import Ledger
 

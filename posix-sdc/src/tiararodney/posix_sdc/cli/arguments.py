@@ -1,0 +1,235 @@
+"""The command ``posix-sdc``: its flags, its exit codes, and how it ends when it is told to."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tiararodney.posix_sdc.errors import PosixSdcError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from types import FrameType
+
+_DONE, _FAILED, _USAGE = 0, 1, 2
+_BY_SIGNAL = 128
+_STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class _Stopped(KeyboardInterrupt):
+    """A signal asked the run to end."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        super().__init__()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; stdout carries results, stderr messages and progress.
+
+    Returns:
+        0 done, 1 the run failed, 2 bad usage or input, 128 + n when signal n ended it (130 for Ctrl-C).
+    """
+    try:
+        arguments = _parser().parse_args(argv)
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    code = _run(arguments)
+    _clean_up(code)
+    return code
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    # --help needs none of what the commands import.
+    from tiararodney.posix_sdc.cli import commands
+
+    command: Callable[[argparse.Namespace], int] = getattr(commands, arguments.command)
+    try:
+        with _stoppable():
+            return command(arguments)
+    except UsageError as error:
+        print(f"posix-sdc: {error}", file=sys.stderr)
+        return _USAGE
+    except PosixSdcError as error:
+        print(f"posix-sdc: {error}", file=sys.stderr)
+        return _FAILED
+    except BrokenPipeError:
+        # The reader of stdout went away (`| head`): nothing more to say, and no noise at shutdown.
+        sys.stderr.close()
+        return _DONE
+    except KeyboardInterrupt as stop:
+        print(
+            "posix-sdc: interrupted; what is finished is on disk, the same command goes on from there", file=sys.stderr
+        )
+        return _BY_SIGNAL + getattr(stop, "number", signal.SIGINT)
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+    """Let Ctrl-C, TERM and HUP end a run once, in order; what comes while it ends is not heard."""
+
+    def stop(number: int, _: FrameType | None) -> None:
+        for other in before:
+            signal.signal(other, signal.SIG_IGN)
+        raise _Stopped(number)
+
+    before: dict[int, object] = {}
+    if threading.current_thread() is threading.main_thread():
+        # What whoever started us ignores (`nohup`) stays ignored.
+        before = {n: signal.getsignal(n) for n in _STOPPING if signal.getsignal(n) is not signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type] # what getsignal returned, signal takes
+
+
+def _clean_up(code: int) -> None:
+    """Remove what an interrupted run still holds, and wait for no thread that waits for somebody else's answer."""
+    world = sys.modules.get("tiararodney.posix_sdc.worlds.protocol")
+    if world is not None:
+        world.close_worlds()
+    record = sys.modules.get("tiararodney.posix_sdc.records.store")
+    if record is not None and any(t.name.startswith(record.THREADS) for t in threading.enumerate()):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _positive(text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected a whole number of at least 1")
+    return value
+
+
+def _levels(text: str) -> tuple[int, int]:
+    low, _, high = text.partition("-")
+    try:
+        return int(low), int(high or low)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected LOW-HIGH or one level, such as 1-3") from None
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+class _Defaults(argparse.ArgumentDefaultsHelpFormatter):
+    """Names the defaults that there are."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        told = action.required or action.default in (None, "", False)
+        return action.help if told else super()._get_help_string(action)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="posix-sdc", description="Scenarios, worlds and recorded sessions for models that operate a POSIX shell."
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def add(name: str, what: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=what, description=what, formatter_class=_Defaults)
+        sub.set_defaults(command=name)
+        return sub
+
+    def worlds(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument(
+            "--runtime", choices=("auto", "docker", "bwrap"), default="auto", help="what worlds are made with"
+        )
+        sub.add_argument(
+            "--jobs", type=_positive, help="worlds at a time (default: one a processor, 8 where a model is waited for)"
+        )
+
+    sub = add("generate", "write scenario bundles, the same bytes for the same seed")
+    sub.add_argument("--n", type=_positive, required=True, help="how many")
+    sub.add_argument("--seed", type=int, default=0, help="of everything")
+    sub.add_argument("--out", type=Path, required=True, help="folder, one *.json a scenario")
+    sub.add_argument(
+        "--split", choices=("train", "holdout"), default="train", help="train, or worlds held out from training"
+    )
+    sub.add_argument(
+        "--held-out",
+        type=_names,
+        default=("archetypes", "providers", "announcements", "utilities"),
+        metavar="AXES",
+        help="with --split holdout: what comes from the held-out share, comma-separated; the rest is as in training",
+    )
+    sub.add_argument(
+        "--archetypes", default="", help="only these, separated by commas, evenly (default: all of the split)"
+    )
+
+    sub.add_argument(
+        "--course",
+        default="full",
+        help="full: levels 1 to 10, every provider and announcement, red herrings; first: one or two steps, plain",
+    )
+    sub.add_argument(
+        "--levels", type=_levels, default=(1, 10), metavar="LOW-HIGH", help="difficulty: commands of work (course full)"
+    )
+    sub.add_argument("--teacher", metavar="URL", help="let a model behind this chat-completions endpoint author them")
+    sub.add_argument("--model", help="the teacher's model")
+    sub.add_argument(
+        "--attempts", type=_positive, default=3, help="replies that are read for one scenario; refused ones are kept"
+    )
+    worlds(sub)
+
+    sub = add("gate", "play every bundle's reference solution and quarantine those whose checker is wrong")
+    sub.add_argument(
+        "--scenarios", type=Path, required=True, help="folder of bundles; a failing one is rewritten with its reason"
+    )
+    sub.add_argument("--near-misses", action="store_true", help="also play the near misses that bundles name")
+    sub.add_argument("--again", action="store_true", help="judge also those bundles that were judged before")
+    worlds(sub)
+
+    sub = add("rollout", "let an operator act in every scenario and record the sessions")
+    sub.add_argument("--scenarios", type=Path, required=True, help="folder of bundles")
+    sub.add_argument(
+        "--out", type=Path, required=True, help="folder, one *.json a session; sessions it holds already are skipped"
+    )
+    sub.add_argument("--operator", default="reference", help="'reference', or the URL of a chat-completions endpoint")
+    sub.add_argument("--model", default="", help="the endpoint's model")
+    sub.add_argument("--seed", type=int, default=0, help="of the reference operator's variety")
+    sub.add_argument("--max-turns", type=_positive, default=30, help="commands after which a session is stopped")
+    worlds(sub)
+
+    sub = add("image", "build the image that Docker worlds are made of")
+    sub.add_argument(
+        "--if-engine", action="store_true", help="do nothing where no engine answers or the image is there"
+    )
+    sub.add_argument(
+        "--method", choices=("auto", "dockerfile", "debootstrap"), default="auto", help="what it comes from"
+    )
+    sub.add_argument("--mirror", default="", help="Debian mirror for debootstrap (default: this machine's own)")
+
+    sub = add("show", "print sessions as terminal transcripts, scenarios as pages")
+    sub.add_argument("file", type=Path, help="a trajectory or a scenario, *.json or *.jsonl, or a folder")
+    sub.add_argument("--n", type=_positive, default=None, help="at most so many")
+
+    sub = add("stats", "count what a folder holds")
+    sub.add_argument("folder", type=Path, help="of scenarios or trajectories")
+    sub.add_argument("--json", action="store_true", help="one line of JSON instead of a table")
+
+    sub = add("export", "write scenarios or kept sessions as .jsonl, parquet or a data set folder")
+    sub.add_argument("--trajectories", type=Path, help="folder of sessions")
+    sub.add_argument("--scenarios", type=Path, help="folder of bundles")
+    sub.add_argument(
+        "--out", type=Path, required=True, help="a file *.jsonl or *.parquet, or a folder for one .jsonl a split"
+    )
+    sub.add_argument(
+        "--hub", action="store_true", help="make --out a Hugging Face data set folder: parquet inside and a card"
+    )
+    sub.add_argument("--all", action="store_true", help="rejected sessions and quarantined bundles too")
+    return parser

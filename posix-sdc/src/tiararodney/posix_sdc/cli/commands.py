@@ -1,0 +1,299 @@
+"""What each command of ``posix-sdc`` does with its arguments. Returns exit codes; results go to stdout."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tiararodney.posix_sdc.cli.progress import Progress
+from tiararodney.posix_sdc.errors import InfrastructureError, UsageError
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+
+    from tiararodney.posix_sdc.factory.teacher.author import Assignment
+    from tiararodney.posix_sdc.records.schema import Scenario, Trajectory
+    from tiararodney.posix_sdc.support.chat_completions import Endpoint
+
+_DONE, _FAILED = 0, 1
+_SPOILT = "infrastructure"  # the outcome of what a fault of ours has spoilt
+_HOPELESS = 8  # so many that were all spoilt, from the first on, end a run
+_WAITING = 8  # jobs that wait for a model use no processor here
+
+
+def generate(a: argparse.Namespace) -> int:
+    """Write scenario bundles: scripted ones, or a teacher's."""
+    from tiararodney.posix_sdc.factory.bundles import dumps
+    from tiararodney.posix_sdc.factory.bundles import generate as scripted
+    from tiararodney.posix_sdc.records.store import output_folder, write_text
+
+    names = [name.strip() for name in a.archetypes.split(",") if name.strip()]
+    if a.teacher:
+        return _teach(a, names)
+    scenarios = scripted(a.n, a.seed, a.split, names, a.course, a.levels, a.held_out)
+    folder = output_folder(a.out)
+    progress, written = Progress("generate", a.n), 0
+    for scenario in scenarios:
+        path = folder / f"{scenario.id}.json"
+        # What an earlier run made stays, with what the gate has found of it.
+        if not _made(path, scenario):
+            write_text(path, dumps(scenario))
+            written += 1
+        progress.step()
+    before = f", {a.n - written} of them made before" if written < a.n else ""
+    print(f"{a.n} scenarios in {folder}{before}")
+    return _DONE
+
+
+def _made(path: Path, scenario: Scenario) -> bool:
+    """Tell whether a file holds this very scenario, quarantined or not."""
+    from tiararodney.posix_sdc.records.schema import Scenario, quarantined
+
+    try:
+        return quarantined(Scenario.from_json(_json(path), str(path)), "") == scenario
+    except (OSError, ValueError, UsageError):
+        return False
+
+
+def _teach(a: argparse.Namespace, names: list[str]) -> int:
+    from tiararodney.posix_sdc.factory.bundles import archetypes_named
+    from tiararodney.posix_sdc.factory.teacher.author import REJECTED, Known, assignments, author
+    from tiararodney.posix_sdc.records.schema import load_scenarios
+    from tiararodney.posix_sdc.records.store import count_by, each, file_name, finished, output_folder, write_record
+    from tiararodney.posix_sdc.worlds.protocol import abort_worlds
+
+    endpoint = _endpoint("--teacher", a.teacher, a.model, temperature=0.8, max_tokens=8192, timeout=600.0)
+    wanted = list(assignments(a.n, a.seed, a.split, archetypes_named(a.split, names)))
+    runtime = _runtime(a.runtime)
+    folder = output_folder(a.out)
+    rejected = output_folder(folder / REJECTED)
+    known, done = Known(), finished(folder)
+    for scenario in load_scenarios(folder) if done else ():
+        known.add(scenario)
+    todo = [w for w in wanted if file_name(w.id) not in done]
+    progress = Progress("generate", len(todo))
+
+    def one(assignment: Assignment) -> Scenario | None:
+        return author(assignment, endpoint, runtime, a.attempts, known, rejected)
+
+    def keep(scenario: Scenario | None) -> None:
+        if scenario is not None:
+            write_record(folder / file_name(scenario.id), scenario)
+        progress.step("given up" if scenario is None else "made")
+
+    _told_before(len(wanted) - len(todo), "scenarios are on disk already")
+    each(a.jobs or _WAITING, todo, one, keep, abort_worlds)
+    kinds = count_by((_json(p)["kind"] for p in rejected.glob("*.json")), str)
+    refused = ", ".join(f"{kind} {n}" for kind, n in kinds.items())
+    made, given_up = len(wanted) - progress.outcomes["given up"], progress.outcomes["given up"]
+    print(f"{made} of {len(wanted)} scenarios in {folder}, {given_up} given up; refused replies: {refused or 'none'}")
+    return _FAILED if given_up else _DONE
+
+
+def gate(a: argparse.Namespace) -> int:
+    """Judge every bundle, and write down of each what was found."""
+    from tiararodney.posix_sdc.records.schema import load_scenarios, quarantined
+    from tiararodney.posix_sdc.records.store import each, output_folder, sources, write_record
+    from tiararodney.posix_sdc.sessions.gate import judge
+    from tiararodney.posix_sdc.sessions.gate_ledger import Judged
+    from tiararodney.posix_sdc.worlds.protocol import abort_worlds
+
+    scenarios = load_scenarios(a.scenarios)
+    files = {s.id: Path(source) for s, source in zip(scenarios, sources(a.scenarios), strict=True)}
+    for file in files.values():
+        if file.suffix != ".json":
+            raise UsageError(f"{file}: expected one scenario in a *.json, which the gate writes its finding to.")
+    runtime = _runtime(a.runtime)
+    folder = a.scenarios if a.scenarios.is_dir() else a.scenarios.parent
+    output_folder(folder)
+    with Judged(folder, f"{runtime} near-misses={a.near_misses}") as judged:
+        before = {} if a.again else {i: found for i, f in files.items() if (found := judged.before(f)) is not None}
+        failed = {i: reason for i, reason in before.items() if reason}
+        todo = [s for s in scenarios if s.id not in before]
+        _told_before(len(before), "bundles were judged before (--again judges them anew)")
+        progress = Progress("gate", len(todo))
+
+        def one(scenario: Scenario) -> tuple[Scenario, str, str]:
+            try:
+                return scenario, judge(scenario, runtime, near_misses=a.near_misses), ""
+            except InfrastructureError as fault:
+                return scenario, "", str(fault)
+
+        def keep(finding: tuple[Scenario, str, str]) -> None:
+            scenario, reason, fault = finding
+            if fault:  # nothing is known of it: the next run judges it again
+                _spoilt(scenario.id, fault, progress)
+                return
+            if reason:
+                failed[scenario.id] = reason
+            if reason != scenario.quarantine:
+                write_record(files[scenario.id], quarantined(scenario, reason))
+            judged.add(files[scenario.id], reason)
+            progress.step("failed" if reason else "passed")
+
+        each(a.jobs or _processors(), todo, one, keep, abort_worlds)
+    for name, reason in sorted(failed.items()):
+        print(f"{name}: {reason}")
+    spoilt = progress.outcomes[_SPOILT]
+    unjudged = f"; {spoilt} could not be judged" if spoilt else ""
+    passed = len(scenarios) - len(failed) - spoilt
+    print(f"{passed} of {len(scenarios)} scenarios pass the gate ({runtime}{unjudged})")
+    return _FAILED if failed or spoilt else _DONE
+
+
+def rollout(a: argparse.Namespace) -> int:
+    """Let an operator act in every scenario that has no session yet."""
+    from tiararodney.posix_sdc.records.schema import load_scenarios
+    from tiararodney.posix_sdc.records.store import count_by, each, file_name, finished, output_folder, write_record
+    from tiararodney.posix_sdc.sessions.loop import ahead_of, run_session
+    from tiararodney.posix_sdc.worlds.protocol import abort_worlds
+
+    scenarios = [s for s in load_scenarios(a.scenarios) if not s.quarantine]
+    factory = _operator_factory(a)
+    runtime = _runtime(a.runtime)
+    folder = output_folder(a.out)
+    done = finished(folder)
+    todo = [s for s in scenarios if file_name(s.id) not in done]
+    _told_before(len(scenarios) - len(todo), "sessions are on disk already")
+    outcomes: list[str] = []
+    progress = Progress("rollout", len(todo))
+
+    def keep(session: Trajectory) -> None:
+        outcomes.append(session.outcome)
+        if session.outcome != "infrastructure":
+            write_record(folder / file_name(session.scenario_id), session)
+            progress.step(session.outcome)
+        else:  # it is not finished: the next run plays it again
+            _spoilt(session.scenario_id, str(session.meta.get("reason")), progress)
+
+    jobs = a.jobs or (_processors() if a.operator == "reference" else _WAITING)
+    with ahead_of(todo, runtime, None, jobs) as ahead:
+
+        def one(scenario: Scenario) -> Trajectory:
+            return run_session(scenario, factory(scenario), runtime, max_turns=a.max_turns, ahead=ahead)
+
+        each(jobs, todo, one, keep, abort_worlds)
+    kept = outcomes.count("success")
+    counts = ", ".join(f"{name} {n}" for name, n in count_by(outcomes, str).items())
+    print(f"{kept} of {len(outcomes)} new sessions kept in {folder} ({runtime}" + (f"; {counts})" if counts else ")"))
+    return _FAILED if "infrastructure" in outcomes else _DONE
+
+
+def image(a: argparse.Namespace) -> int:
+    """Build the world image."""
+    import logging
+
+    from tiararodney.posix_sdc.worlds.docker import runtime as dashdocker
+    from tiararodney.posix_sdc.worlds.docker.image import IMAGE, build
+
+    if a.if_engine:
+        reason = dashdocker.unusable()
+        if reason is None:
+            print(f"the image {IMAGE} is there already")
+            return _DONE
+        try:
+            dashdocker.connect().close()
+        except InfrastructureError as error:
+            print(f"no image is needed: {error}; worlds are bwrap sandboxes")
+            return _DONE
+    logging.basicConfig(stream=sys.stderr, format="posix-sdc: %(message)s", level=logging.INFO)
+    print(build(a.method, mirror=a.mirror))
+    return _DONE
+
+
+def show(a: argparse.Namespace) -> int:
+    """Print sessions as transcripts, scenarios as pages."""
+    from tiararodney.posix_sdc.records.files import BOTH, records
+    from tiararodney.posix_sdc.records.schema import Scenario, Trajectory, is_session
+    from tiararodney.posix_sdc.records.show import page, transcript
+
+    for n, (source, data) in enumerate(records(a.file, BOTH)):
+        if n == a.n:
+            break
+        if is_session(data):
+            print(transcript(Trajectory.from_json(data, source), colour=sys.stdout.isatty()))
+        else:
+            print(page(Scenario.from_json(data, source)))
+    return _DONE
+
+
+def stats(a: argparse.Namespace) -> int:
+    """Count what a folder holds."""
+    from tiararodney.posix_sdc.records.stats import as_json, statistics, table
+
+    parts = statistics(a.folder)
+    print(as_json(parts) if a.json else table(parts))
+    return _DONE
+
+
+def export(a: argparse.Namespace) -> int:
+    """Hand data on."""
+    from tiararodney.posix_sdc.records.export import Export
+    from tiararodney.posix_sdc.records.export import export as write
+
+    counts = write(Export(a.out, a.scenarios, a.trajectories, everything=a.all, hub=a.hub))
+    left_out = counts.pop("left_out")
+    written = " and ".join(f"{n} {kind}" for kind, n in counts.items() if n)
+    print(f"{written} written to {a.out}, {left_out} left out")
+    return _DONE
+
+
+# ------------------------------------------------------------------------------------------------- what they share
+
+
+def _runtime(name: str) -> str:
+    from tiararodney.posix_sdc.worlds.protocol import resolve_runtime
+
+    runtime = resolve_runtime(name)
+    if name == "auto":
+        print(f"posix-sdc: runtime {runtime}", file=sys.stderr)
+    return runtime
+
+
+def _operator_factory(a: argparse.Namespace) -> Callable[[Scenario], Any]:
+    if a.operator == "reference":
+        from tiararodney.posix_sdc.sessions.operators.reference import ReferenceOperator
+
+        return lambda scenario: ReferenceOperator(scenario, a.seed)
+    from tiararodney.posix_sdc.sessions.operators.endpoint import EndpointOperator
+
+    operator = EndpointOperator(_endpoint("--operator", a.operator, a.model))
+    return lambda _: operator
+
+
+def _endpoint(flag: str, url: str, model: str | None, **settings: Any) -> Endpoint:
+    from tiararodney.posix_sdc.support.chat_completions import Endpoint, is_url
+
+    if not is_url(url):
+        other = "'reference' or " if flag == "--operator" else ""
+        raise UsageError(f"{flag}: found {url!r}, expected {other}the URL of a chat-completions endpoint.")
+    if not model:
+        raise UsageError(f"{flag} URL needs --model NAME: the name under which the endpoint serves the model.")
+    return Endpoint(url, model, flags=f"{flag}, --model", **settings)
+
+
+def _spoilt(name: str, fault: str, progress: Progress) -> None:
+    """Tell of one that a fault of ours has spoilt, and give up where that is all there is."""
+    print(f"posix-sdc: {name}: {fault}", file=sys.stderr)
+    progress.step(_SPOILT)
+    if progress.done >= _HOPELESS and progress.outcomes[_SPOILT] == progress.done:
+        raise InfrastructureError(f"the first {progress.done} all failed through faults of ours: giving up.")
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def _told_before(n: int, what: str) -> None:
+    if n:
+        print(f"posix-sdc: {n} {what}", file=sys.stderr)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    import json
+
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found

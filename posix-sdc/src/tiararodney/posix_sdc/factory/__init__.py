@@ -1,0 +1,1 @@
+"""Scenario bundles made from a seed, or by a model."""

@@ -1,0 +1,226 @@
+"""Archives: tar files, packed, listed and unpacked."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from typing import TYPE_CHECKING
+
+from tiararodney.posix_sdc.factory.checks import (
+    Author,
+    Brief,
+    Source,
+    Work,
+    absent,
+    holds,
+    q,
+    text_file,
+    untouched,
+    word_lines,
+)
+from tiararodney.posix_sdc.records.schema import Fixture
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tiararodney.posix_sdc.factory.vocabulary import Draw
+
+_BLOCK = 512  # bytes, of a tar file
+
+
+def _tar(path: str, members: Sequence[Fixture]) -> Fixture:
+    """Return a tar file, uncompressed: its bytes are text, which is what a fixture can hold."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for member in members:
+            data = member.content.encode()
+            info = tarfile.TarInfo(member.path)
+            info.size, info.mode, info.mtime = len(data), 0o644, 1_700_000_000
+            tar.addfile(info, io.BytesIO(data))
+    # tar pads to twenty blocks; two empty ones are the end of an archive.
+    size = sum(_BLOCK + -(-len(m.content.encode()) // _BLOCK) * _BLOCK for m in members) + 2 * _BLOCK
+    return Fixture(path, out.getvalue()[:size].decode())
+
+
+def _members(draw: Draw, folder: str) -> list[Fixture]:
+    return [text_file(f"{folder}/{draw.file('txt', 'csv')}", word_lines(draw, 1, 2)) for _ in range(draw.number(2, 3))]
+
+
+def pack(brief: Brief) -> Work:
+    """Pack a folder into a compressed archive."""
+    d = brief.draw
+    folder, out = d.noun(), f"{d.noun()}.tar.gz"
+    one, two = (
+        text_file(f"{folder}/{d.file()}", word_lines(d, 1, 2)),
+        text_file(f"{folder}/{d.file()}", word_lines(d, 1, 2)),
+    )
+    text = d.wording(
+        [
+            f"Pack the folder {folder} into {out}",
+            f"Make a compressed archive {out} of the folder {folder}.",
+            f"{out} is to be a gzipped tar of {folder}.",
+        ]
+    )
+    listed = f"tar tzf {out} 2>/dev/null | grep -qx"
+    return Work(
+        text,
+        (f"tar czf {out} {folder}",),
+        (f"{listed} {one.path}", f"{listed} {two.path}", untouched(one), untouched(two)),
+        (one, two),
+        (folder,),
+        (out,),
+        ((f"tar cf {out} {folder}",), (f"touch {out}",), (f"tar czf {out} {one.path}",)),
+        (f"tar tzf {out}", "ls"),
+        ways=((f"tar -c -z -f {out} {folder}",), (f"tar cf - {folder} | gzip > {out}",)),
+    )
+
+
+def unpack(brief: Brief) -> Work:
+    """Unpack a shell archive: a script that writes its files when run."""
+    d = brief.draw
+    path, out = d.file("shar"), d.file("txt")
+    lines = word_lines(d, 2, 3)
+    text = d.wording(
+        [
+            f"{path} is a shell archive: unpack it with sh",
+            f"Unpack the shell archive {path} by running sh on it.",
+            f"Run sh on {path}; it unpacks the files that are wanted here.",
+        ]
+    )
+    body = [f"cat > {out} <<'END'", *lines, "END"]
+    given = text_file(path, body)
+    return Work(
+        text,
+        (f"sh {path}",),
+        (holds(out, lines), untouched(given)),
+        (given,),
+        (path,),
+        (out,),
+        ((f"cat {path} > {out}",), (f"touch {out}",), (f"mv {path} {out}",)),
+        ("ls", f"cat {out}"),
+        ways=((f"sh ./{path}",), (f"sh < {path}",)),
+    )
+
+
+def extract(brief: Brief) -> Work:
+    """Unpack a tar file."""
+    d = brief.draw
+    path, folder = d.file("tar"), d.noun()
+    members = _members(d, folder)
+    text = d.wording(
+        [
+            f"Unpack {path} here",
+            f"Extract all files of the archive {path} in this folder.",
+            f"What is in {path} should lie beside it, unpacked.",
+        ]
+    )
+    return Work(
+        text,
+        (f"tar xf {path}",),
+        (*(holds(m.path, m.content) for m in members), f"[ -s {path} ]"),
+        (_tar(path, members),),
+        (path,),
+        tuple(m.path for m in members),
+        ((f"tar tf {path}",), (f"tar xf {path} {members[0].path}",), (f"mkdir {folder}", f"mv {path} {folder}/")),
+        (f"ls {folder}",),
+        ways=((f"tar -x -f {path}",), (f"tar xvf {path}",)),
+    )
+
+
+def member(brief: Brief) -> Work:
+    """Take one file out of a tar file."""
+    d = brief.draw
+    path, folder, out = d.file("tar"), d.noun(), d.file("txt", "out")
+    members = _members(d, folder)
+    wanted = d.pick(members)
+    text = d.wording(
+        [
+            f"Write {wanted.path}, which is in the archive {path}, to {out}; unpack nothing else",
+            f"{out} is to hold what {wanted.path} says in the archive {path}. Leave the other files packed.",
+            f"Take {wanted.path} out of {path} and save it as {out}, without unpacking the rest.",
+        ]
+    )
+    rest = [m for m in members if m is not wanted]
+    return Work(
+        text,
+        (f"tar xOf {path} {wanted.path} > {out}",),
+        (holds(out, wanted.content), *(absent(m.path) for m in rest)),
+        (_tar(path, members),),
+        (path,),
+        (out,),
+        (
+            (f"tar xOf {path} > {out}",),
+            (f"tar xf {path}", f"mv {wanted.path} {out}"),
+            (f"tar tf {path} > {out}",),
+        ),
+        (f"cat {out}",),
+        ways=(
+            (f"tar -x -O -f {path} {wanted.path} > {out}",),
+            (f"tar xf {path} {wanted.path}; mv {wanted.path} {out}",),
+        ),
+        result=Source(out, tuple(wanted.content.splitlines())),
+    )
+
+
+def contents(brief: Brief) -> Work:
+    """Write down what is in a tar file."""
+    d = brief.draw
+    path, folder, out = d.file("tar"), d.noun(), d.file("txt", "list")
+    members = _members(d, folder)
+    text = d.wording(
+        [
+            f"Write the names of the files in the archive {path} to {out}; do not unpack it",
+            f"{out} is to list what the archive {path} holds. Leave it packed.",
+            f"Save the table of contents of {path} in {out} without unpacking anything.",
+        ]
+    )
+    return Work(
+        text,
+        (f"tar tf {path} > {out}",),
+        (holds(out, [m.path for m in members]), absent(folder)),
+        (_tar(path, members),),
+        (path,),
+        (out,),
+        ((f"tar tvf {path} > {out}",), (f"tar xf {path}", f"ls {folder} > {out}"), (f"ls {path} > {out}",)),
+        (f"cat {out}",),
+        ways=((f"tar -tf {path} > {out}",), (f"tar --list --file={path} > {out}",)),
+        result=Source(out, tuple(m.path for m in members)),
+    )
+
+
+def add(brief: Brief) -> Work:
+    """Put one more file into a tar file, then remove it from the folder."""
+    d = brief.draw
+    path, folder, more = d.file("tar"), d.noun(), d.file("txt", "csv")
+    members, given = _members(d, folder), text_file(more, word_lines(d, 1, 2))
+    text = d.wording(
+        [
+            f"Add {more} to the archive {path}, then delete {more}",
+            f"{more} belongs into the archive {path}, beside what is in it; afterwards it is not needed here any more.",
+            f"Append {more} to {path} and remove the file itself.",
+        ]
+    )
+    return Work(
+        text,
+        (f"tar rf {path} {more}", f"rm {more}"),
+        (
+            *(f'[ "$(tar xOf {path} {m.path})" = {q(m.content.rstrip())} ]' for m in (*members, given)),
+            absent(more),
+        ),
+        (_tar(path, members), given),
+        (path, more),
+        (),
+        ((f"tar rf {path} {more}",), (f"rm {more}",), (f"tar cf {path} {more}", f"rm {more}")),
+        (f"tar tf {path}", "ls"),
+        ways=((f"tar -r -f {path} {more}", f"rm {more}"), (f"tar --append -f {path} {more}", f"rm -f {more}")),
+    )
+
+
+AUTHORS: dict[str, Author] = {
+    "archive_pack": pack,
+    "archive_unpack": unpack,
+    "archive_extract": extract,
+    "archive_member": member,
+    "archive_contents": contents,
+    "archive_add": add,
+}

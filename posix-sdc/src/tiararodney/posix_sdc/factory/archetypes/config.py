@@ -1,0 +1,273 @@
+"""Config: files of key=value lines."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tiararodney.posix_sdc.factory.checks import (
+    Author,
+    Brief,
+    Source,
+    Work,
+    absent,
+    holds,
+    text_file,
+    untouched,
+)
+
+if TYPE_CHECKING:
+    from tiararodney.posix_sdc.factory.vocabulary import Draw
+
+
+def _settings(draw: Draw) -> dict[str, str]:
+    keys = draw.nouns(draw.number(3, 5))
+    return {k: draw.pick((str(draw.number(2, 9000)), draw.noun())) for k in keys}
+
+
+def _lines(settings: dict[str, str]) -> list[str]:
+    return [f"{k}={v}" for k, v in settings.items()]
+
+
+def change(brief: Brief) -> Work:
+    """Set a key to another value."""
+    d = brief.draw
+    path, settings = d.file("conf", "ini", "cfg"), _settings(d)
+    key = d.pick(list(settings))
+    value = d.pick((str(d.number(2, 9000)), d.noun()))
+    if value == settings[key]:
+        value += "0"
+    text = d.wording(
+        [
+            f"Set {key} to {value} in {path}",
+            f"In {path}, {key} has to be {value}.",
+            f"Change the value of {key} in {path} to {value}.",
+            f"{path}: the setting {key} should be {value}",
+        ]
+    )
+    return Work(
+        text,
+        (f"sed -i 's/^{key}=.*/{key}={value}/' {path}",),
+        (holds(path, _lines(settings | {key: value})),),
+        (text_file(path, _lines(settings)),),
+        (path,),
+        (),
+        ((f"echo {key}={value} >> {path}",), (f"echo {key}={value} > {path}",), (f"sed -i '/^{key}=/d' {path}",)),
+        (f"grep {key} {path}", f"cat {path}"),
+        ways=((f"sed -i s/^{key}=.*/{key}={value}/ {path}",), (f"sed -i '/^{key}=/c{key}={value}' {path}",)),
+    )
+
+
+def add(brief: Brief) -> Work:
+    """Append a key."""
+    d = brief.draw
+    path, settings = d.file("conf", "ini", "cfg"), _settings(d)
+    key, value = d.noun(), d.pick((str(d.number(2, 9000)), d.noun()))
+    text = d.wording(
+        [
+            f"Add the line {key}={value} to the end of {path}",
+            f"Append {key}={value} to {path}.",
+            f"{path} lacks a last line {key}={value}: add it.",
+        ]
+    )
+    return Work(
+        text,
+        (f"echo {key}={value} >> {path}",),
+        (holds(path, _lines(settings | {key: value})),),
+        (text_file(path, _lines(settings)),),
+        (path,),
+        (),
+        ((f"echo {key}={value} > {path}",), (f"echo {key} {value} >> {path}",), (f"echo {value} >> {path}",)),
+        (f"cat {path}", f"grep {key} {path}"),
+        ways=((f"printf '%s\\n' {key}={value} >> {path}",), (f"sed -i '$a{key}={value}' {path}",)),
+    )
+
+
+def read(brief: Brief) -> Work:
+    """Copy a value out."""
+    d = brief.draw
+    path, settings, out = d.file("conf", "ini", "cfg"), _settings(d), d.file("txt", "val")
+    key = d.pick(list(settings))
+    text = d.wording(
+        [
+            f"Write the line of {key} from {path} to {out}",
+            f"{out} is to hold the line that sets {key} in {path}.",
+            f"Copy the setting {key} (the whole line) from {path} into {out}.",
+        ]
+    )
+    given = text_file(path, _lines(settings))
+    return Work(
+        text,
+        (f"grep ^{key}= {path} > {out}",),
+        (holds(out, f"{key}={settings[key]}"), untouched(given)),
+        (given,),
+        (path,),
+        (out,),
+        ((f"echo {key} > {out}",), (f"grep -v ^{key}= {path} > {out}",), (f"cat {path} > {out}",)),
+        (f"cat {out}",),
+        ways=((f"sed -n '/^{key}=/p' {path} > {out}",), (f"awk '/^{key}=/' {path} > {out}",)),
+        result=Source(out, (f"{key}={settings[key]}",)),
+    )
+
+
+def drop(brief: Brief) -> Work:
+    """Delete a key's line."""
+    d = brief.draw
+    path, settings = d.file("conf", "ini", "cfg"), _settings(d)
+    key = d.pick(list(settings))
+    text = d.wording(
+        [
+            f"Delete the line of {key} from {path}",
+            f"Remove the setting {key} from {path}.",
+            f"{path} should no longer have a line {key}=.",
+        ]
+    )
+    return Work(
+        text,
+        (f"sed -i '/^{key}=/d' {path}",),
+        (holds(path, _lines({k: v for k, v in settings.items() if k != key})),),
+        (text_file(path, _lines(settings)),),
+        (path,),
+        (),
+        ((f"rm {path}",), (f": > {path}",), (f"sed -i 's/^{key}=.*/{key}=/' {path}",)),
+        (f"cat {path}",),
+    )
+
+
+def backup(brief: Brief) -> Work:
+    """Keep a copy of a file, then add a key to it."""
+    d = brief.draw
+    path, settings = d.file("conf", "ini", "cfg"), _settings(d)
+    kept = f"{path}.{d.pick(('bak', 'orig', 'old'))}"
+    key, value = d.noun(), d.pick((str(d.number(2, 9000)), d.noun()))
+    text = d.wording(
+        [
+            f"Copy {path} to {kept}, then add the line {key}={value} to {path}",
+            f"Keep a copy of {path} as {kept}. After that append {key}={value} to {path}.",
+            f"{path} lacks a last line {key}={value}: add it, but save {path} as {kept} before.",
+        ]
+    )
+    given = text_file(path, _lines(settings))
+    return Work(
+        text,
+        (f"cp {path} {kept}", f"echo {key}={value} >> {path}"),
+        (holds(kept, given.content), holds(path, _lines(settings | {key: value}))),
+        (given,),
+        (path,),
+        (kept,),
+        (
+            (f"echo {key}={value} >> {path}", f"cp {path} {kept}"),
+            (f"mv {path} {kept}", f"echo {key}={value} >> {path}"),
+            (f"cp {path} {kept}",),
+        ),
+        (f"cat {path}", "ls"),
+        ways=((f"cp -p {path} {kept}", f"echo '{key}={value}' >> {path}"),),
+    )
+
+
+def comment(brief: Brief) -> Work:
+    """Turn a setting off, or on again, by a hash sign."""
+    d = brief.draw
+    path, settings = d.file("conf", "ini", "cfg"), _settings(d)
+    key, on = d.pick(list(settings)), d.chance(0.4)
+    lines = _lines(settings)
+    at = lines.index(f"{key}={settings[key]}")
+    commented = [*lines[:at], f"#{lines[at]}", *lines[at + 1 :]]
+    before, after = (commented, lines) if on else (lines, commented)
+    text = d.wording(
+        [
+            f"Remove the # in front of {key} in {path}",
+            f"{key} is commented out in {path}: switch it on again by taking the # away.",
+            f"In {path} the line of {key} should lose its #.",
+        ]
+        if on
+        else [
+            f"Comment out {key} in {path} with a #",
+            f"Switch {key} off in {path}: put a # in front of its line.",
+            f"In {path} the line of {key} should begin with #.",
+        ]
+    )
+    usual = f"sed -i 's/^#{key}=/{key}=/' {path}" if on else f"sed -i 's/^{key}=/#{key}=/' {path}"
+    other = f"sed -i '/^#{key}=/s/#//' {path}" if on else f"sed -i '/^{key}=/s/^/#/' {path}"
+    return Work(
+        text,
+        (usual,),
+        (holds(path, after),),
+        (text_file(path, before),),
+        (path,),
+        (),
+        ((f"sed -i '/{key}=/d' {path}",), (f"sed -i 's/^/#/' {path}",), (f"echo '#{key}' >> {path}",)),
+        (f"grep {key} {path}", f"cat {path}"),
+        ways=((other,),),
+    )
+
+
+def section(brief: Brief) -> Work:
+    """Set a key in one section of a file in which others have the same key."""
+    d = brief.draw
+    path, key, sections = d.file("ini", "conf"), d.noun(), d.nouns(d.number(2, 3))
+    values = {name: str(d.number(2, 400)) for name in sections}
+    wanted, value = d.pick(sections), str(d.number(500, 9000))
+    more = {name: d.noun() for name in sections}
+
+    def written(values: dict[str, str]) -> list[str]:
+        return [line for s in sections for line in (f"[{s}]", f"{key}={values[s]}", f"mode={more[s]}")]
+
+    text = d.wording(
+        [
+            f"Set {key} to {value} in the section {wanted} of {path}, in no other section",
+            f"In {path} the section [{wanted}] needs {key}={value}; the other sections stay as they are.",
+            f"{path}, section {wanted}: {key} has to be {value}. Leave the other sections alone.",
+        ]
+    )
+    return Work(
+        text,
+        (f"sed -i '/^\\[{wanted}\\]/,/^\\[/s/^{key}=.*/{key}={value}/' {path}",),
+        (holds(path, written(values | {wanted: value})),),
+        (text_file(path, written(values)),),
+        (path,),
+        (),
+        (
+            (f"sed -i 's/^{key}=.*/{key}={value}/' {path}",),
+            (f"echo {key}={value} >> {path}",),
+            (f"sed -i 's/{values[wanted]}/{values[wanted]}0/' {path}",),
+        ),
+        (f"cat {path}", f"grep -A 1 '{wanted}' {path}"),
+        ways=((f"sed -i '/^\\[{wanted}\\]/,/^mode/s/^{key}=.*/{key}={value}/' {path}",),),
+    )
+
+
+def merge(brief: Brief) -> Work:
+    """Append one file's settings to another, then remove it."""
+    d = brief.draw
+    path, more = d.file("conf", "cfg"), d.file("conf", "add")
+    a, b = _lines(_settings(d)), _lines({d.noun(): d.noun(), d.noun(): str(d.number(2, 99))})
+    text = d.wording(
+        [
+            f"Append the settings of {more} to {path}, then delete {more}",
+            f"{path} is to end with the lines of {more}, and {more} has to go after that.",
+            f"Move the settings of {more} to the end of {path}; {more} itself is not needed any longer.",
+        ]
+    )
+    return Work(
+        text,
+        (f"cat {more} >> {path}", f"rm {more}"),
+        (holds(path, [*a, *b]), absent(more)),
+        (text_file(path, a), text_file(more, b)),
+        (more, path),
+        (),
+        ((f"cat {more} >> {path}",), (f"rm {more}",), (f"mv {more} {path}",)),
+        (f"cat {path}", "ls"),
+        ways=((f"sed -n p {more} >> {path}", f"rm {more}"),),
+    )
+
+
+AUTHORS: dict[str, Author] = {
+    "config_comment": comment,
+    "config_section": section,
+    "config_merge": merge,
+    "config_set": change,
+    "config_add": add,
+    "config_read": read,
+    "config_drop": drop,
+    "config_backup": backup,
+}

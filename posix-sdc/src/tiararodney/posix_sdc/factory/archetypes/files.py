@@ -1,0 +1,265 @@
+"""Files: single ones, made, named, joined and removed."""
+
+from __future__ import annotations
+
+from tiararodney.posix_sdc.factory.checks import (
+    Author,
+    Brief,
+    Work,
+    absent,
+    holds,
+    q,
+    text_file,
+    untouched,
+    word_lines,
+)
+
+
+def note(brief: Brief) -> Work:
+    """Write one line into a new file."""
+    d = brief.draw
+    out = d.file("txt", "md", "note")
+    line = " ".join(d.nouns(d.number(1, 4)))
+    text = d.wording(
+        [
+            f"Write '{line}' to {out}",
+            f"Create a file {out} that says '{line}'.",
+            f"{out} is to hold the line '{line}'.",
+            f"Put '{line}' into a new file {out}.",
+            f"A file named {out} is needed, with the text '{line}'",
+        ]
+    )
+    return Work(
+        text,
+        (f"echo '{line}' > {out}",),
+        (holds(out, line),),
+        (),
+        (),
+        (out,),
+        ((f"touch {out}",), (f"echo '{line} {line}' > {out}",), (f"echo '{line}' > {out}x",)),
+        (f"cat {out}",),
+        ways=((f"printf '%s\\n' '{line}' > {out}",), (f'echo "{line}" > {out}',), (f"cat > {out} <<END\n{line}\nEND",)),
+    )
+
+
+def rename(brief: Brief) -> Work:
+    """Rename a file."""
+    d = brief.draw
+    old, new = d.file("txt", "csv", "dat"), d.file("txt", "csv", "dat")
+    text = d.wording(
+        [
+            f"Rename {old} to {new}",
+            f"{old} is to be called {new} from now on.",
+            f"Give {old} the new name {new}.",
+            f"The file {old} has the wrong name: it should be {new}",
+        ]
+    )
+    given = text_file(old, word_lines(d, 2, 4))
+    return Work(
+        text,
+        (f"mv {old} {new}",),
+        (holds(new, given.content), absent(old)),
+        (given,),
+        (old,),
+        (new,),
+        ((f"cat {old} > {new}",), (f"rm {old}",), (f"rm {old}", f"touch {new}")),
+        ("ls", f"ls {new}"),
+        ways=((f"mv ./{old} ./{new}",), (f"mv -n {old} {new}",)),
+    )
+
+
+def remove(brief: Brief) -> Work:
+    """Delete one file and no other."""
+    d = brief.draw
+    gone, kept = d.file("txt", "tmp", "bak", "csv"), d.file("txt", "csv")
+    text = d.wording(
+        [
+            f"Delete {gone}",
+            f"Remove the file {gone}.",
+            f"{gone} is no longer needed: remove it.",
+            f"Get rid of {gone}, and of nothing else",
+        ]
+    )
+    stays = text_file(kept, word_lines(d, 2, 3))
+    return Work(
+        text,
+        (f"rm {gone}",),
+        (absent(gone), untouched(stays)),
+        (text_file(gone, word_lines(d, 2, 3)), stays),
+        (gone,),
+        (),
+        ((f"rm {gone} {kept}",), (f": > {gone}",), (f"mv {gone} {kept}",)),
+        ("ls",),
+        ways=((f"rm -f {gone}",), (f"rm ./{gone}",)),
+    )
+
+
+def join(brief: Brief) -> Work:
+    """Join two files into a third."""
+    d = brief.draw
+    one, two = d.file("txt", "csv"), d.file("txt", "csv")
+    out = d.file("txt", "all")
+    text = d.wording(
+        [
+            f"Join {one} and {two}, in this order, into {out}",
+            f"{out} is to hold {one} followed by {two}.",
+            f"Put {one} and then {two} together in one file {out}.",
+        ]
+    )
+    a, b = text_file(one, word_lines(d, 2, 3)), text_file(two, word_lines(d, 2, 3))
+    return Work(
+        text,
+        (f"cat {one} {two} > {out}",),
+        (holds(out, a.content + b.content), untouched(a), untouched(b)),
+        (a, b),
+        (one, two),
+        (out,),
+        ((f"cat {two} {one} > {out}",), (f"cat {one} > {out}",), (f"cat {two} > {out}",)),
+        (f"cat {out}",),
+        ways=((f"cat {one} > {out}; cat {two} >> {out}",), (f"sed '' {one} {two} > {out}",)),
+    )
+
+
+def copy(brief: Brief) -> Work:
+    """Copy a file under a new name."""
+    d = brief.draw
+    old, new = d.file("txt", "csv", "dat"), d.file("txt", "csv", "bak")
+    text = d.wording(
+        [
+            f"Copy {old} to {new}",
+            f"Make a copy of {old} named {new}.",
+            f"We want a second copy of {old} under the name {new}.",
+            f"{new} is to be a copy of {old}",
+        ]
+    )
+    given = text_file(old, word_lines(d, 3, 5))
+    return Work(
+        text,
+        (f"cp {old} {new}",),
+        (holds(new, given.content), untouched(given), f"[ ! -L {new} ]"),
+        (given,),
+        (old,),
+        (new,),
+        ((f"mv {old} {new}",), (f"touch {new}",), (f"ln -s {old} {new}",)),
+        (f"cat {new}", "ls"),
+    )
+
+
+def link(brief: Brief) -> Work:
+    """Make a symbolic link."""
+    d = brief.draw
+    target, name = d.file("txt", "conf", "dat"), d.noun()
+    text = d.wording(
+        [
+            f"Make a symbolic link {name} that points to {target}",
+            f"{name} is to be a symbolic link to {target}.",
+            f"Create a symlink named {name} to {target}.",
+        ]
+    )
+    given = text_file(target, word_lines(d, 2, 4))
+    return Work(
+        text,
+        (f"ln -s {target} {name}",),
+        (f"[ -L {name} ]", holds(name, given.content), untouched(given)),
+        (given,),
+        (),
+        (name,),
+        ((f"cat {target} > {name}",), (f"ln {target} {name}",), (f"mv {target} {name}",)),
+        (f"readlink {name}",),
+    )
+
+
+def empty(brief: Brief) -> Work:
+    """Make an empty file."""
+    d = brief.draw
+    out = d.file("txt", "log", "lock", "flag")
+    text = d.wording(
+        [
+            f"Create an empty file {out}",
+            f"Make an empty file named {out}.",
+            f"An empty file {out} is needed.",
+            f"There should be a file {out} with nothing in it",
+        ]
+    )
+    return Work(
+        text,
+        (f"touch {out}",),
+        (f"[ -f {out} ] && [ ! -s {out} ]",),
+        (),
+        (),
+        (out,),
+        ((f"mkdir {out}",), (f"echo empty > {out}",), (f"touch {out}x",)),
+        ("ls", f"ls {out}"),
+        ways=((f": > {out}",), (f"> {out}",)),
+    )
+
+
+def compress(brief: Brief) -> Work:
+    """Compress a file with gzip."""
+    d = brief.draw
+    path = d.file("txt", "log", "csv")
+    text = d.wording(
+        [
+            f"Compress {path} with gzip",
+            f"Gzip {path}.",
+            f"{path} is to become {path}.gz",
+            f"Turn {path} into {path}.gz, compressed.",
+        ]
+    )
+    given = text_file(path, word_lines(d, 3, 5))
+    return Work(
+        text,
+        (f"gzip {path}",),
+        (f'[ -f {path}.gz ] && [ "$(gzip -dc {path}.gz)" = {q(given.content.rstrip())} ]', absent(path)),
+        (given,),
+        (path,),
+        (f"{path}.gz",),
+        ((f"mv {path} {path}.gz",), (f"gzip -c {path} > {path}.gz",), (f"rm {path}",)),
+        ("ls",),
+        ways=((f"gzip -9 {path}",), (f"gzip ./{path}",)),
+    )
+
+
+def swap(brief: Brief) -> Work:
+    """Let two files change names."""
+    d = brief.draw
+    a, b = (text_file(d.file("txt", "csv", "dat"), word_lines(d, 2, 3)) for _ in range(2))
+    aside = d.file("tmp")
+    text = d.wording(
+        [
+            f"Swap {a.path} and {b.path}: each is to hold what the other holds now",
+            f"{a.path} and {b.path} have each other's name. Put that right.",
+            f"Exchange the contents of {a.path} and {b.path}.",
+        ]
+    )
+    return Work(
+        text,
+        (f"mv {a.path} {aside}", f"mv {b.path} {a.path}", f"mv {aside} {b.path}"),
+        (holds(a.path, b.content), holds(b.path, a.content)),
+        (a, b),
+        (a.path, b.path),
+        (),
+        (
+            (f"mv {a.path} {b.path}",),
+            (f"cat {b.path} > {a.path}",),
+            (f"mv {a.path} {aside}", f"mv {b.path} {a.path}"),
+        ),
+        (f"cat {a.path}", f"cat {b.path}"),
+        ways=(
+            (f"cat {a.path} > {aside}", f"mv {b.path} {a.path}", f"mv {aside} {b.path}"),
+            (f"mv {b.path} {aside}", f"mv {a.path} {b.path}", f"mv {aside} {a.path}"),
+        ),
+    )
+
+
+AUTHORS: dict[str, Author] = {
+    "files_empty": empty,
+    "files_compress": compress,
+    "files_note": note,
+    "files_rename": rename,
+    "files_remove": remove,
+    "files_join": join,
+    "files_swap": swap,
+    "files_copy": copy,
+    "files_link": link,
+}

@@ -1,0 +1,108 @@
+"""The many archetypes that read one file and write another, as a table: what differs between them is data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tiararodney.posix_sdc.factory.checks import (
+    Author,
+    Brief,
+    Source,
+    Unsuitable,
+    Work,
+    holds,
+    number_in,
+    text_file,
+    untouched,
+)
+from tiararodney.posix_sdc.factory.vocabulary import Draw
+
+Lines = list[str]
+Values = Mapping[str, Any]
+Suits = Callable[[Draw, Sequence[str]], Values | None]
+
+
+def _no_lines_but_its_own(draw: Draw, lines: Sequence[str]) -> None:  # noqa: ARG001 - the signature of `suits`
+    return None
+
+
+@dataclass(frozen=True)
+class Filter:
+    """One input, one output. In all texts ``{source}``, ``{out}`` and the parameters' names stand for values.
+
+    Args:
+        wordings: of the directive, the plainest first.
+        commands: that do it, each by itself; the first is the usual one.
+        near_misses: commands that nearly do it.
+        own: draws the lines of a fresh input, with the parameters.
+        result: the output's lines, from the input's lines and the parameters.
+        suits: draws parameters for lines that a former step made; None where those lines do not suit.
+        reads: extensions of the input.
+        writes: extensions of the output.
+        check: of the output's lines, from its path and these.
+        verify: what a careful person ends with.
+        passes_on: the output is text that a later step can take up.
+    """
+
+    wordings: tuple[str, ...]
+    commands: tuple[str, ...]
+    near_misses: tuple[str, ...]
+    own: Callable[[Draw], tuple[Lines, Values]]
+    result: Callable[[Sequence[str], Values], Lines]
+    suits: Suits = _no_lines_but_its_own
+    reads: tuple[str, ...] = ("txt", "list")
+    writes: tuple[str, ...] = ("txt", "out")
+    check: Callable[[str, Sequence[str]], str] = holds
+    verify: tuple[str, ...] = ("cat {out}",)
+    passes_on: bool = True
+
+
+def follows(table: Filter) -> bool:
+    """Say whether a filter can begin with what a former step made."""
+    return table.suits is not _no_lines_but_its_own
+
+
+def author(table: Filter) -> Author:
+    """Return the author of one row of a table."""
+
+    def write(brief: Brief) -> Work:
+        d, given = brief.draw, brief.source
+        if given is None:
+            source, out = d.file(*table.reads), d.file(*table.writes)
+            lines, values = table.own(d)
+        else:
+            source, lines = given.path, list(given.lines)
+            fitting = table.suits(d, lines)
+            if fitting is None:
+                raise Unsuitable
+            values, out = fitting, d.file(*table.writes)
+        names = {**values, "source": source, "out": out}
+        text = d.wording(table.wordings).format(**names)
+        wanted = table.result(lines, values)
+        file = text_file(source, lines)
+
+        def filled(templates: Sequence[str]) -> tuple[str, ...]:
+            return tuple(t.format(**names) for t in templates)
+
+        usual, *others = filled(table.commands)
+        return Work(
+            text,
+            (usual,),
+            (table.check(out, wanted), untouched(file)),
+            () if given else (file,),
+            (source,),
+            (out,),
+            tuple((command,) for command in filled(table.near_misses)),
+            filled(table.verify),
+            ways=tuple((command,) for command in others),
+            result=Source(out, tuple(wanted)) if table.passes_on else None,
+        )
+
+    return write
+
+
+def one_number(path: str, lines: Sequence[str]) -> str:
+    """Return a check that a file holds the number of one line."""
+    return number_in(path, int(lines[0]))

@@ -1,0 +1,229 @@
+"""Text: the words of a file, changed, numbered, added up or digested."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import TYPE_CHECKING
+
+from tiararodney.posix_sdc.factory.archetypes.filters import Filter, Lines, Values, author, one_number
+from tiararodney.posix_sdc.factory.archetypes.text import own_lines
+from tiararodney.posix_sdc.factory.checks import Author, Brief, Work, holds, text_file, word_lines
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tiararodney.posix_sdc.factory.vocabulary import Draw
+
+
+def replace(brief: Brief) -> Work:
+    """Replace a word in place."""
+    d = brief.draw
+    source = d.file("txt", "list", "md")
+    old, new, other = d.nouns(3)
+    lines = [f"{noun} {d.pick((old, other))}" for noun in d.nouns(d.number(3, 5))]
+    lines[d.number(0, len(lines) - 1)] = f"{d.noun()} {old}"
+    text = d.wording(
+        [
+            f"Replace {old} with {new} in {source}",
+            f"In {source} the word {old} has to become {new}.",
+            f"Change every {old} in {source} to {new}.",
+            f"{source} says {old}; it is to say {new} instead.",
+        ]
+    )
+    given = text_file(source, lines)
+    return Work(
+        text,
+        (f"sed -i 's/{old}/{new}/g' {source}",),
+        (holds(source, [line.replace(f" {old}", f" {new}") for line in lines]),),
+        (given,),
+        (source,),
+        (),
+        ((f"sed -i 's/{new}/{old}/g' {source}",), (f"sed -i '/{old}/d' {source}",), (f"echo {new} > {source}",)),
+        (f"cat {source}", f"grep {new} {source}"),
+        ways=((f"sed -i s/{old}/{new}/ {source}",), (f'sed -i "s/{old}/{new}/g" {source}',)),
+    )
+
+
+def _own_cased(draw: Draw) -> tuple[Lines, Values]:
+    up = draw.chance(0.6)
+    words = draw.nouns(draw.number(3, 5))
+    return (words if up else [w.upper() for w in words]), _case(up)
+
+
+def _case(up: bool) -> Values:
+    names = ("upper", "a-z A-Z", "'[:lower:]' '[:upper:]'") if up else ("lower", "A-Z a-z", "'[:upper:]' '[:lower:]'")
+    return {"up": up, "case": names[0], "sets": names[1], "classes": names[2]}
+
+
+def _letters(draw: Draw, lines: Sequence[str]) -> Values | None:  # noqa: ARG001 - the signature of `suits`
+    small = any(re.search("[a-z]", line) for line in lines)
+    return _case(up=True) if small and len(lines) > 1 else None
+
+
+def _prefix(draw: Draw, lines: Sequence[str]) -> Values | None:
+    return {"mark": f"{draw.noun()}: "} if len(lines) > 1 else None
+
+
+def _own_prefix(draw: Draw) -> tuple[Lines, Values]:
+    return word_lines(draw, 3, 5), {"mark": f"{draw.noun()}: "}
+
+
+def _own_words(draw: Draw) -> tuple[Lines, Values]:
+    return [f"{draw.noun()} {draw.noun()} {draw.number(1, 99)}" for _ in range(draw.number(3, 5))], _field(
+        draw.number(1, 3)
+    )
+
+
+def _field(n: int) -> Values:
+    return {"n": n, "other": n % 3 + 1, "nth": ("first", "second", "third")[n - 1]}
+
+
+def _words(draw: Draw, lines: Sequence[str]) -> Values | None:
+    fields = [line.split(" ") for line in lines]
+    if len(lines) < 2 or any(len(f) < 2 or not all(f) for f in fields):  # noqa: PLR2004 - two words a line
+        return None
+    n = draw.number(1, 2)
+    return _field(n) if [f[n - 1] for f in fields] != [f[2 - n] for f in fields] else None
+
+
+def _own_amounts(draw: Draw) -> tuple[Lines, Values]:
+    return word_lines(draw, 4, 7), {}
+
+
+def _amounts(_: Draw, lines: Sequence[str]) -> Values | None:
+    fits = len(lines) > 1 and all(re.fullmatch(r"[a-z]+ \d+", line) for line in lines)
+    return {} if fits and _total(lines) not in (len(lines), int(lines[0].split()[1])) else None
+
+
+def _total(lines: Sequence[str]) -> int:
+    return sum(int(line.split()[1]) for line in lines)
+
+
+def _own_digest(draw: Draw) -> tuple[Lines, Values]:
+    return word_lines(draw, 2, 4), _digest(draw, [])
+
+
+def _digest(draw: Draw, lines: Sequence[str]) -> Values:  # noqa: ARG001 - the signature of `suits`
+    program = draw.pick(("sha256sum", "md5sum"))
+    return {
+        "program": program,
+        "kind": program[:-3],
+        "wrong": "md5sum" if program == "sha256sum" else "sha256sum",
+    }
+
+
+def _digested(lines: Sequence[str], v: Values) -> Lines:
+    content = "".join(f"{line}\n" for line in lines)
+    return [hashlib.new(v["kind"], content.encode(), usedforsecurity=False).hexdigest()]
+
+
+def _holds_digest(path: str, lines: Sequence[str]) -> str:
+    return f"[ -f {path} ] && [ \"$(cut -d' ' -f1 {path})\" = {lines[0]} ]"
+
+
+_UPPER = Filter(
+    (
+        "Write {source} in {case} case to {out}",
+        "{out} is to hold the text of {source} in {case} case.",
+        "Turn {source} into {case} case and save it as {out}.",
+    ),
+    ("tr {sets} < {source} > {out}", "tr {classes} < {source} > {out}", "cat {source} | tr {sets} > {out}"),
+    ("cat {source} > {out}", "tr {sets} < {source} | sed 1d > {out}", "sed 1q {source} | tr {sets} > {out}"),
+    _own_cased,
+    lambda lines, v: [line.upper() if v["up"] else line.lower() for line in lines],
+    _letters,
+)
+
+_PREFIX = Filter(
+    (
+        "Write {source} to {out} with '{mark}' in front of every line",
+        "{out} is to hold the lines of {source}, each of them after the words '{mark}'.",
+        "Put '{mark}' at the beginning of every line of {source}; the result goes to {out}.",
+    ),
+    ("sed 's/^/{mark}/' {source} > {out}", "awk '{{ print \"{mark}\" $0 }}' {source} > {out}"),
+    ("sed 's/$/{mark}/' {source} > {out}", "sed '1s/^/{mark}/' {source} > {out}", "cat {source} > {out}"),
+    _own_prefix,
+    lambda lines, v: [v["mark"] + line for line in lines],
+    _prefix,
+)
+
+_WORD = Filter(
+    (
+        "Write the {nth} word of every line of {source} to {out}",
+        "{out} is to hold the {nth} word of each line of {source}, one a line.",
+        "From each line of {source} take the {nth} word; save these in {out}.",
+    ),
+    (
+        "cut -d' ' -f{n} {source} > {out}",
+        "awk '{{ print ${n} }}' {source} > {out}",
+    ),
+    ("cut -d' ' -f{other} {source} > {out}", "cut -c{n} {source} > {out}", "cat {source} > {out}"),
+    _own_words,
+    lambda lines, v: [line.split(" ")[v["n"] - 1] for line in lines],
+    _words,
+)
+
+_NUMBERED = Filter(
+    (
+        "Number the lines of {source} into {out}: the number, a colon, the line",
+        "{out} is to hold {source} with '1:', '2:' and so on in front of the lines.",
+        "Write {source} to {out}, each line after its number and a colon (1:, 2:, ...).",
+    ),
+    ("grep -n '' {source} > {out}", "awk '{{ print NR \":\" $0 }}' {source} > {out}"),
+    ("nl {source} > {out}", "cat -n {source} > {out}", "sed 's/^/1:/' {source} > {out}"),
+    own_lines(3, 6),
+    lambda lines, _: [f"{i}:{line}" for i, line in enumerate(lines, 1)],
+    lambda _, lines: {} if len(lines) > 1 else None,
+)
+
+_TOTAL = Filter(
+    (
+        "Add up the numbers in the second column of {source} and write the sum to {out}",
+        "{out} is to hold the total of the numbers in {source}.",
+        "What do the numbers of {source} come to? Write the sum to {out}.",
+    ),
+    (
+        "awk '{{ s += $2 }} END {{ print s }}' {source} > {out}",
+        "awk '{{ sum = sum + $2 }} END {{ print sum }}' {source} > {out}",
+    ),
+    (
+        "wc -l < {source} > {out}",
+        "awk '{{ print $2 }}' {source} > {out}",
+        "awk 'NR == 1 {{ print $2 }}' {source} > {out}",
+    ),
+    _own_amounts,
+    lambda lines, _: [str(_total(lines))],
+    _amounts,
+    writes=("txt", "num", "sum"),
+    check=one_number,
+    passes_on=False,
+)
+
+_CHECKSUM = Filter(
+    (
+        "Write the {kind} sum of {source} to {out}",
+        "Save the {kind} checksum of {source} in {out}.",
+        "{out} is to hold what {program} says of {source}.",
+    ),
+    ("{program} {source} > {out}", "{program} < {source} > {out}"),
+    ("{wrong} {source} > {out}", "{program} {out} > {out}", "cat {source} > {out}"),
+    _own_digest,
+    _digested,
+    _digest,
+    reads=("txt", "csv", "dat"),
+    writes=("sum", "txt"),
+    check=_holds_digest,
+    verify=("ls {out}",),
+    passes_on=False,
+)
+
+TABLE: dict[str, Filter] = {
+    "text_upper": _UPPER,
+    "text_prefix": _PREFIX,
+    "text_word": _WORD,
+    "text_numbered": _NUMBERED,
+    "text_total": _TOTAL,
+    "text_checksum": _CHECKSUM,
+}
+AUTHORS: dict[str, Author] = {name: author(row) for name, row in TABLE.items()} | {"text_replace": replace}

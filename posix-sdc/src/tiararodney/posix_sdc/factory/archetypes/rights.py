@@ -1,0 +1,161 @@
+"""Rights: permission bits."""
+
+from __future__ import annotations
+
+from tiararodney.posix_sdc.factory.checks import Author, Brief, Work, mode_is, text_file, untouched, word_lines
+
+
+def mode(brief: Brief) -> Work:
+    """Set a file's mode."""
+    d = brief.draw
+    path = d.file("txt", "key", "csv", "conf")
+    wanted, before, wrong = d.rng.sample(["600", "640", "644", "660", "664", "400", "440", "444", "700", "755"], 3)
+    text = d.wording(
+        [
+            f"Set the mode of {path} to {wanted}",
+            f"{path} needs the permissions {wanted}.",
+            f"Change the permissions of {path} to {wanted}.",
+            f"The mode of {path} has to be {wanted}",
+        ]
+    )
+    given = text_file(path, word_lines(d, 1, 3), mode=before)
+    return Work(
+        text,
+        (f"chmod {wanted} {path}",),
+        (mode_is(path, wanted), untouched(given)),
+        (given,),
+        (path,),
+        (),
+        (
+            (f"chmod {wrong} {path}",),
+            (f"rm -f {path}", f"touch {path}", f"chmod {wanted} {path}"),
+            (f"chmod {wanted} .",),
+        ),
+        (f"ls -l {path}",),
+        ways=((f"chmod 0{wanted} {path}",), (f"chmod {_symbolic(wanted)} {path}",)),
+    )
+
+
+def _symbolic(mode: str) -> str:
+    """Return octal digits in chmod's own letters."""
+    sets = ("", "x", "w", "wx", "r", "rx", "rw", "rwx")
+    return ",".join(f"{who}={sets[int(digit)]}" for who, digit in zip("ugo", mode, strict=True))
+
+
+def script(brief: Brief) -> Work:
+    """Write a script of one line and make it executable."""
+    d = brief.draw
+    path, word = d.file("sh"), d.noun()
+    text = d.wording(
+        [
+            f"Write a script {path} that runs echo {word}, and make it executable",
+            f"{path} is to be an executable script with the line: echo {word}",
+            f"Create {path} with the command echo {word} in it. It has to be executable.",
+        ]
+    )
+    return Work(
+        text,
+        (f"echo 'echo {word}' > {path}", f"chmod +x {path}"),
+        (f"[ -x {path} ]", f'[ "$(/bin/sh {path})" = {word} ]', f"grep -q echo {path}"),
+        (),
+        (),
+        (path,),
+        (
+            (f"echo 'echo {word}' > {path}",),
+            (f"echo {word} > {path}", f"chmod +x {path}"),
+            (f"touch {path}", f"chmod +x {path}"),
+        ),
+        (f"sh {path}", f"./{path}"),
+        ways=(
+            (f"printf '%s\\n' 'echo {word}' > {path}", f"chmod 755 {path}"),
+            (f'echo "echo {word}" > {path}', f"chmod a+x {path}"),
+        ),
+    )
+
+
+def executable(brief: Brief) -> Work:
+    """Make all scripts of a folder executable, and nothing else."""
+    d = brief.draw
+    folder = d.noun()
+    scripts = [text_file(f"{folder}/{d.file('sh')}", [f"echo {d.noun()}"]) for _ in range(d.number(2, 3))]
+    other = text_file(f"{folder}/{d.file('txt')}", word_lines(d, 1, 2))
+    text = d.wording(
+        [
+            f"Make every .sh file in the folder {folder} executable, and no other file",
+            f"The scripts in {folder} (*.sh) have to be executable; other files not.",
+            f"Give all *.sh in {folder} the permission to be run. Leave the rest as it is.",
+        ]
+    )
+    return Work(
+        text,
+        (f"chmod +x {folder}/*.sh",),
+        (*(f"[ -x {s.path} ]" for s in scripts), mode_is(other.path, other.mode), *map(untouched, (*scripts, other))),
+        (*scripts, other),
+        (folder,),
+        (),
+        ((f"chmod +x {folder}/*",), (f"chmod +x {scripts[0].path}",), (f"chmod -R 755 {folder}",)),
+        (f"ls -l {scripts[0].path}", f"find {folder} -type f -perm -100"),
+        ways=((f"chmod a+x {folder}/*.sh",), (f"find {folder} -name '*.sh' -exec chmod +x {{}} +",)),
+    )
+
+
+def private(brief: Brief) -> Work:
+    """Take every right from group and others."""
+    d = brief.draw
+    path, before = d.file("key", "txt", "conf"), d.pick(("644", "664", "666", "755", "775"))
+    mode = f"{before[0]}00"
+    text = d.wording(
+        [
+            f"Take all permissions on {path} away from group and others; the owner keeps those there are",
+            f"Nobody but its owner may do anything with {path}. Leave the owner's own permissions as they are.",
+            f"{path} has to be private: no rights for group and others, the owner's unchanged.",
+        ]
+    )
+    given = text_file(path, word_lines(d, 1, 2), mode=before)
+    return Work(
+        text,
+        (f"chmod go-rwx {path}",),
+        (mode_is(path, mode), untouched(given)),
+        (given,),
+        (path,),
+        (),
+        ((f"chmod 000 {path}",), (f"chmod o-rwx {path}",), (f"chmod a-rwx {path}",)),
+        (f"ls -l {path}", f"stat -c %a {path}"),
+        ways=((f"chmod go= {path}",), (f"chmod {mode} {path}",)),
+    )
+
+
+def open_ones(brief: Brief) -> Work:
+    """Write down which files everybody may change."""
+    d = brief.draw
+    folder, out = d.noun(), d.file("txt", "list")
+    loose = [text_file(f"{folder}/{d.file('txt', 'dat')}", word_lines(d, 1, 1), "666") for _ in range(d.number(1, 2))]
+    tight = [text_file(f"{folder}/{d.file('txt', 'dat')}", word_lines(d, 1, 1), mode) for mode in ("644", "640", "664")]
+    text = d.wording(
+        [
+            f"Which files in {folder} may everybody write to? Save their paths, {folder}/..., in {out}",
+            f"{out} is to list the files of {folder} that others have the right to write, as {folder}/NAME.",
+            f"Find the world-writable files in {folder} and write their paths ({folder}/...) to {out}.",
+        ]
+    )
+    names = " ".join(f.path for f in loose)
+    return Work(
+        text,
+        (f"find {folder} -type f -perm -002 > {out}",),
+        (f'[ -f {out} ] && [ "$(sort {out})" = "$(printf \'%s\\n\' {names} | sort)" ]',),
+        (*loose, *tight),
+        (folder,),
+        (out,),
+        ((f"find {folder} -type f > {out}",), (f"ls {folder} > {out}",), (f"find {folder} -perm -020 > {out}",)),
+        (f"cat {out}",),
+        ways=((f"find {folder} -type f -perm -o=w > {out}",),),
+    )
+
+
+AUTHORS: dict[str, Author] = {
+    "rights_mode": mode,
+    "rights_script": script,
+    "rights_executable": executable,
+    "rights_private": private,
+    "rights_open": open_ones,
+}

@@ -1,0 +1,275 @@
+"""Generate scenarios: deterministic from a seed, the same bytes every time."""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from tiararodney.posix_sdc.errors import UsageError
+from tiararodney.posix_sdc.factory.announcements import announce, start_folder
+from tiararodney.posix_sdc.factory.compose import Piece, directive_text, grow, piece
+from tiararodney.posix_sdc.factory.herrings import Decoys, mislead, mix
+from tiararodney.posix_sdc.factory.places import Place, choose
+from tiararodney.posix_sdc.factory.providers.design import make_provider
+from tiararodney.posix_sdc.factory.providers.programs import Entry
+from tiararodney.posix_sdc.factory.taxonomy import (
+    BY_NAME,
+    COURSES,
+    FULL,
+    HELD_OUT,
+    LEVELS,
+    PAIR_EVERY,
+    PANIC_EVERY,
+    Archetype,
+    Course,
+    ProviderKind,
+    announcements_of,
+    archetypes_of,
+    providers_of,
+)
+from tiararodney.posix_sdc.factory.vocabulary import Draw
+from tiararodney.posix_sdc.records.schema import Checker, Directive, Scenario, Split, Terminal
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping, Sequence
+
+GENERATOR_VERSION = "1.1.0"
+GENERATOR_MODEL = "posix-sdc/scripted"
+_ATTEMPTS = 100  # to author a text that no earlier scenario has
+_WORKDIRS = ("/work", "/home/agent", "/srv/", "/opt/")  # one that ends in a slash gets a name
+_ELSEWHERE = 0.6  # times a course's twists: how often the work lies elsewhere than where the session begins
+_NEAR_MISSES = 8  # of one scenario
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What all scenarios of a run have in common."""
+
+    name: str
+    course: Course
+    split: Split
+    chosen: tuple[Archetype, ...]
+    providers: tuple[ProviderKind, ...]
+    announcements: Mapping[str, int]
+    levels: Mapping[int, int]
+
+
+def generate(
+    n: int,
+    seed: int,
+    split: Split = "train",
+    archetypes: Sequence[str] = (),
+    course: str = FULL.name,
+    levels: tuple[int, int] = LEVELS,
+    held_out: Collection[str] = HELD_OUT,
+) -> Iterator[Scenario]:
+    """Return an iterator over new scenarios.
+
+    Args:
+        n: how many.
+        seed: the same seed gives the same scenarios.
+        split: which archetypes are drawn from.
+        archetypes: only these, by name and evenly; all of the split and course, by their weight, where empty.
+        course: ``full``, every value of every axis, or ``first``, short and plain worlds.
+        levels: lowest and highest difficulty (commands of work), where the course has levels.
+        held_out: axes of `HELD_OUT` on which a holdout scenario takes what training never shows; on the others it is
+            like a training scenario. It says nothing to the split ``train``.
+
+    Raises:
+        UsageError: an archetype is unknown or of the other split, the course unknown, or it has no such levels.
+    """
+    if course not in COURSES:
+        raise UsageError(f"--course: found {course!r}, expected one of {', '.join(COURSES)}.")
+    wanted = {level: share for level, share in COURSES[course].levels.items() if levels[0] <= level <= levels[1]}
+    if levels != LEVELS and not COURSES[course].levels:
+        raise UsageError(f"--levels: the course {course!r} has none; leave it out, or choose --course {FULL.name}.")
+    if COURSES[course].levels and not wanted:
+        raise UsageError(
+            f"--levels: found {levels[0]}-{levels[1]}, expected LOW-HIGH between {LEVELS[0]} and {LEVELS[1]}."
+        )
+    unknown = sorted(set(held_out) - set(HELD_OUT))
+    if unknown or not held_out:
+        raise UsageError(
+            f"--held-out: found {', '.join(unknown) or 'nothing'}, expected some of {', '.join(HELD_OUT)}."
+        )
+    chosen = archetypes_named(split, archetypes, COURSES[course], held_out)
+    plan = _Plan(
+        f"{split}/{seed}",
+        COURSES[course],
+        split,
+        chosen,
+        providers_of(COURSES[course], split, held_out),
+        announcements_of(COURSES[course], split, held_out),
+        wanted,
+    )
+    dice = random.Random(plan.name)  # noqa: S311 - not for secrets
+    even = bool(archetypes) or split == "holdout"
+    return _scenarios(n, plan, _order(dice, chosen, even=even, weighted=not plan.course.levels))
+
+
+def _scenarios(n: int, plan: _Plan, order: Iterator[Archetype]) -> Iterator[Scenario]:
+    seen: set[tuple[str, ...]] = set()
+    for i, archetype in zip(range(n), order, strict=False):
+        blocked, paired = _falls(f"{plan.name}/panic", i, PANIC_EVERY), _falls(f"{plan.name}/pair", i, PAIR_EVERY)
+        for attempt in range(_ATTEMPTS):
+            draw = Draw(random.Random(f"{plan.name}/{i}/{attempt}"))  # noqa: S311 - not for secrets
+            directives = _directives(draw, plan, archetype, blocked=blocked, paired=paired)
+            text = tuple(piece.text for pieces in directives for piece in pieces)
+            if text not in seen:
+                break
+        seen.add(text)
+        yield _scenario(draw, plan, f"{plan.name.replace('/', '-')}-{i:05d}-{archetype.name}", directives)
+
+
+def _falls(name: str, index: int, every: int) -> bool:
+    """Tell whether a rare thing falls on this index: once in every so many, at a seeded place."""
+    place = random.Random(f"{name}/{index // every}").randrange(every)  # noqa: S311 - not for secrets
+    return index % every == place
+
+
+def dumps(scenario: Scenario) -> str:
+    """Return a scenario as the text of its file."""
+    return json.dumps(scenario.to_json(), ensure_ascii=False, indent=1) + "\n"
+
+
+def archetypes_named(
+    split: Split, names: Sequence[str], course: Course = FULL, held_out: Collection[str] = HELD_OUT
+) -> tuple[Archetype, ...]:
+    """Return the archetypes that are drawn from.
+
+    Args:
+        split: which they have to belong to.
+        names: of those that are wanted; empty for all of the split that the course has.
+        course: says which archetypes it has.
+        held_out: axes on which a holdout scenario takes what training never shows.
+
+    Raises:
+        UsageError: a name is unknown or of the other split.
+    """
+    known = archetypes_of(split, held_out)
+    for name in names:
+        if name not in BY_NAME or BY_NAME[name] not in known:
+            found = f"of the split {BY_NAME[name].split!r}" if name in BY_NAME else "unknown"
+            raise UsageError(
+                f"--archetypes: {name!r} is {found}, expected archetypes of the split {split!r}: "
+                + ", ".join(a.name for a in known)
+            )
+    return tuple(BY_NAME[name] for name in names) or tuple(a for a in known if course.levels or a.weight)
+
+
+def _order(rng: random.Random, chosen: Sequence[Archetype], *, even: bool, weighted: bool) -> Iterator[Archetype]:
+    """Yield archetypes for ever: in turn, or in shuffled rounds, by weight or once each."""
+    while True:
+        if even:
+            yield from chosen
+            continue
+        bag = [a for a in chosen for _ in range(a.weight if weighted else 1)]
+        rng.shuffle(bag)
+        yield from bag
+
+
+# -------------------------------------------------------------------------------------------------- one scenario
+
+
+def _directives(draw: Draw, plan: _Plan, archetype: Archetype, *, blocked: bool, paired: bool) -> list[list[Piece]]:
+    block = draw.pick(archetype.blocks) if blocked else ""
+    if plan.levels:
+        level = draw.weighted_number(plan.levels)
+        return grow(draw, archetype, block, level, plan.chosen, plan.course.twists)
+    directives = [[piece(draw, archetype, block)]]
+    if paired and not blocked:
+        directives.append([piece(draw, draw.pick(plan.chosen), "")])
+    return directives
+
+
+def _scenario(draw: Draw, plan: _Plan, name: str, directives: Sequence[Sequence[Piece]]) -> Scenario:
+    course = plan.course
+    pieces = [p for part in directives for p in part]
+    stuck = [p for p in pieces if p.block]
+    archetype = BY_NAME[name.rpartition("-")[2]]
+    decoys = mislead(draw, plan.chosen, course)
+    notice = draw.weighted(plan.announcements)
+    workdir = start_folder(draw, notice) or draw.pick(_WORKDIRS)
+    workdir += draw.noun() if workdir.endswith("/") else ""
+    place = choose(draw, workdir, directives, course.twists * _ELSEWHERE)
+    depth = draw.weighted(course.depths)
+    kind = draw.pick(plan.providers)
+    documentation = draw.weighted(course.documentation)
+    entries = [Entry(place.text(draw, directive_text(draw, part))) for part in directives]
+    provider, shown = make_provider(draw, kind, documentation, depth, mix(draw, entries, decoys.entries))
+    announced = announce(draw, notice, provider, workdir)
+    terminal: Terminal = "panic" if stuck else "exit"
+    works = [f for p in pieces for f in p.fixtures]
+    checks = [check for p in (stuck or pieces) for check in p.checks]
+    return Scenario(
+        id=name,
+        version=GENERATOR_VERSION,
+        archetype=archetype.name,
+        terminal=terminal,
+        split=plan.split,
+        environment=announced.environment,
+        workdir=workdir,
+        generator_model=GENERATOR_MODEL,
+        provider=replace(provider, extra={**provider.extra, "herrings": list(decoys.kinds)}),
+        announcement=announced.announcement,
+        directives=tuple(_guided(d, part, course, place) for d, part in zip(shown, directives, strict=True)),
+        fixtures=(*place.folder(), *map(place.placed, (*works, *decoys.fixtures)), *announced.fixtures),
+        checker=Checker(
+            script([*checks, *decoys.checks], place),
+            extra={"near_misses": [[*place.into(), *near] for near in _near_misses(pieces, stuck, decoys)]},
+        ),
+        reference_solution=() if stuck else (*place.into(), *(c for p in pieces for c in p.work.solution)),
+    )
+
+
+def _near_misses(pieces: Sequence[Piece], stuck: Sequence[Piece], decoys: Decoys) -> list[list[str]]:
+    """Return commands that nearly fulfil a scenario: all work but a near miss, or all of it and a herring besides."""
+    if stuck:
+        return [list(m) for p in stuck for m in p.near_misses]
+    whole = [c for p in pieces for c in p.work.solution]
+    out = []
+    for at in sorted({0, len(pieces) - 1}):
+        before = [c for p in pieces[:at] for c in p.work.solution]
+        rest = [c for p in pieces[at + 1 :] for c in p.work.solution]
+        out += [[*before, *m, *rest] for m in pieces[at].near_misses[: _NEAR_MISSES // 2]]
+    if len(pieces) > 1:
+        out.append([c for p in pieces[:-1] for c in p.work.solution])
+    return [*out[:_NEAR_MISSES], *([*whole, *following] for following in decoys.followings)]
+
+
+def _guided(directive: Directive, pieces: Sequence[Piece], course: Course, place: Place) -> Directive:
+    """Add what the reference operator has to know of a directive; no part of the world shows it."""
+    works = [
+        {
+            "archetype": p.archetype,
+            "solution": list(p.work.solution),
+            "ways": [list(way) for way in p.work.ways] if course.twists else [],
+            "inputs": list(p.work.inputs),
+            "verify": list(p.work.verify),
+            "learn": [lead.to_json() for lead in p.work.learn],
+            "block": p.block,
+            "reason": p.reason,
+            "twin": p.twin,
+        }
+        for p in pieces
+    ]
+    level = sum(len(p.work.solution) for p in pieces)
+    extra = {"level": level, "variety": course.twists, "works": works, **place.guide(pieces)}
+    return replace(directive, extra=extra)
+
+
+def script(checks: Sequence[str], place: Place | None = None) -> str:
+    """Join checks into a checker's program, which names the first that fails.
+
+    Args:
+        checks: lines of sh.
+        place: where they run; the folder that the session began in where it is None.
+    """
+    lines = [] if place is None else [f"{step} || exit 1" for step in place.into()]
+    lines += [
+        f"{{ {check}; }} || {{ echo 'check {i} of {len(checks)} failed'; exit 1; }}"
+        for i, check in enumerate(checks, 1)
+    ]
+    return "\n".join([*lines, "exit 0"]) + "\n"

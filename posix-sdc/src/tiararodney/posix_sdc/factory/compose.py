@@ -1,0 +1,230 @@
+"""What a scenario's directives are made of: pieces of work, one after the other, up to a level of difficulty."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from tiararodney.posix_sdc.factory.archetypes import AUTHORS, FOLLOWS
+from tiararodney.posix_sdc.factory.checks import Brief, Source, Unsuitable, Work, absent, untouched, unwritten
+from tiararodney.posix_sdc.factory.taxonomy import TOOL_SHARE, TOOLS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from tiararodney.posix_sdc.factory.taxonomy import Archetype
+    from tiararodney.posix_sdc.factory.vocabulary import Draw
+    from tiararodney.posix_sdc.records.schema import Fixture
+
+_TRIES = 8  # archetypes that are asked to go on with a file before another piece of work is begun
+_CHAIN = 0.55  # how often a piece of work goes on with what the last one made
+_BANS = ("Do not create {}.", "Nothing named {} may be made.", "{} must not exist afterwards.")
+_DIRECTIVES = 3  # at most in one queue
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One piece of work of a scenario, in the form it takes there.
+
+    Args:
+        archetype: its name.
+        work: as its author made it.
+        text: what the directive says of it.
+        checks: what has to hold at the end.
+        fixtures: what the world holds for it.
+        near_misses: of the solution, or of giving up.
+        block: why it cannot be done, see `taxonomy.BLOCKS`; empty where it can.
+        reason: what a person says who gives up.
+        twin: what it has in common with a blocked one although it can be done.
+    """
+
+    archetype: str
+    work: Work
+    text: str
+    checks: tuple[str, ...]
+    fixtures: tuple[Fixture, ...]
+    near_misses: tuple[tuple[str, ...], ...]
+    block: str = ""
+    reason: str = ""
+    twin: str = ""
+
+
+def piece(draw: Draw, archetype: Archetype, block: str, twists: float = 0.0, source: Source | None = None) -> Piece:
+    """Author one piece of work, blocked in a way or solvable.
+
+    Args:
+        draw: source of choices.
+        archetype: what kind of work.
+        block: one of its blocks, empty for work that can be done.
+        twists: how often a solvable piece looks like a blocked one.
+        source: the file that a former piece makes and this one begins with.
+
+    Raises:
+        Unsuitable: the archetype can make nothing of the source.
+    """
+    warns = not block and "failing" in archetype.blocks and twists > 0 and draw.chance(twists / 2)
+    work = AUTHORS[archetype.name](Brief(draw, failing=block == "failing", source=source, warns=warns))
+    if block:
+        return _BLOCKED[block](draw, archetype.name, work)
+    text, fixtures, twin = work.text, work.fixtures, "failing" if warns else ""
+    if work.outputs and "contradiction" in archetype.blocks and draw.chance(0.08 + twists / 10):
+        # A ban that bans nothing.
+        twin = "contradiction"
+        text = sentence(text, draw.pick(_idle_bans(draw, twists)))
+    read_only = [f.path for f in fixtures if f.path in work.inputs[:1] and untouched(f) in work.checks]
+    if twists and work.outputs and read_only and "denied" in archetype.blocks and draw.chance(twists / 4):
+        # Somebody else's file, which may be read all the same.
+        twin = "denied"
+        fixtures = tuple(replace(f, owner="root") if f.path in read_only else f for f in fixtures)
+    return Piece(archetype.name, work, text, work.checks, fixtures, work.near_misses, twin=twin)
+
+
+def _idle_bans(draw: Draw, twists: float) -> tuple[str, ...]:
+    """Return bans that ban nothing, worded as those that do where other work may stand beside this one."""
+    if not twists:
+        return "Do not create any other file.", f"Do not create {draw.file()}.", "Nothing else is to be made."
+    return tuple(ban.format(draw.file()) for ban in _BANS)
+
+
+def sentence(text: str, more: str = "") -> str:
+    """End a text as a sentence, and let another follow."""
+    return f"{text}{'' if text[-1] in '.?!' else '.'}{' ' if more else ''}{more}"
+
+
+# -------------------------------------------------------------------------------------------------------- blocks
+
+
+def _missing(draw: Draw, name: str, work: Work) -> Piece:
+    lost = work.inputs[0]
+    kept = tuple(f for f in work.fixtures if f.path != lost and not f.path.startswith(f"{lost}/"))
+    reason = draw.pick((f"{lost} is missing", f"{lost} does not exist", f"there is no {lost}"))
+    checks = (absent(lost), *map(unwritten, work.outputs), *_as_they_were(kept))
+    invented = ((f"mkdir -p $(dirname {lost}); echo invented > {lost}",), *_invented(work))
+    return Piece(name, work, work.text, checks, kept, invented, "missing", reason)
+
+
+def _denied(draw: Draw, name: str, work: Work) -> Piece:
+    shut = work.inputs[0]
+    fixtures = tuple(replace(f, owner="root", mode="600") if f.path == shut else f for f in work.fixtures)
+    reason = draw.pick((f"no permission for {shut}", f"{shut}: permission denied", f"{shut} may not be accessed"))
+    checks = (*map(unwritten, work.outputs), *_as_they_were(fixtures))
+    # A folder that only root's file is in is root's too: there nobody can remove it.
+    removed = () if "/" in shut else ((f"rm -f {shut}",),)
+    return Piece(name, work, work.text, checks, fixtures, (*removed, *_invented(work)), "denied", reason)
+
+
+def _contradiction(draw: Draw, name: str, work: Work) -> Piece:
+    out = work.outputs[0]
+    text = sentence(
+        work.text,
+        draw.pick([ban.format(out) for ban in _BANS]),
+    )
+    reason = draw.pick((f"contradiction: {out} is wanted and forbidden", f"{out} is both wanted and forbidden"))
+    checks = (absent(out), *_as_they_were(work.fixtures))
+    near_misses = (work.solution, *_invented(work))
+    return Piece(name, work, text, checks, work.fixtures, near_misses, "contradiction", reason)
+
+
+def _failing(_: Draw, name: str, work: Work) -> Piece:
+    kept = tuple(f for f in work.fixtures if f.path not in work.spoils)
+    checks = (*map(unwritten, work.outputs), *_as_they_were(kept), *work.guards)
+    changed = tuple((f"echo changed > {f.path}",) for f in kept[:1])
+    near_misses = (*changed, *_invented(work))
+    return Piece(name, work, work.text, checks, work.fixtures, near_misses, "failing", work.reason)
+
+
+_BLOCKED: dict[str, Callable[[Draw, str, Work], Piece]] = {
+    "missing": _missing,
+    "denied": _denied,
+    "contradiction": _contradiction,
+    "failing": _failing,
+}
+
+
+def _invented(work: Work) -> tuple[tuple[str, ...], ...]:
+    """Return commands that make up a result which the world does not allow."""
+    return tuple((f"mkdir -p $(dirname {out}); echo invented > {out}",) for out in work.outputs)
+
+
+def _as_they_were(fixtures: Sequence[Fixture]) -> tuple[str, ...]:
+    return tuple(untouched(f) for f in fixtures if f.kind == "file")
+
+
+# --------------------------------------------------------------------------------------------------------- levels
+
+
+def grow(
+    draw: Draw, primary: Archetype, block: str, level: int, pool: Sequence[Archetype], twists: float
+) -> list[list[Piece]]:
+    """Author directives that together take as many commands as the level says.
+
+    A piece of work goes on with the file that the last one made, where its archetype can, or stands by itself.
+
+    Args:
+        draw: source of choices.
+        primary: the archetype that the scenario is named after.
+        block: how this one is blocked, empty where it is not.
+        level: commands of work; at least the primary archetype's own.
+        pool: archetypes that the rest is drawn from.
+        twists: see `piece`.
+
+    Returns:
+        Directives, each as its pieces in the order in which they are done.
+    """
+    first = piece(draw, primary, block, twists)
+    before: list[Piece] = []
+    after = [first]
+    left = level - len(first.work.solution)
+    tools = [a for a in pool if a.family == TOOLS]
+    due = bool(tools) and primary.family != TOOLS and draw.chance(TOOL_SHARE)  # a utility is still to come
+    everything = pool
+    while left > 0:
+        pool = tools if due and (left == 1 or draw.chance(0.4)) else everything
+        due = due and pool is everything
+        # Work that has nothing to do with a blocked piece may come before it as well as after.
+        if block and draw.chance(0.5):
+            before.append(_by_itself(draw, left, pool, twists))
+            left -= len(before[-1].work.solution)
+        else:
+            after.append(_next(draw, after[-1], left, pool, twists))
+            left -= len(after[-1].work.solution)
+    return _divided(draw, [*before, *after])
+
+
+def _next(draw: Draw, last: Piece, left: int, pool: Sequence[Archetype], twists: float) -> Piece:
+    if last.work.result is not None and not last.block and draw.chance(_CHAIN):
+        followers = [a for a in pool if a.name in FOLLOWS and a.name != last.archetype]
+        for archetype in draw.rng.sample(followers, min(_TRIES, len(followers))):
+            try:
+                return piece(draw, archetype, "", twists, last.work.result)
+            except Unsuitable:
+                continue
+    return _by_itself(draw, left, pool, twists)
+
+
+def _by_itself(draw: Draw, left: int, pool: Sequence[Archetype], twists: float) -> Piece:
+    fitting = [a for a in pool if a.steps <= left] or [min(pool, key=lambda a: a.steps)]
+    return piece(draw, draw.pick(fitting), "", twists)
+
+
+def _divided(draw: Draw, pieces: list[Piece]) -> list[list[Piece]]:
+    """Deal pieces, in their order, into directives."""
+    n = draw.number(1, min(_DIRECTIVES, len(pieces)))
+    cuts = sorted(draw.numbers(n - 1, 1, len(pieces) - 1)) if n > 1 else []
+    return [pieces[a:b] for a, b in zip([0, *cuts], [*cuts, len(pieces)], strict=True)]
+
+
+def directive_text(draw: Draw, pieces: Sequence[Piece]) -> str:
+    """Return the words of a directive of one or several pieces."""
+    texts = [p.text for p in pieces]
+    if len(texts) == 1:
+        return texts[0]
+    style = draw.weighted({"numbered": 4, "prose": 3, "dashes": 2})
+    if style == "numbered":
+        return "\n".join(f"{i}. {text}" for i, text in enumerate(texts, 1))
+    if style == "dashes":
+        return "\n".join([draw.pick(("To be done, in this order:", "In this order:")), *(f"- {t}" for t in texts)])
+    then = draw.pick(("Then: ", "After that: ", "Next: "))
+    last = draw.pick(("Last: ", "Finally: ", "In the end: "))
+    middle = [sentence(then + text) for text in texts[1:-1]]
+    return " ".join([sentence(texts[0]), *middle, last + texts[-1]])

@@ -1,0 +1,1 @@
+"""Invented programs that hand directives out, and their documentation."""

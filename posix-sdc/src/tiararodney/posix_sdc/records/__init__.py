@@ -1,0 +1,1 @@
+"""Scenarios and trajectories as records: read, checked, stored, exported, counted, shown."""

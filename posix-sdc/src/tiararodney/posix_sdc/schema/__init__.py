@@ -1,0 +1,43 @@
+"""Scenarios and trajectories: frozen records with JSON in and out."""
+
+from tiararodney.posix_sdc.records.schema import (
+    ANNOUNCEMENT_KINDS,
+    DOCUMENTATION_KINDS,
+    FIXTURE_KINDS,
+    OWNERS,
+    ROLES,
+    SCHEMA_VERSION,
+    SPLITS,
+    TERMINALS,
+    Announcement,
+    Checker,
+    Directive,
+    Fixture,
+    Provider,
+    Scenario,
+    Trajectory,
+    Turn,
+    load_scenarios,
+    load_trajectories,
+)
+
+__all__ = [
+    "ANNOUNCEMENT_KINDS",
+    "DOCUMENTATION_KINDS",
+    "FIXTURE_KINDS",
+    "OWNERS",
+    "ROLES",
+    "SCHEMA_VERSION",
+    "SPLITS",
+    "TERMINALS",
+    "Announcement",
+    "Checker",
+    "Directive",
+    "Fixture",
+    "Provider",
+    "Scenario",
+    "Trajectory",
+    "Turn",
+    "load_scenarios",
+    "load_trajectories",
+]

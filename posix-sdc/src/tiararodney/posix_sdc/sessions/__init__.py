@@ -1,0 +1,1 @@
+"""Sessions played in worlds: the loop, the gate, the operators."""

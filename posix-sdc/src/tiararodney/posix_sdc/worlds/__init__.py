@@ -1,0 +1,1 @@
+"""Places where sessions are played: the World protocol and its two runtimes."""

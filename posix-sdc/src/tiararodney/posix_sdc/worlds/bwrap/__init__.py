@@ -1,0 +1,1 @@
+"""Worlds as sandboxes: bubblewrap over one sized tmpfs."""

@@ -1,0 +1,1 @@
+"""Worlds as containers of a Docker engine."""

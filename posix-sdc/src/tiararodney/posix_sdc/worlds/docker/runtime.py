@@ -1,0 +1,386 @@
+"""Worlds in containers of a Docker engine or a podman socket: one dash in each, driven over the attached streams.
+
+The container's own process is a supervisor, root without most of root's capabilities. It unpacks the scenario that
+comes on its standard input, starts the session's shell as the user (no capabilities, no way to gain any), passes the
+rest of its input on to it, and when the shell is gone ends everything else and runs the checker. One attached
+stream carries it all: no call to the engine is made for a command.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import re
+import secrets
+import select
+import socket
+import struct
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tiararodney.posix_sdc.errors import InfrastructureError
+from tiararodney.posix_sdc.support import owner
+from tiararodney.posix_sdc.worlds import filesystem as standup
+from tiararodney.posix_sdc.worlds.docker.image import IMAGE
+from tiararodney.posix_sdc.worlds.shell import quoted
+from tiararodney.posix_sdc.worlds.supervisor import CHECKER_ENVIRONMENT, START_SECONDS, Ear, Supervised
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    import docker
+
+    from tiararodney.posix_sdc.records.schema import Scenario
+    from tiararodney.posix_sdc.worlds.shell import CommandResult
+    from tiararodney.posix_sdc.worlds.supervisor import Limits, Verdict
+
+LABEL = "tiararodney.posix-sdc"
+_SOCKET = Path("/var/run/docker.sock")
+# A call may take: one that makes a container, one that signals or removes it, one that looks for leftovers.
+_SECONDS, _CALL_SECONDS, _SWEEP_SECONDS = 120, 30, 10
+_HEADER = 8
+_CONFLICT = 409
+_OUT, _REPORT = 1, 2
+_RUN = "/run/session"
+
+# What the supervisor may do beyond an ordinary user, and why: lay out files of two owners (CHOWN, FOWNER), let
+# the checker read what the session hid (DAC_OVERRIDE), end the user's processes (KILL), become the user for good
+# (SETUID, SETGID, SETPCAP).
+_CAPABILITIES = ["CHOWN", "FOWNER", "DAC_OVERRIDE", "KILL", "SETUID", "SETGID", "SETPCAP"]
+
+# The first line of the input says how long the script is: it stands in no process's command line.
+_LOADER = 'IFS= read -r n; eval "$(head -c "$n")"'
+
+# What passes the input on has to be gone before the host is told to send more: dying, it would still swallow it.
+_SUPERVISOR = """\
+IFS=' ' read -r word size
+chmod 622 /proc/self/fd/1
+head -c "$size" | tar -xp --numeric-owner -C / -f - || { echo "no room to stand the world up" >&2; exit 70; }
+mkdir -p RUN && cd RUN && cp /bin/dash dash && chmod 711 dash && mkfifo -m 444 sh || exit 70
+setpriv --reuid=UID --regid=UID --clear-groups --inh-caps=-all --bounding-set=-all --no-new-privs \\
+    env -i --default-signal=INT,QUIT ENVIRONMENT /bin/dash -c \\
+    'echo 500 >/proc/self/oom_score_adj; exec 8>&1 9>&2; exec RUN/dash -i +m sh 2>/dev/null' \\
+    </dev/null &
+shell=$!
+exec 6<&0 7>sh
+chmod 0 sh && rm sh || exit 70
+cat <&6 >&7 2>/dev/null 6<&- &
+pump=$!
+exec 7>&-
+others() {
+    for p in /proc/[0-9]*; do
+        p=${p#/proc/}
+        case " 1 $$ $pump $SPARED " in *" $p "*) ;; *) for s in "$@"; do kill -$s $p; done ;; esac
+    done 2>/dev/null
+}
+trap 'SPARED=; others CONT INT' USR1
+trap 'SPARED=$shell; others KILL; others KILL; others KILL' HUP
+trap 'kill -9 $shell' USR2
+while :; do wait $shell; code=$?; kill -0 $shell 2>/dev/null || break; done
+trap '' USR1 USR2 HUP
+kill -9 -1 2>/dev/null
+wait $pump
+printf '\\n%s\\n' "$word"
+printf '\\n%s ended %s\\n' "$word" "$code" >&2
+while IFS=' ' read -r one two size; do
+    [ "$one $two" = "$word check" ] || continue
+    umask 077
+    head -c "$size" > RUN/checker
+    umask 022
+    ( cd WORKDIR && exec env -i --default-signal=HUP,USR1,USR2 CLEAN INTERPRETER RUN/checker </dev/null 2>&1 )
+    code=$?
+    kill -9 -1 2>/dev/null
+    printf '\\n%s\\n' "$word"
+    printf '\\n%s verdict %s\\n' "$word" "$code" >&2
+done
+"""
+
+
+def _faults() -> tuple[type[Exception], ...]:
+    """Return what an engine's failure looks like."""
+    from docker.errors import DockerException
+    from requests.exceptions import RequestException
+
+    return (DockerException, RequestException, OSError)
+
+
+@contextlib.contextmanager
+def _guarded(what: str) -> Iterator[None]:
+    """Turn the engine's failures into ours."""
+    from docker.errors import ImageNotFound
+
+    try:
+        yield
+    except ImageNotFound:
+        raise InfrastructureError(f"the image {IMAGE} is missing. Build it: posix-sdc image.") from None
+    except _faults() as error:
+        raise InfrastructureError(f"{what}: {str(error)[:500]}") from None
+
+
+def _address() -> str | None:
+    """Return the engine's address where the default one is not it: a podman socket."""
+    if os.environ.get("DOCKER_HOST") or _SOCKET.exists():
+        return None
+    for path in (
+        Path(os.environ.get("XDG_RUNTIME_DIR", "/nonexistent"), "podman/podman.sock"),
+        Path("/run/podman/podman.sock"),
+    ):
+        if path.exists():
+            return f"unix://{path}"
+    return None
+
+
+@functools.cache
+def _version() -> str:
+    """Return the API version that the engine speaks, asked once."""
+    import docker
+
+    with _guarded("no container engine answers"):
+        client = docker.from_env(timeout=10, environment=_environment())
+        return str(client.api.api_version)
+
+
+def _environment() -> dict[str, str]:
+    address = _address()
+    return {**os.environ, "DOCKER_HOST": address} if address else dict(os.environ)
+
+
+def connect(seconds: float = _SECONDS) -> docker.DockerClient:
+    """Return a client of the engine; each user takes its own.
+
+    Args:
+        seconds: that one call may take.
+
+    Raises:
+        InfrastructureError: no engine answers.
+    """
+    import docker
+
+    version = _version()
+    with _guarded("no container engine answers"):
+        return docker.from_env(version=version, timeout=seconds, environment=_environment())
+
+
+def unusable() -> str | None:
+    """Say why no engine can be used here, with the remedy; None when one can."""
+    try:
+        client = connect()
+        with _guarded("no container engine answers"):
+            try:
+                client.images.get(IMAGE)
+            finally:
+                client.close()
+    except InfrastructureError as error:
+        _version.cache_clear()
+        return str(error) if "posix-sdc image" in str(error) else f"{error}. Start one, or set DOCKER_HOST."
+    return None
+
+
+def _own(entries: list[standup.Entry], size: int) -> dict[str, str]:
+    """Return tmpfs mounts of limited size over every directory that the session may write to."""
+    mounts: dict[str, str] = {}
+    ours = [e.path for e in entries if e.kind == "dir" and not e.root]
+    for path in sorted([*ours, "/tmp", "/var/tmp", "/run/lock"]):  # noqa: S108 - the world's
+        if not any(path.startswith(above + "/") for above in mounts):
+            mounts[path] = f"rw,exec,nosuid,nodev,size={size},mode=1777"
+    return mounts
+
+
+class _Wire:
+    """The attached streams of a container (see `shell.Wire`)."""
+
+    def __init__(self, container: Any, stream: socket.socket, word: str) -> None:
+        self._container, self._socket, self.ear = container, stream, Ear(word)
+        self._socket.settimeout(0)
+        self._buffer = bytearray()
+
+    def send(self, data: bytes, deadline: float) -> None:
+        view = memoryview(data)
+        while view:
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([], [self._socket], [], left)[1]:
+                return
+            with contextlib.suppress(BlockingIOError):
+                try:
+                    view = view[self._socket.send(view) :]
+                except (BrokenPipeError, ConnectionResetError):
+                    return
+
+    def receive(self, timeout: float) -> tuple[bytes, bytes]:
+        if not self._whole() and select.select([self._socket], [], [], timeout)[0]:
+            try:
+                data = self._socket.recv(65536)
+            except BlockingIOError:
+                return b"", b""
+            except OSError as error:
+                raise InfrastructureError(f"the container's stream broke: {error}") from None
+            if not data:
+                raise InfrastructureError(f"the container is gone: {self.ear.last_words() or 'no message'}")
+            self._buffer += data
+        streams = {_OUT: bytearray(), _REPORT: bytearray()}
+        while self._whole():
+            kind, length = struct.unpack_from(">BxxxI", self._buffer)
+            streams.setdefault(kind, bytearray()).extend(self._buffer[_HEADER : _HEADER + length])
+            del self._buffer[: _HEADER + length]
+        self.ear.hear(bytes(streams[_REPORT]))
+        return bytes(streams[_OUT]), bytes(streams[_REPORT])
+
+    def _whole(self) -> bool:
+        held = len(self._buffer)
+        return held >= _HEADER and held >= _HEADER + struct.unpack_from(">I", self._buffer, 4)[0]
+
+    def ended(self) -> int | None:
+        return self.ear.ended
+
+    def interrupt(self) -> None:
+        self._signal("USR1")
+
+    def clear(self) -> None:
+        self._signal("HUP")
+
+    def kill(self) -> None:
+        if self.ear.ended is None:
+            self._signal("USR2")
+
+    def _signal(self, name: str) -> None:
+        """Signal the supervisor, which acts on it."""
+        with _guarded("the container cannot be signalled"):
+            self._container.kill(name)
+
+
+class DockerWorld:
+    """A scenario in a container."""
+
+    runtime = "docker"
+
+    def __init__(self, scenario: Scenario, limits: Limits) -> None:
+        self._checker = scenario.checker.script.encode("utf-8", "surrogateescape")
+        entries = standup.entries(scenario, base=False)
+        bundle, script = standup.archive(entries, prefix="."), _script(scenario)
+        word = secrets.token_hex(16)
+        self._client = connect()
+        self._container: Any = None
+        self._stream: Any = None
+        try:
+            with _guarded("no container can be started"):
+                self._container = self._client.containers.create(IMAGE, **_options(entries, limits))
+                streams = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
+                self._stream = self._container.attach_socket(params=streams)
+                self._container.start()
+            self._client.api.timeout = _CALL_SECONDS
+            wire = _Wire(self._container, getattr(self._stream, "_sock", self._stream), word)
+            head = f"{len(script)}\n".encode() + script + f"{word} {len(bundle)}\n".encode()
+            wire.send(head + bundle, time.monotonic() + START_SECONDS)
+            self._session = Supervised(wire, scenario, limits)
+        except BaseException:
+            self.close()
+            raise
+
+    def run(self, command: str) -> CommandResult:
+        """Run one command in the session's shell."""
+        return self._session.run(command)
+
+    def check(self) -> Verdict:
+        """End the session, then let the checker judge the world."""
+        return self._session.check(f" {len(self._checker)}\n".encode() + self._checker)
+
+    def abort(self) -> None:
+        """Cut its stream, from any thread; closing it removes the container."""
+        stream = getattr(self._stream, "_sock", self._stream)
+        with contextlib.suppress(OSError):
+            stream.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Remove the container."""
+        if self._container is not None:
+            from docker.errors import APIError, NotFound
+
+            container, self._container = self._container, None
+            if self._stream is not None:
+                with contextlib.suppress(OSError):
+                    self._stream.close()
+            with _guarded("the container cannot be removed"), contextlib.suppress(NotFound):
+                try:
+                    container.remove(force=True, v=True)
+                except APIError as error:
+                    # The engine is at it already.
+                    if error.status_code != _CONFLICT:
+                        raise
+        self._client.close()
+
+
+def _script(scenario: Scenario) -> bytes:
+    def words(variables: Mapping[str, str]) -> str:
+        return " ".join(quoted(f"{name}={value}") for name, value in variables.items())
+
+    parts = {
+        "ENVIRONMENT": words(standup.environment(scenario)),
+        "CLEAN": words(CHECKER_ENVIRONMENT),
+        "WORKDIR": quoted(scenario.workdir),
+        "INTERPRETER": scenario.checker.interpreter,
+        "RUN": _RUN,
+        "UID": str(standup.UID),
+    }
+    pattern = re.compile(r"\b(" + "|".join(parts) + r")\b")
+    return pattern.sub(lambda found: parts[found[0]], _SUPERVISOR).encode("utf-8", "surrogateescape")
+
+
+def _options(entries: list[standup.Entry], limits: Limits) -> dict[str, Any]:
+    from docker.types import LogConfig, Ulimit
+
+    return {
+        "command": ["/bin/dash", "-c", _LOADER],
+        "user": "0:0",
+        "working_dir": "/",
+        "environment": {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
+        "hostname": standup.HOSTNAME,
+        "labels": {LABEL: owner.label()},
+        "stdin_open": True,
+        "network_mode": "none",
+        "cap_drop": ["ALL"],
+        "cap_add": _CAPABILITIES,
+        "security_opt": ["no-new-privileges"],
+        "init": True,
+        "mem_limit": limits.memory_bytes,
+        "memswap_limit": limits.memory_bytes,
+        "shm_size": limits.disk_bytes,
+        "pids_limit": limits.pids,
+        "nano_cpus": int(limits.cpus * 1e9),
+        "tmpfs": _own(entries, limits.disk_bytes),
+        "ulimits": [
+            Ulimit(name="core", soft=0, hard=0),
+            Ulimit(name="fsize", soft=limits.disk_bytes, hard=limits.disk_bytes),
+        ],
+        # What a session prints is read from the stream; a log of it would fill the engine's disk.
+        "log_config": LogConfig(type=LogConfig.types.NONE if hasattr(LogConfig.types, "NONE") else "none"),
+    }
+
+
+def start(scenario: Scenario, limits: Limits) -> DockerWorld:
+    """Stand a scenario up in a container."""
+    return DockerWorld(scenario, limits)
+
+
+def sweep() -> int:
+    """Remove containers of this machine whose owner is gone; return how many. Nothing where no engine is to be seen."""
+    if not _seen():
+        return 0
+    client = connect(_SWEEP_SECONDS)
+    removed = 0
+    with contextlib.closing(client), _guarded("leftovers cannot be removed"):
+        from docker.errors import APIError
+
+        for container in client.containers.list(all=True, filters={"label": LABEL}, ignore_removed=True):
+            if owner.gone(container.labels.get(LABEL, "")):
+                with contextlib.suppress(APIError):
+                    container.remove(force=True, v=True)
+                    removed += 1
+    return removed
+
+
+def _seen() -> bool:
+    """Tell whether there is an engine's address at all, which costs nothing to find out."""
+    return find_spec("docker") is not None and bool(os.environ.get("DOCKER_HOST") or _address() or _SOCKET.exists())
