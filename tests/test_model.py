@@ -11,6 +11,8 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs torch (extra gpu)")
 pytest.importorskip("peft", reason="needs peft (extra gpu)")
 
+from families import save_adapter  # noqa: E402  # torch first, or the whole module is skipped
+
 from tiararodney.sekft import model as sekft_model  # noqa: E402  # torch first, or the whole module is skipped
 from tiararodney.sekft.errors import UsageError  # noqa: E402
 from tiararodney.sekft.model import fourbit  # noqa: E402
@@ -31,39 +33,6 @@ def _one_thread():
 def logits_of(base: Any, ids: list[int] = PROMPTS[2]) -> Any:
     with torch.no_grad():
         return base.model(input_ids=torch.tensor([ids], device=base.device)).logits
-
-
-TARGETS = ["q_proj", "v_proj", "o_proj", "gate_proj", "down_proj"]
-
-
-def save_adapter(folder: Path, base_folder: Path, seed: int = 0) -> Path:
-    """An adapter with weights that matter, as plain peft writes it."""
-    from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM
-
-    torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_pretrained(base_folder, dtype=torch.float32)
-    tuned = get_peft_model(model, LoraConfig(r=4, target_modules=TARGETS, task_type="CAUSAL_LM"))
-    for name, parameter in tuned.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=0.2)
-    tuned.save_pretrained(folder)
-    return folder
-
-
-def greedy_reference(folder: Path, prompt: list[int], count: int, adapter: Path | None = None) -> list[int]:
-    """Plain transformers and peft, no cache of ours, one prompt at a time."""
-    from peft import PeftModel
-    from transformers import AutoModelForCausalLM
-
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    if adapter is not None:
-        model = PeftModel.from_pretrained(model, adapter)
-    ids = list(prompt)
-    for _ in range(count):
-        with torch.no_grad():
-            ids.append(int(model(input_ids=torch.tensor([ids])).logits[0, -1].argmax()))
-    return ids[len(prompt) :]
 
 
 # ---- loading
@@ -236,56 +205,3 @@ def test_a_folder_without_an_adapter_is_refused(tiny_base: Path, tmp_path: Path)
         sekft_model.attach_adapter(base, tmp_path, "a")
     with pytest.raises(UsageError, match="no adapter 'x' is attached"), sekft_model.use_adapter(base, "x"):
         pass
-
-
-# ---- generation
-
-
-def test_pitfall_15_a_ragged_batch_replies_as_each_prompt_alone(tiny_base: Path):
-    base = sekft_model.load_base(tiny_base, dtype="float32", device="cpu")
-    replies = sekft_model.generate_batch(base, PROMPTS, stop_ids=(), max_new_tokens=12)
-    assert replies == [greedy_reference(tiny_base, prompt, 12) for prompt in PROMPTS]
-
-
-def test_a_kept_cache_changes_no_reply_over_several_turns(tiny_base: Path):
-    base = sekft_model.load_base(tiny_base, dtype="float32", device="cpu")
-    generator = sekft_model.Generator(base)
-    prompts = [list(prompt) for prompt in PROMPTS]
-    for turn in range(3):
-        replies = generator.generate(prompts, stop_ids=(), max_new_tokens=6 + turn)
-        assert [reply.ids for reply in replies] == [greedy_reference(tiny_base, prompt, 6 + turn) for prompt in prompts]
-        # the last token is replaced: what was kept must serve up to there and no further
-        prompts = [[*prompt, *reply.ids[:-1], 33 + turn, 44] for prompt, reply in zip(prompts, replies, strict=True)]
-        prompts = prompts[:2] if turn else prompts  # one session ends
-
-
-def test_a_stop_token_ends_one_row_and_not_the_others(tiny_base: Path):
-    base = sekft_model.load_base(tiny_base, dtype="float32", device="cpu")
-    whole = [greedy_reference(tiny_base, prompt, 12) for prompt in PROMPTS]
-    stop = whole[0][2]
-    replies = sekft_model.Generator(base).generate(PROMPTS, stop_ids={stop}, max_new_tokens=12)
-    for reply, expected in zip(replies, whole, strict=True):
-        assert reply.ids == (expected[: expected.index(stop)] if stop in expected else expected)
-        assert reply.stopped == (stop in expected)
-
-
-def test_draws_at_a_temperature_do_not_depend_on_the_batch(tiny_base: Path):
-    base = sekft_model.load_base(tiny_base, dtype="float32", device="cpu")
-    together = sekft_model.generate_batch(base, PROMPTS, (), 8, temperature=1.0, seed=3)
-    alone = [sekft_model.generate_batch(base, [prompt], (), 8, temperature=1.0, seed=3)[0] for prompt in PROMPTS]
-    other = sekft_model.generate_batch(base, PROMPTS, (), 8, temperature=1.0, seed=4)
-    assert together == alone
-    assert together != other
-
-
-def test_an_adapter_in_use_replies_as_plain_peft_does_and_the_base_cache_is_not_taken(tiny_base: Path, tmp_path: Path):
-    adapter = save_adapter(tmp_path / "a", tiny_base)
-    base = sekft_model.load_base(tiny_base, dtype="float32", device="cpu")
-    sekft_model.attach_adapter(base, adapter, "a")
-    generator = sekft_model.Generator(base)
-    plain = generator.generate(PROMPTS, (), 8)
-    with sekft_model.use_adapter(base, "a"):
-        tuned = generator.generate(PROMPTS, (), 8)
-    assert [reply.ids for reply in plain] == [greedy_reference(tiny_base, prompt, 8) for prompt in PROMPTS]
-    assert [reply.ids for reply in tuned] == [greedy_reference(tiny_base, prompt, 8, adapter) for prompt in PROMPTS]
-    assert [reply.ids for reply in plain] != [reply.ids for reply in tuned]

@@ -7,13 +7,17 @@ the function that needs it.
 from tiararodney.sekft.model.adapters import attach_adapter, detach_adapter, use_adapter
 from tiararodney.sekft.model.base import Adapters, Base, load_base
 from tiararodney.sekft.model.fingerprint import base_fingerprint
-from tiararodney.sekft.model.generate import Generated, Generator, generate_batch
+from tiararodney.sekft.model.generate import Generated, Generator, Handle, generate_batch
+from tiararodney.sekft.model.sampling import Sampling, Token
 
 __all__ = [
     "Adapters",
     "Base",
     "Generated",
     "Generator",
+    "Handle",
+    "Sampling",
+    "Token",
     "attach_adapter",
     "base_fingerprint",
     "detach_adapter",

@@ -13,6 +13,7 @@ from tiararodney.sekft.model.base import Base
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 RECORD = "training.json"
+UNMIXABLE = ("use_dora", "use_qalora", "use_bdlora", "alora_invocation_tokens", "arrow_config", "lora_bias")
 
 
 def attach_adapter(base: Base, path: str | Path, name: str) -> None:
@@ -111,7 +112,9 @@ def add_adapter(base: Base, config: Any, name: str) -> None:  # peft ships no ty
         raise UsageError(f"adapter {name}: peft cannot put it on {base.path}: {error}") from error
     state.handle.requires_grad_(requires_grad=False)
     state.handle.eval()
-    _switch(base, state.active)
+    state.count(name)
+    state.switched = None
+    switch_adapter(base, state.active)
 
 
 def detach_adapter(base: Base, name: str) -> None:
@@ -128,18 +131,20 @@ def detach_adapter(base: Base, name: str) -> None:
     if state.handle is None or name not in state.handle.peft_config:
         raise UsageError(f"no adapter {name!r} is attached. Attached: {', '.join(state.folders) or 'none'}.")
     state.folders.pop(name, None)
+    state.versions.pop(name, None)
     if state.active == name:
         state.active = None
     if len(state.handle.peft_config) > 1:
         state.handle.set_adapter(next(other for other in state.handle.peft_config if other != name))
         state.handle.delete_adapter(name)
-        _switch(base, state.active)
+        state.switched = None
+        switch_adapter(base, state.active)
         return
     state.handle.unload()
     if hasattr(base.model, "peft_config"):
         del base.model.peft_config
     base.model.requires_grad_(requires_grad=False)
-    state.handle = None
+    state.handle = state.switched = None
 
 
 @contextmanager
@@ -160,24 +165,45 @@ def use_adapter(base: Base, name: str | None) -> Iterator[Base]:
     if name is not None and (state.handle is None or name not in state.handle.peft_config):
         raise UsageError(f"no adapter {name!r} is attached. Attached: {', '.join(state.folders) or 'none'}.")
     before = state.active
-    _switch(base, name)
+    switch_adapter(base, name)
     try:
         yield base
     finally:
         still_there = before is None or (state.handle is not None and before in state.handle.peft_config)
-        _switch(base, before if still_there else None)
+        switch_adapter(base, before if still_there else None)
 
 
-def _switch(base: Base, name: str | None) -> None:
-    """Activate one adapter or none, by the layers' own switches: no `state_dict`, no change to the base."""
+def switch_adapter(base: Base, name: str | None) -> None:
+    """Activate one adapter or none, by the layers' own switches: no `state_dict`, no change to the base.
+
+    Args:
+        base: The base.
+        name: An attached adapter's name, or None for the base alone.
+    """
     from peft.tuners.tuners_utils import BaseTunerLayer
 
-    base.adapters.active = name
+    if base.adapters.switched == (name,):
+        return
+    base.adapters.active, base.adapters.switched = name, (name,)
     for module in base.model.modules():
         if isinstance(module, BaseTunerLayer):
             module.enable_adapters(enabled=name is not None)
             if name is not None:
                 module.set_adapter(name, inference_mode=True)
+
+
+def can_mix(base: Base, name: str) -> bool:
+    """Tell whether PEFT can serve rows of this adapter and of others in one batch.
+
+    Args:
+        base: The base.
+        name: An adapter's name.
+
+    Returns:
+        True for plain LoRA; DoRA and the like compute a row in a way that no other row shares.
+    """
+    config = base.adapters.handle.peft_config.get(name) if base.adapters.handle is not None else None
+    return config is not None and not any(getattr(config, kind, None) for kind in UNMIXABLE)
 
 
 def read_config(folder: Path, flag: str = "--adapter") -> Any:  # peft ships no types

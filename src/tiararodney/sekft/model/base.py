@@ -14,6 +14,7 @@ from tiararodney.sekft.errors import UsageError
 from tiararodney.sekft.model import fourbit
 from tiararodney.sekft.model.cache import find_copy, keep_copy
 from tiararodney.sekft.model.fingerprint import base_fingerprint, weight_files
+from tiararodney.sekft.model.lock import FairLock
 from tiararodney.sekft.model.memory import free_memory
 from tiararodney.sekft.model.precision import choose_dtype
 
@@ -33,11 +34,25 @@ class Adapters:
         handle: The `peft.PeftModel` around the base's model, or None while no adapter is attached.
         folders: Adapter name to the folder it was read from.
         active: The adapter that is in use, or None for the base alone.
+        switched: The same in a tuple once the layers' own switches stand so; None where they have to be set.
+        versions: Adapter name to a number that no earlier adapter of that name had.
     """
 
     handle: Any = None
     folders: dict[str, Path] = field(default_factory=dict)
     active: str | None = None
+    switched: tuple[str | None] | None = None
+    versions: dict[str, int] = field(default_factory=dict)
+    _counted: int = 0
+
+    def count(self, name: str) -> None:
+        """Give an adapter that has just been put on the base its version."""
+        self._counted += 1
+        self.versions[name] = self._counted
+
+    def version(self, name: str | None) -> int | None:
+        """The version of an adapter, 0 for the base alone, None where no adapter of that name is on the base."""
+        return 0 if name is None else self.versions.get(name)
 
 
 @dataclass(frozen=True)
@@ -55,6 +70,7 @@ class Base:
         fingerprint: What the weights are, wherever they lie; see `base_fingerprint`.
         dequantised: Whether the NF4 weights are kept dequantised (the same function, faster, more memory).
         adapters: What is attached.
+        lock: Held by whoever runs or changes the model.
     """
 
     model: Any
@@ -67,6 +83,7 @@ class Base:
     dtype_reason: str = "--dtype"
     dequantised: bool = False
     adapters: Adapters = field(default_factory=Adapters)
+    lock: FairLock = field(default_factory=FairLock)
 
     def settings(self) -> dict[str, Any]:
         """The flags that this base settles for a command that is run on it, by the names of their settings."""

@@ -1,188 +1,347 @@
-"""Keys and values kept between calls, and the preallocated cache that a batch decodes into."""
+"""The KV cache of a batch whose rows come and go, in the layers that the model's configuration asks for.
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+All rows of a batch end at the same column: [padding, tokens]. Padding stands on the left only, so that a distance in
+columns is a distance in tokens, as sliding windows and relative positions need it. transformers' own layers copy all
+they hold at every token; these write into memory with room on all sides, so that a token, a row that joins and a row
+that leaves each cost the copy of themselves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers.cache_utils import Cache, DynamicLayer
+from transformers.cache_utils import (
+    DynamicCache,
+    DynamicLayer,
+    DynamicSlidingWindowLayer,
+    LinearAttentionAndFullAttentionLayer,
+    LinearAttentionAndSlidingWindowAttentionLayer,
+    LinearAttentionLayer,
+)
 
-Row = list[tuple[torch.Tensor, torch.Tensor]]  # per layer: keys and values, each [heads, tokens, head size]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+COLUMNS = 128  # free columns that a layer makes whenever it needs one more
+States = dict[int, torch.Tensor]
 
 
 @dataclass(frozen=True)
-class Kept:
-    """The cache of one token sequence under one adapter."""
+class LayerRow:
+    """What one layer holds of one row.
 
-    adapter: str | None
-    ids: list[int]
-    row: Row
+    Attributes:
+        keys: [heads, tokens, head size]; None for a layer without attention. A sliding window holds its last tokens.
+        values: The same.
+        conv: Convolution states by their number, each without a batch dimension.
+        recurrent: Recurrent states, the same.
+    """
+
+    keys: torch.Tensor | None
+    values: torch.Tensor | None
+    conv: States
+    recurrent: States
 
 
-class KeptPrefixes:
-    """The caches of recent sequences, the oldest dropped when they hold more than `limit` tokens."""
+@dataclass(frozen=True)
+class Row:
+    """The cache of one token sequence.
 
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self._entries: list[Kept] = []
+    Attributes:
+        length: How many tokens have gone through the model.
+        layers: One entry a layer.
+        windowed: Whether a sliding window has dropped tokens that a shorter prefix would need.
+        stateful: Whether a layer holds a state that cannot be taken back to a shorter prefix.
+    """
 
-    def clear(self) -> None:
-        """Drop everything."""
-        self._entries.clear()
+    length: int
+    layers: tuple[LayerRow, ...]
+    windowed: bool
+    stateful: bool
 
-    def longest_prefix(self, adapter: str | None, prompt: Sequence[int]) -> tuple[Row | None, int]:
-        """Find the kept sequence that shares the longest prefix with `prompt`.
+    def prefix(self, length: int) -> Row:
+        """The cache of the first `length` tokens, sharing memory with this one.
 
-        At least the prompt's last token is left to compute: its logits are what the reply starts from.
-
-        Args:
-            adapter: The adapter the keys and values must have been computed with.
-            prompt: Token ids.
-
-        Returns:
-            The kept row, and how many of its tokens serve; (None, 0) if none does.
+        Raises:
+            ValueError: A layer no longer holds what that prefix needs; see `windowed` and `stateful`.
         """
-        best: tuple[Row | None, int] = (None, 0)
-        for entry in self._entries:
-            if entry.adapter != adapter:
-                continue
-            shared = min(_common(entry.ids, prompt), len(prompt) - 1)
-            if shared > best[1]:
-                best = (entry.row, shared)
-        return best
-
-    def add(self, adapter: str | None, ids: list[int], row: Row) -> None:
-        """Keep a sequence's cache; it replaces those that are prefixes of it.
-
-        Args:
-            adapter: The adapter it was computed with.
-            ids: The tokens.
-            row: Their keys and values.
-        """
-        self._entries = [
-            entry for entry in self._entries if entry.adapter != adapter or ids[: len(entry.ids)] != entry.ids
+        if length == self.length:
+            return self
+        if self.windowed or self.stateful:
+            raise ValueError(f"this cache of {self.length} tokens cannot be cut to {length}")
+        cut = [
+            replace(layer, keys=layer.keys[:, :length], values=layer.values[:, :length])
+            if layer.keys is not None and layer.values is not None
+            else layer
+            for layer in self.layers
         ]
-        self._entries.append(Kept(adapter, ids, row))
-        while sum(len(entry.ids) for entry in self._entries) > self.limit:
-            self._entries.pop(0)
+        return replace(self, length=length, layers=tuple(cut))
+
+    def emptied(self) -> Row:
+        """A row of no tokens, of the same shapes."""
+        return replace(self, windowed=False, stateful=False).prefix(0)
+
+    def copied(self) -> Row:
+        """The same in memory of its own, without a batch's padding and free columns."""
+
+        def copy(states: States) -> States:
+            return {number: state.clone() for number, state in states.items()}
+
+        layers = [
+            LayerRow(
+                None if layer.keys is None else layer.keys.clone(),
+                None if layer.values is None else layer.values.clone(),
+                copy(layer.conv),
+                copy(layer.recurrent),
+            )
+            for layer in self.layers
+        ]
+        return replace(self, layers=tuple(layers))
 
 
-class RoomyLayer(DynamicLayer):  # type: ignore[misc]  # transformers ships no types
-    """A cache layer with room for the whole reply, so that a step writes its tokens instead of copying the past."""
+class _Slots(DynamicLayer):  # type: ignore[misc]  # transformers ships no types
+    """Keys and values in buffers [rows, heads, columns, head size] of which `keys` and `values` are views."""
 
-    def __init__(self, keys: torch.Tensor | None, values: torch.Tensor | None, room: int) -> None:
-        super().__init__()
-        self._room = room
-        self._length = 0
-        self._all_keys: torch.Tensor
-        self._all_values: torch.Tensor
-        if keys is not None and values is not None:
-            self.dtype, self.device = keys.dtype, keys.device
-            self._allocate(keys, values, keys.shape[2])
-            self._write(keys, values)
-            self.is_initialized = True
+    window: int | None = None  # how many tokens stay, where the layer slides
+
+    def open(self) -> None:
+        """Start with no rows; in place of a constructor, as a layer of transformers' own becomes one of these."""
+        self._buffers: list[torch.Tensor] = []
+        self.rows = self._start = self._end = self.cumulative_length = 0
 
     def update(
-        self,
-        key_states: torch.Tensor,
-        value_states: torch.Tensor,
-        *args: Any,  # noqa: ARG002  # the signature is transformers'
-        **kwargs: Any,  # noqa: ARG002  # the signature is transformers'
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *_args: Any, **_kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write the new keys and values behind the past and return all of them."""
-        if not self.is_initialized:
-            self.dtype, self.device = key_states.dtype, key_states.device
-            self._allocate(key_states, value_states, 0)
-            self.is_initialized = True
-        self._write(key_states, value_states)
-        return self.keys, self.values
+        """Append columns [rows, heads, new, head size]; return all that the new tokens may see."""
+        new = key_states.shape[-2]
+        if not self._buffers:
+            self._allocate(key_states, value_states, len(key_states), new + COLUMNS)
+            self.rows = len(key_states)
+        self._make_room(self.rows, self._end - self._start, new)
+        for buffer, states in zip(self._buffers, (key_states, value_states), strict=True):
+            buffer[: self.rows, :, self._end : self._end + new] = states
+        self._end += new
+        seen = self._views()
+        self.cumulative_length += new
+        if self.window is not None:
+            self._start = max(self._start, self._end - self.window)
+        self._show()
+        return seen
 
-    def batch_select_indices(self, indices: torch.Tensor) -> None:
-        """Keep only the rows `indices` of the batch."""
-        self._all_keys, self._all_values = self._all_keys[indices], self._all_values[indices]
+    def join(self, rows: Sequence[tuple[torch.Tensor, torch.Tensor]], width: int) -> None:
+        """Put rows below those that are there, their last tokens at the common edge.
+
+        Args:
+            rows: Keys and values, each [heads, tokens, head size].
+            width: Tokens of the longest row that the batch then has, a window's dropped ones included.
+        """
+        held = width if self.window is None else min(width, self.window)
+        if not self._buffers:
+            keys, values = rows[0]
+            self._allocate(keys, values, len(rows), held + COLUMNS)
+            self._end = held
+        self._make_room(self.rows + len(rows), held, 0)
+        for tensors in rows:
+            for buffer, states in zip(self._buffers, tensors, strict=True):
+                buffer[self.rows, :, self._end - states.shape[-2] : self._end] = states
+            self.rows += 1
+        self.narrow(width)
+
+    def leave(self, row: int) -> None:
+        """Drop a row; the last row takes its place."""
+        self.rows -= 1
+        if row != self.rows:
+            for buffer in self._buffers:
+                buffer[row, :, self._start : self._end] = buffer[self.rows, :, self._start : self._end]
         self._show()
 
-    def _allocate(self, keys: torch.Tensor, values: torch.Tensor, past: int) -> None:
-        self._all_keys = keys.new_zeros(*keys.shape[:2], past + self._room, keys.shape[3])
-        self._all_values = values.new_zeros(*values.shape[:2], past + self._room, values.shape[3])
-
-    def _write(self, keys: torch.Tensor, values: torch.Tensor) -> None:
-        end = self._length + keys.shape[2]
-        self._all_keys[:, :, self._length : end] = keys
-        self._all_values[:, :, self._length : end] = values
-        self._length = end
+    def narrow(self, width: int) -> None:
+        """Set the width to that of the longest row."""
+        self._start = self._end - (width if self.window is None else min(width, self.window))
+        self.cumulative_length = width
         self._show()
+
+    def row(self, row: int, length: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The keys and values that a row of `length` tokens holds, as views."""
+        held = min(length, self._end - self._start)
+        keys, values = (buffer[row, :, self._end - held : self._end] for buffer in self._buffers)
+        return keys, values
+
+    def _views(self) -> tuple[torch.Tensor, torch.Tensor]:
+        keys, values = (buffer[: self.rows, :, self._start : self._end] for buffer in self._buffers)
+        return keys, values
 
     def _show(self) -> None:
-        self.keys, self.values = self._all_keys[:, :, : self._length], self._all_values[:, :, : self._length]
+        self.keys, self.values = self._views()
+
+    def _make_room(self, rows: int, held: int, new: int) -> None:
+        """Move to larger buffers unless `rows` rows of `held` columns and `new` more fit into these."""
+        buffer = self._buffers[0]
+        if rows <= buffer.shape[0] and held <= self._end and self._end + new <= buffer.shape[2]:
+            return
+        old, width = self._views(), self._end - self._start
+        held = max(held, width)
+        self._allocate(*old, max(rows, buffer.shape[0]), held + new + COLUMNS)
+        for fresh, view in zip(self._buffers, old, strict=True):
+            fresh[: self.rows, :, held - width : held] = view
+        self._start, self._end = held - width, held
+
+    def _allocate(self, keys: torch.Tensor, values: torch.Tensor, rows: int, columns: int) -> None:
+        # Zeros, since padding is multiplied by a weight of zero, which a NaN would survive.
+        self._buffers = [
+            torch.zeros(rows, like.shape[-3], columns, like.shape[-1], dtype=like.dtype, device=like.device)
+            for like in (keys, values)
+        ]
+        self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
 
 
-def batch_cache(
-    found: Sequence[tuple[Row | None, int]], room: int, depth: int, device: str
-) -> tuple[Any, torch.Tensor]:
-    """Lay the kept prefixes of a batch into one cache, right-aligned.
+class _Full(_Slots):
+    pass
+
+
+class _Sliding(_Slots, DynamicSlidingWindowLayer):  # type: ignore[misc]  # transformers ships no types
+    def open(self) -> None:
+        super().open()
+        self.window = self.sliding_window - 1
+
+
+class _HybridFull(_Slots, LinearAttentionAndFullAttentionLayer):  # type: ignore[misc]  # transformers ships no types
+    pass
+
+
+class _HybridSliding(_Sliding, LinearAttentionAndSlidingWindowAttentionLayer):  # type: ignore[misc]  # transformers ships no types
+    pass
+
+
+OURS: dict[type, type[_Slots]] = {
+    DynamicLayer: _Full,
+    DynamicSlidingWindowLayer: _Sliding,
+    LinearAttentionAndFullAttentionLayer: _HybridFull,
+    LinearAttentionAndSlidingWindowAttentionLayer: _HybridSliding,
+}
+
+
+class BatchCache:
+    """The cache of a batch: what the model's configuration asks for, with rows that join and leave.
 
     Args:
-        found: Per row of the batch, what `longest_prefix` gave.
-        room: Tokens that will be appended at most.
-        depth: The model's layers.
-        device: Where the model runs.
+        config: The model's configuration.
+
+    Attributes:
+        cache: What the model takes.
+    """
+
+    def __init__(self, config: Any) -> None:  # transformers ships no types
+        self.cache = DynamicCache(config=config)
+        for layer in self.cache.layers:
+            if type(layer) in OURS:
+                layer.__class__ = OURS[type(layer)]  # the same layer in all but how it keeps its memory
+                layer.open()
+            elif type(layer) is not LinearAttentionLayer:
+                raise UnknownLayer(type(layer).__name__)
+        if not self.cache.layers:
+            raise UnknownLayer("none")
+
+    def join(self, rows: Sequence[Row], width: int) -> None:
+        """Put rows below those that are there.
+
+        Args:
+            rows: Their caches, of at least one token each.
+            width: Tokens of the longest row that the batch then has.
+        """
+        for index, layer in enumerate(self.cache.layers):
+            parts = [row.layers[index] for row in rows]
+            if parts[0].keys is not None:
+                layer.join([(part.keys, part.values) for part in parts], width)
+            for name in ("conv", "recurrent"):
+                _join_states(layer, name, [getattr(part, name) for part in parts])
+
+    def narrow(self, width: int) -> None:
+        """Set the width to that of the longest row."""
+        for layer in self.cache.layers:
+            if isinstance(layer, _Slots) and layer.is_initialized:
+                layer.narrow(width)
+
+    def leave(self, row: int, width: int) -> None:
+        """Drop a row; the last row takes its place.
+
+        Args:
+            row: Its number.
+            width: Tokens of the longest row that is left.
+        """
+        for layer in self.cache.layers:
+            if isinstance(layer, _Slots) and layer.is_initialized:
+                layer.leave(row)
+            for states in _states(layer):
+                for number, state in _held(states).items():
+                    keep = [*range(len(state) - 1)]
+                    if row < len(keep):
+                        keep[row] = len(state) - 1
+                    states[number] = state[keep]
+        self.narrow(width)
+
+    def row(self, row: int, length: int) -> Row:
+        """The cache of one row, as views into the batch's.
+
+        Args:
+            row: Its number.
+            length: How many of its tokens have gone through the model.
+
+        Returns:
+            Its cache, to be copied or used before the batch goes on.
+        """
+        layers, windowed = [], False
+        for layer in self.cache.layers:
+            keys = values = None
+            if isinstance(layer, _Slots) and layer.is_initialized:
+                keys, values = layer.row(row, length)
+                windowed |= keys.shape[-2] < length
+            conv, recurrent = (
+                {number: state[row] for number, state in _held(states).items()} for states in _states(layer)
+            )
+            layers.append(LayerRow(keys, values, conv, recurrent))
+        return Row(length, tuple(layers), windowed, any(layer.conv or layer.recurrent for layer in layers))
+
+
+class UnknownLayer(Exception):
+    """The configuration asks for a kind of cache whose rows cannot be told apart here."""
+
+
+def _states(layer: Any) -> tuple[dict[int, Any], dict[int, Any]]:
+    """The layer's convolution and recurrent states by number, None for one that has not been computed yet."""
+    if not isinstance(layer, LinearAttentionLayer):
+        return {}, {}
+    return layer.conv_states, layer.recurrent_states
+
+
+def _held(states: dict[int, Any]) -> States:
+    return {number: state for number, state in states.items() if state is not None}
+
+
+def _join_states(layer: Any, name: str, rows: Sequence[States]) -> None:
+    held = getattr(layer, f"{name}_states", {})
+    for number in rows[0]:
+        fresh = torch.stack([states[number] for states in rows])
+        begun = getattr(layer, f"is_{name}_states_initialized")
+        held[number] = torch.cat([held[number], fresh]) if begun[number] else fresh
+        begun[number] = layer.has_previous_state[number] = True
+        layer.dtype, layer.device = fresh.dtype, fresh.device
+        if name == "conv":
+            layer.conv_kernel_size[number] = fresh.shape[-1]
+
+
+def row_bytes(row: Row) -> tuple[int, int]:
+    """What a row takes.
 
     Returns:
-        The cache, and a mask [rows, columns] of its columns: 1 where a row has a token.
+        Bytes of its keys and values, and bytes of its states, which do not grow with its tokens.
     """
-    width = max(length for _, length in found)
-    mask = torch.zeros(len(found), width, dtype=torch.long)
-    for index, (_, length) in enumerate(found):
-        mask[index, width - length :] = 1
-    some = next((row for row, length in found if row is not None and length), None)
-    if some is None:
-        return Cache(layers=[RoomyLayer(None, None, room) for _ in range(depth)]), mask
-    layers = []
-    for layer, (keys, values) in enumerate(some):
-        batch_keys = torch.zeros(len(found), keys.shape[0], width, keys.shape[2], dtype=keys.dtype, device=device)
-        batch_values = torch.zeros(
-            len(found), values.shape[0], width, values.shape[2], dtype=values.dtype, device=device
-        )
-        for index, (row, length) in enumerate(found):
-            if row is not None and length:
-                batch_keys[index, :, width - length :] = row[layer][0][:, :length]
-                batch_values[index, :, width - length :] = row[layer][1][:, :length]
-        layers.append(RoomyLayer(batch_keys, batch_values, room))
-    return Cache(layers=layers), mask
-
-
-def row_of(cache: Any, row: int, columns: torch.Tensor) -> Row:  # transformers ships no types
-    """Copy one row's tokens out of a batch's cache.
-
-    Args:
-        cache: The cache.
-        row: The row.
-        columns: The columns that hold its tokens, in order.
-
-    Returns:
-        Per layer the row's keys and values.
-    """
-    return [
-        (layer.keys[row].index_select(1, columns), layer.values[row].index_select(1, columns)) for layer in cache.layers
-    ]
-
-
-def select_rows(cache: Any, rows: torch.Tensor) -> None:  # transformers ships no types
-    """Keep only `rows` of a batch's cache.
-
-    Args:
-        cache: The cache; changed in place.
-        rows: Indices of the rows that stay.
-    """
-    for layer in cache.layers:
-        layer.batch_select_indices(rows)
-
-
-def _common(left: Sequence[int], right: Sequence[int]) -> int:
-    count = 0
-    for one, other in zip(left, right, strict=False):
-        if one != other:
-            break
-        count += 1
-    return count
+    growing = sum(
+        t.numel() * t.element_size() for layer in row.layers for t in (layer.keys, layer.values) if t is not None
+    )
+    fixed = sum(
+        t.numel() * t.element_size() for layer in row.layers for t in (*layer.conv.values(), *layer.recurrent.values())
+    )
+    return growing, fixed
