@@ -17,6 +17,7 @@ from tiararodney.sekft.resident.serving.text import Decoder
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from concurrent.futures import Future
 
     from tiararodney.sekft.model import Generator
     from tiararodney.sekft.model.generate import Generated, Handle
@@ -140,9 +141,11 @@ class Replies:
             except SekftError as error:
                 self.cancel()
                 raise ApiError(400, str(error), "prompt") from None
-            reply.handle.future.add_done_callback(
-                lambda future, index=index: put(index, future.exception() or future.result())
-            )
+
+            def on_end(future: Future[Generated], index: int = index) -> None:
+                put(index, future.exception() or future.result())
+
+            reply.handle.future.add_done_callback(on_end)
 
     async def events(self) -> AsyncIterator[tuple[int, str, Token | None]]:
         """Yield ``(prompt's index, new text, token)`` as tokens come, with None for the rest at a reply's end.
@@ -150,6 +153,8 @@ class Replies:
         Raises:
             ApiError: generation failed.
         """
+        from tiararodney.sekft.model import Token
+
         left = len(self.replies)
         while left:
             index, item = await self._queue.get()
@@ -157,7 +162,7 @@ class Replies:
             if isinstance(item, BaseException):
                 self.cancel()
                 raise ApiError(500, str(item)) from item
-            if hasattr(item, "finish"):
+            if not isinstance(item, Token):
                 reply.done = item
                 left -= 1
                 yield index, reply.decoder.rest(), None
