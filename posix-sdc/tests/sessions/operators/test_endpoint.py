@@ -71,7 +71,7 @@ def test_a_refused_request_is_the_users_mistake(server):
 @pytest.mark.parametrize("answer", [b"<html>", {}, {"choices": []}, {"choices": [{"text": "ls"}]}, [1]])
 def test_an_answer_that_is_no_chat_completion_is_named(server, answer):
     server.answers = [(200, answer)]
-    with pytest.raises(InfrastructureError, match="expected a chat completion"):
+    with pytest.raises(InfrastructureError, match=r"expected .*a chat completion"):
         asked(server).reply(MESSAGES)
 
 

@@ -132,7 +132,7 @@ def _parsed(url: str, data: bytes) -> Any:
     try:
         answer = json.loads(data)
     except (ValueError, RecursionError):
-        raise UnexpectedAnswer(f"{url}: found {data[:_SHOWN]!r}, expected a chat completion or another answer in JSON") from None
+        raise UnexpectedAnswer(f"{url}: found {data[:_SHOWN]!r}, expected JSON (as in a chat completion)") from None
     error = answer.get("error") if isinstance(answer, dict) else None
     if error:
         told = error if isinstance(error, dict) else {"message": error}
