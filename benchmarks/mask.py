@@ -1,15 +1,14 @@
-"""How long a mask takes: against one bare tokenizer pass, and against prefix differencing.
+"""Benchmark: the time a mask takes, against one bare tokenizer pass and against prefix differencing.
 
 Sessions of 10, 40 and 160 turns (commands) with some 80 tokens of output each. The examples are built as training
-builds them, the check of every turn included. The pass encodes the same text once, and does nothing else. Prefix
-differencing is what many trainers do: for each turn, `apply_chat_template` renders and encodes the session up to it,
-with and without the reply. The sides run interleaved in one process; medians are told.
+builds them, with every prompt rendered and every turn checked. The pass encodes the same text once and does nothing
+else. Prefix differencing is what many trainers do: for each turn, `apply_chat_template` renders and encodes the session
+up to it, with and without the reply. The variants run interleaved in one process; medians of CPU time are reported.
 
 The last line of stdout is one JSON object: `pass_ratio_10`, `pass_ratio_40`, `pass_ratio_160` (time over the pass's),
 `prefix_speedup_10`, `prefix_speedup_40` (prefix differencing's time over ours), `lean_prefix_speedup_*` (the same with
 our own rendering and encoding in place of `apply_chat_template`, which costs less), `qwen3_pass_ratio_*` (with Qwen3's
-chat template, which looks at a session's end before it writes the first turn; left out where the package trl, which
-publishes it, is missing), and what it ran with.
+longer chat template; missing without the package trl, which publishes it), and versions and settings.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 TURNS = (10, 40, 160)
-# One text a line, cut at white space: what terminals print.
+# Words that terminals print.
 _WORDS = """
 drwxr-xr-x root total 4096 /var/log/syslog error: cannot open file No such file or directory make install config.yaml
 Permission denied bytes received 127.0.0.1:8080 [ok] started Nov 23 04:11 inode $HOME ./run.sh
@@ -41,7 +40,7 @@ Permission denied bytes received 127.0.0.1:8080 [ok] started Nov 23 04:11 inode 
 
 
 def session(turns: int, seed: int, words: int = 25) -> list[Message]:
-    """Make a session with so many commands."""
+    """Make a session with `turns` commands."""
     rng = random.Random(seed)
     out = [Message("system", "A terminal."), Message("user", "You have mail.\n$ ")]
     for n in range(turns - 1):
@@ -51,7 +50,7 @@ def session(turns: int, seed: int, words: int = 25) -> list[Message]:
 
 
 def differencing(tok: FileTokenizer, messages: Sequence[Message]) -> list[list[int]]:
-    """Find the replies' ids as the difference of encoded prefixes, one pair for each turn."""
+    """Return the replies' ids as the difference of encoded prefixes, one pair for each turn."""
     turns = normalize_for_template(messages)
     out = []
     for i, message in enumerate(turns):
@@ -62,7 +61,7 @@ def differencing(tok: FileTokenizer, messages: Sequence[Message]) -> list[list[i
     return out
 
 
-def trainers_differencing(tok: Any, messages: Sequence[Message]) -> list[list[int]]:
+def transformers_differencing(tok: Any, messages: Sequence[Message]) -> list[list[int]]:
     """Do the same through a transformers tokenizer, as trainers call it."""
     turns = [dict(m) for m in normalize_for_template(messages)]
     out = []
@@ -91,17 +90,17 @@ def qwen3(tok: FileTokenizer) -> FileTokenizer | None:
 
 
 def timed(work: Callable[[], object]) -> float:
-    """Return the seconds of processor time that a call takes."""
+    """Return the CPU seconds of a call."""
     started = time.process_time()
     work()
     return time.process_time() - started
 
 
 def measure(
-    tok: FileTokenizer, peer: Any, end_first: FileTokenizer | None, turns: int, rounds: int
+    tok: FileTokenizer, peer: Any, with_qwen3: FileTokenizer | None, turns: int, rounds: int
 ) -> dict[str, float]:
-    """Time the sides on the same sessions, interleaved, and return the medians in seconds."""
-    sides: dict[str, list[float]] = {name: [] for name in ("pass", "ours", "qwen3", "lean", "differencing")}
+    """Time the variants on the same sessions, interleaved, and return the medians in seconds."""
+    variants: dict[str, list[float]] = {name: [] for name in ("pass", "ours", "qwen3", "lean", "differencing")}
     for seed in range(-1, rounds):  # the first round warms up
         messages = session(turns, seed)
         text = tok.render_text(normalize_for_template(messages), add_generation_prompt=False)
@@ -109,15 +108,15 @@ def measure(
             "pass": timed(lambda text=text: tok.encode(text)),
             "ours": timed(lambda messages=messages: build_masked_examples(tok, messages)),
         }
-        if end_first is not None:
-            times["qwen3"] = timed(lambda messages=messages: build_masked_examples(end_first, messages))
+        if with_qwen3 is not None:
+            times["qwen3"] = timed(lambda messages=messages: build_masked_examples(with_qwen3, messages))
         if turns <= TURNS[1]:
             times["lean"] = timed(lambda messages=messages: differencing(tok, messages))
-            times["differencing"] = timed(lambda messages=messages: trainers_differencing(peer, messages))
+            times["differencing"] = timed(lambda messages=messages: transformers_differencing(peer, messages))
         if seed >= 0:
-            for side, seconds in times.items():
-                sides[side].append(seconds)
-    return {side: statistics.median(values) for side, values in sides.items() if values}
+            for variant, seconds in times.items():
+                variants[variant].append(seconds)
+    return {variant: statistics.median(values) for variant, values in variants.items() if values}
 
 
 def main() -> None:
@@ -127,11 +126,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=25, help="sessions a size (default 25)")
     args = parser.parse_args()
     tok = load_tokenizer(args.base)
-    peer, end_first = transformers_tokenizer(tok), qwen3(tok)
+    peer, with_qwen3 = transformers_tokenizer(tok), qwen3(tok)
     out: dict[str, object] = {}
     for turns in TURNS:
         tokens = sum(len(e.input_ids) for e in build_masked_examples(tok, session(turns, 0)))
-        took = measure(tok, peer, end_first, turns, args.rounds)
+        took = measure(tok, peer, with_qwen3, turns, args.rounds)
         out[f"pass_ratio_{turns}"] = round(took["ours"] / took["pass"], 3)
         line = f"{turns} turns, {tokens} tokens: {took['ours'] * 1e3:.2f} ms, {took['ours'] / took['pass']:.2f} passes"
         out[f"milliseconds_{turns}"] = round(took["ours"] * 1e3, 3)

@@ -1,14 +1,14 @@
-"""How much memory it takes to read sessions, and to inspect them, as they become more.
+"""Benchmark: the peak memory of reading and of inspecting sessions, as their number grows.
 
     python benchmarks/memory.py --base BASE [--sessions 10000 100000]
 
-Sessions of two commands, no two alike, each of a scenario of its own, in one `.jsonl` file. `read` goes through them as
-training and inspection do, and keeps none; `inspect` is `sekft-train --inspect --json`. Each runs in a process of its
-own, and what the system says was its largest resident set is told.
+Sessions of two commands, all different, each of its own scenario, in one `.jsonl` file. `read` iterates over them as
+training and inspection do, and keeps none; `inspect` is `sekft-train --inspect --json`. Each runs in its own process;
+its peak resident set size is reported.
 
 The last line of stdout is one JSON object: `read_mb_N` and `inspect_mb_N` for each number of sessions,
-`read_bytes_per_session` and `inspect_bytes_per_session` (the difference between the largest and the smallest number,
-over the sessions between), and `inspect_seconds_N`.
+`read_bytes_per_session` and `inspect_bytes_per_session` (the growth from the smallest number of sessions to the
+largest, per session), and `inspect_seconds_N`.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from tiararodney.sekft.trajectories import read_sessions
 print(sum(1 for _ in read_sessions(sys.argv[1])))
 """
 _INSPECT = "import sys; from tiararodney.sekft.sft.cli import main; sys.exit(main(sys.argv[1:]))"
-_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes of the largest resident set's unit
+_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes in the unit of ru_maxrss
 
 
 def write_sessions(path: Path, count: int) -> None:
-    """Write so many sessions."""
+    """Write `count` sessions."""
     with path.open("w", encoding="utf-8") as file:
         for n in range(count):
             turns = [("system", "A terminal."), ("user", "You have mail.\n$ "), ("assistant", f"cat note-{n}")]
@@ -55,11 +55,11 @@ def write_sessions(path: Path, count: int) -> None:
             file.write(json.dumps(record) + "\n")
 
 
-def largest(command: list[str]) -> tuple[int, float, str]:
+def peak_memory(command: list[str]) -> tuple[int, float, str]:
     """Run a command.
 
     Returns:
-        Its largest resident set in bytes, the seconds it took, and what it wrote.
+        Its peak resident set size in bytes, the seconds it took, and what it wrote.
     """
     started = time.monotonic()
     with tempfile.TemporaryFile() as out:
@@ -88,18 +88,18 @@ def main() -> int:
         for count in counts:
             data = Path(folder, f"{count}.jsonl")
             write_sessions(data, count)
-            size, seconds, text = largest([sys.executable, "-c", _READ, str(data)])
+            size, seconds, text = peak_memory([sys.executable, "-c", _READ, str(data)])
             if int(text) != count:
                 sys.exit(f"memory.py: read {text.strip()} sessions, expected {count}")
             sizes["read"][count] = size
-            told = f"{count:,} sessions: read in {seconds:.1f} s and {size / 1e6:.1f} MB"
+            read = f"{count:,} sessions: read in {seconds:.1f} s and {size / 1e6:.1f} MB"
             flags = ["--inspect", "--json", "--data", str(data), "--base", args.base]
-            size, seconds, text = largest([sys.executable, "-c", _INSPECT, *flags])
+            size, seconds, text = peak_memory([sys.executable, "-c", _INSPECT, *flags])
             if json.loads(text)["rendered"] != count:
                 sys.exit(f"memory.py: inspected {json.loads(text)['rendered']} sessions, expected {count}")
             sizes["inspect"][count] = size
             out[f"inspect_seconds_{count}"] = round(seconds, 1)
-            print(f"{told}, inspected in {seconds:.1f} s and {size / 1e6:.1f} MB")
+            print(f"{read}, inspected in {seconds:.1f} s and {size / 1e6:.1f} MB")
     for what, by_count in sizes.items():
         out |= {f"{what}_mb_{count}": round(size / 1e6, 1) for count, size in by_count.items()}
         between = counts[-1] - counts[0]

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tiararodney.sekft.console import settle_torch
+from tiararodney.sekft.console import settle_libraries
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -283,7 +283,7 @@ def main() -> None:
     os.dup2(2, 1)  # whatever a library prints is no answer
     wanted = json.loads(sys.stdin.readline())
     if wanted["side"].startswith("sekft"):
-        settle_torch()  # as sekft-train does before torch is imported
+        settle_libraries()  # as sekft-train does before torch is imported
     else:
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # no side may keep the cores from the others
     sessions = make_sessions(wanted["sessions"], wanted["longest"])

@@ -24,7 +24,7 @@ from typing import Any
 from tiararodney.posix_sdc.records.schema import Scenario
 from tiararodney.posix_sdc.sessions.loop import ahead_of, run_session
 from tiararodney.posix_sdc.sessions.operators.reference import ScriptedOperator
-from tiararodney.posix_sdc.worlds.docker.image import IMAGE
+from tiararodney.posix_sdc.worlds.docker.engine import IMAGE
 from tiararodney.posix_sdc.worlds.protocol import Limits, _start, _unusable
 
 SCENARIO = Scenario.from_json(

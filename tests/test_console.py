@@ -6,6 +6,7 @@ import argparse
 import io
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -96,6 +97,22 @@ def test_a_reader_that_goes_away_is_no_failure():
     process.stderr.close()
 
 
+def test_another_pipe_that_breaks_is_no_readers_leaving():
+    def work():
+        read, write = os.pipe()
+        os.close(read)
+        os.write(write, b"x")
+        return 0
+
+    with pytest.raises(BrokenPipeError):
+        run_cli(work)
+
+
+def test_an_interruption_says_how_to_go_on(capsys):
+    assert run_cli(raising(KeyboardInterrupt()), "some", "; do it again") == 130
+    assert capsys.readouterr().err == "some: interrupted; do it again\n"
+
+
 @pytest.mark.parametrize(("verbosity", "level"), [(-1, logging.WARNING), (0, logging.INFO), (1, logging.DEBUG)])
 def test_logs_go_to_stderr_at_the_level_asked_for(capsys, verbosity, level):
     logger = logging.getLogger("tiararodney")
@@ -106,7 +123,8 @@ def test_logs_go_to_stderr_at_the_level_asked_for(capsys, verbosity, level):
         logging.getLogger("tiararodney.sekft.test").warning("careful")
         out, err = capsys.readouterr()
         assert out == ""
-        assert "WARNING tiararodney.sekft.test: careful" in err
+        assert re.search(r"^\d\d:\d\d:\d\d (sekft.test: )?warning: careful$", err, re.MULTILINE)
+        assert ("sekft.test" in err) is (verbosity > 0)
     finally:
         logger.handlers[:], logger.propagate = saved[0], saved[2]
         logger.setLevel(saved[1])

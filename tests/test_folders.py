@@ -13,8 +13,8 @@ import pytest
 
 pytest.importorskip("safetensors", reason="needs safetensors (extra gpu)")
 
-from tiararodney.sekft.errors import RunFailed
-from tiararodney.sekft.folders import drop_unfinished, new_folder
+from tiararodney.sekft.errors import RunFailed, UsageError
+from tiararodney.sekft.folders import check_out, drop_unfinished, new_folder
 
 
 def names(folder: Path) -> set[str]:
@@ -69,3 +69,29 @@ def test_what_a_killed_process_left_is_removed_and_what_may_be_alive_is_not(tmp_
         os.utime(left, (0, 0))
     drop_unfinished(tmp_path / "out", older=60.0)
     assert names(tmp_path) == {".out.mine"}, "only what is ours to remove"
+
+
+@pytest.mark.parametrize(
+    ("out", "says"),
+    [
+        ("file/adapter", "--out {tmp}/file/adapter: {tmp}/file is a file, expected a folder"),
+        ("file/x/adapter", "--out {tmp}/file/x/adapter: {tmp}/file is a file, expected a folder"),
+        ("file", "exists. Name a new folder"),
+        ("/proc/x/adapter", "--out /proc/x/adapter: cannot write to /proc: "),
+    ],
+)
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path, out: str, says: str):
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError) as caught:
+        check_out(tmp_path / out, overwrite=False)
+    assert says.format(tmp=tmp_path) in str(caught.value)
+
+
+def test_only_adapters_are_replaced(tmp_path: Path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "mine").touch()
+    with pytest.raises(UsageError, match="not an adapter's folder"):
+        check_out(tmp_path / "a", overwrite=True)
+    (tmp_path / "a" / "adapter_config.json").touch()
+    check_out(tmp_path / "a", overwrite=True)
+    check_out(tmp_path / "new" / "deep", overwrite=False)

@@ -26,8 +26,8 @@ from tiararodney.sekft.model.sampling import choose, draw  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
-# Their caches are not used, or not between turns: transformers' own cannot be continued there.
-UNCACHED, UNKEPT = {"minimax"}, {"minimax", "jamba"}
+# transformers cannot continue their caches, so every turn is computed anew.
+UNKEPT = {"minimax", "jamba"}
 
 
 @pytest.fixture(autouse=True)
@@ -87,7 +87,7 @@ def test_batches_turns_and_kept_caches_equal_transformers(family: str):
         replies = generator.generate(prompts, (), 8 + turn)
         assert [reply.ids for reply in replies] == [reference(base, prompt, 8 + turn) for prompt in prompts]
         if turn:
-            assert all(reply.cached_tokens for reply in replies) == (family not in UNKEPT)
+            assert any(reply.cached_tokens for reply in replies) == (family not in UNKEPT)
         prompts = [p + r.ids + m for p, r, m in zip(prompts, replies, some_ids(turn, *more), strict=True)]
 
 

@@ -142,7 +142,7 @@ STATED = {
 
 
 @pytest.mark.parametrize("settings", STATED.values(), ids=STATED)
-def test_tokens_of_the_settings_alone_encode_as_in_auto_tokenizer(folder, settings):
+def test_tokens_in_settings_alone_match_auto_tokenizer(folder, settings):
     from transformers import AutoTokenizer
 
     template = TEMPLATE.replace("<|im_end|>\\n", "<|im_end|> <|call|>x <|tool|>\\n")
@@ -157,7 +157,7 @@ def test_tokens_of_the_settings_alone_encode_as_in_auto_tokenizer(folder, settin
     }
 
 
-def test_tokens_of_the_settings_alone_are_saved(folder, tmp_path_factory):
+def test_tokens_in_settings_alone_are_saved(folder, tmp_path_factory):
     add(folder, **STATED["special"])
     tok, out = load_tokenizer(folder), tmp_path_factory.mktemp("out")
     assert len(tok.encode("<|call|>")) == 1
@@ -170,9 +170,9 @@ def test_tokens_of_an_older_file_are_read(folder):
     assert len(load_tokenizer(folder).encode("<|call|>")) == 1
 
 
-def test_a_model_that_is_not_in_the_cache_is_bad_usage(monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "0")  # the network must not be asked either way
-    with pytest.raises(UsageError, match=r"no such folder.*hf download somebody/model"):
+def test_a_model_outside_the_cache_is_bad_usage(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(UsageError, match=r"not in the hub's cache.*hf download somebody/model"):
         load_tokenizer("somebody/model")
 
 

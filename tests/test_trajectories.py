@@ -310,9 +310,9 @@ def test_a_flag_on_a_turn_is_read(tmp_path, flag):
 
 
 def test_keys_that_are_not_read_are_counted(tmp_path):
-    turns = [{**turn, "name": "x", "tool_calls": None} for turn in TURNS] + [{**TURNS[-1], "prefix": True}]
+    turns = [{**turn, "name": "x", "tool_calls": []} for turn in TURNS] + [{**TURNS[-1], "loss": False, "n": None}]
     (session,) = read_sessions(write(tmp_path / "d.jsonl", row(turns=turns)))
-    assert session.unread_keys == {"name": 3, "prefix": 1}
+    assert session.unread_keys == {"name": 3, "loss": 1}
 
 
 @pytest.mark.parametrize("turn", [{"role": "tool", "content": "x"}, {**TURNS[-1], "tool_calls": [{"id": "1"}]}])

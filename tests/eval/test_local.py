@@ -27,7 +27,7 @@ def make_adapter(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> C
         from peft import LoraConfig, get_peft_model
         from transformers import AutoModelForCausalLM
 
-        from tiararodney.sekft.render.contract.fingerprint import save_contract
+        from tiararodney.sekft.render import save_contract
         from tiararodney.sekft.tokenizer import load_tokenizer
 
         folder = tmp_path_factory.mktemp("adapter") / f"tuned-{seed}"
@@ -182,12 +182,16 @@ def test_an_adapter_of_another_base_is_refused_before_anything_is_played(
         (["--base", "{tmp}"], "not a model folder"),
         (["--adapter", "{tmp}/nope"], "a folder that sekft-train --out wrote"),
         (["--adapter", "{tmp}"], "found no adapter_config.json in it"),
+        (["--out", "{base}/config.json"], "config.json is a file, expected a folder"),
+        (["--out", "{base}/config.json/out"], "config.json is a file, expected a folder"),
+        (["--out", "/proc/out"], "--out /proc/out: cannot write to /proc"),
+        (["--device", "cuda:77"], "--device cuda:77"),
     ],
 )
-def test_a_folder_that_is_no_model_or_adapter_is_named(
-    argv: list[str], flags: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_folders_and_devices_that_do_not_fit_are_named(
+    argv: list[str], flags: list[str], message: str, tmp_path: Path, tiny_base: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([*argv, *(flag.format(tmp=tmp_path) for flag in flags)]) == 2
+    assert main([*argv, *(flag.format(tmp=tmp_path, base=tiny_base) for flag in flags)]) == 2
     err = capsys.readouterr().err
     assert message in err
     assert "Traceback" not in err

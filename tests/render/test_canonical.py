@@ -57,7 +57,7 @@ def normalised(messages):
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(messages=_messages, prompt=st.booleans(), beginning=st.sampled_from(BEGINNINGS))
-def test_it_renders_any_messages_as_the_original_does_the_normalised(chatml, messages, prompt, beginning):
+def test_it_renders_as_the_original_does_normalized_messages(chatml, messages, prompt, beginning):
     original = chatml.with_template(beginning + PLAIN)
     canonical = chatml.with_template(canonical_chat_template(original.chat_template))
     expected = normalised(messages)
@@ -93,7 +93,7 @@ def test_normalising_twice_is_normalising_once_and_loses_no_text(messages):
             position = text.index(part, position) + len(part)
 
 
-def test_a_leading_system_turn_is_folded_and_neighbours_are_merged():
+def test_system_turns_fold_and_neighbours_merge():
     messages = [
         {"role": "system", "content": "A terminal."},
         {"role": "user", "content": "l"},
@@ -157,7 +157,7 @@ def test_escape_leaves_no_control_token_whatever_the_text(chatml, text):
 
 @settings(max_examples=60, deadline=None)
 @given(messages=_messages, prompt=st.booleans(), escape=st.booleans())
-def test_another_engine_renders_it_alike(chatml, messages, prompt, escape):
+def test_minijinja_renders_the_same(chatml, messages, prompt, escape):
     minijinja = pytest.importorskip("minijinja", reason="needs a second engine (pip install minijinja)")
     tok = chatml.with_template(canonical_chat_template(PLAIN, chatml.control_tokens if escape else ()))
     if normalised(messages) is None:

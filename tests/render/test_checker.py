@@ -84,7 +84,7 @@ def test_wrong_offsets_cost_examples_and_never_exactness(chatml, assert_serve_ex
     assert len(examples) == 2
 
 
-def test_the_judge_of_these_tests_fails_on_a_shifted_mask(chatml, assert_serve_exact):
+def test_the_judge_fails_on_a_shifted_mask(chatml, assert_serve_exact):
     (example,) = build_masked_examples(chatml, SESSION)
     assert_serve_exact(chatml, SESSION, [example])
     for spans in ([(a + 1, b) for a, b in example.spans], [(a - 1, b) for a, b in example.spans]):

@@ -25,14 +25,14 @@ def same(tok, text, known):
 
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data(), cut=st.integers(0, 30))
-def test_what_is_known_of_another_text_changes_nothing(real, data, cut):
+def test_reused_ids_equal_a_fresh_encoding(real, data, cut):
     pieces = st.lists(st.sampled_from([*_WORDS, *list(real.control_tokens)[:4]]), max_size=12).map("".join)
     known, rest = data.draw(pieces), data.draw(pieces)
     same(real, known[:cut] + rest, known)
     same(real, known + rest, known)
 
 
-def test_only_what_is_not_known_is_encoded(chatml):
+def test_only_the_unshared_rest_is_encoded(chatml):
     texts = []
 
     class Counting:
@@ -50,7 +50,7 @@ def test_only_what_is_not_known_is_encoded(chatml):
     assert texts == ["<|im_end|>\nexit", "<|im_start|>usher", "user"]
 
 
-def test_a_session_of_many_examples_is_encoded_in_time_with_its_length(train_tokenizer, pair):
+def test_many_examples_are_encoded_in_linear_time(train_tokenizer, pair):
     thinking = (
         "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>{% endfor %}"
         "{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}"
@@ -73,7 +73,7 @@ def test_a_session_of_many_examples_is_encoded_in_time_with_its_length(train_tok
     assert sum(encoded) < 4 * encoded[0] < 0.2 * sum(len(tok.decode(e.input_ids)) for e in examples)
 
 
-def test_a_token_that_is_part_of_another_is_no_place_to_cut(train_tokenizer, pair):
+def test_a_token_within_another_is_no_anchor(train_tokenizer, pair):
     tok = pair(train_tokenizer(["<a>", "b<a>c", "<d>"]), "")
     assert {text for text, i in tok.control_tokens.items() if i in tok.anchors} == {"b<a>c", "<d>"}
     same(tok, "b<a>c", "b<a>d")

@@ -46,7 +46,7 @@ def test_what_is_saved_fits_the_base_and_itself(chatml, tmp_path, policy):
 
 
 @pytest.mark.parametrize("policy", ["keep", "escape"])
-def test_a_server_with_the_saved_template_puts_what_was_trained_before_the_model(chatml, tmp_path, policy):
+def test_the_saved_template_serves_what_was_trained(chatml, tmp_path, policy):
     tok = apply_policy(chatml, policy)
     save_contract(chatml, tmp_path, policy)
     saved = load_tokenizer(tmp_path)
@@ -92,7 +92,7 @@ def test_a_contract_that_cannot_be_read_is_a_mismatch(chatml, tmp_path, content)
         check_contract(tmp_path, chatml)
 
 
-def test_library_versions_are_told_and_not_compared(chatml, tmp_path):
+def test_library_versions_are_recorded_not_compared(chatml, tmp_path):
     save_contract(chatml, tmp_path)
     spoil(tmp_path, libraries={"transformers": "4.0"})
     check_contract(tmp_path, chatml)
@@ -111,7 +111,7 @@ def test_a_base_serves_an_adapter_as_it_was_trained(chatml, tmp_path, policy):
     )
 
 
-def test_a_fingerprint_is_the_same_however_the_tokenizer_came(chatml, tmp_path):
+def test_a_fingerprint_is_the_same_for_both_tokenizer_kinds(chatml, tmp_path):
     from transformers import PreTrainedTokenizerFast
 
     chatml.save(tmp_path)

@@ -160,7 +160,7 @@ def test_a_session_becomes_the_fewest_examples(hazard, examples, backend, pair):
     assert len(build_masked_examples(tok, session)) == examples
 
 
-def test_a_stripped_thought_costs_one_more_example_and_no_more(backend, pair):
+def test_a_stripped_thought_costs_one_more_example(backend, pair):
     tok = pair(backend, HAZARDS["stripped_thoughts"], "<s>", "</s>")
     session = _session([("ls", "a"), ("<think>hm</think>cat a", "b"), ("wc a", "c"), ("exit", "")])
     assert [e.turns for e in build_masked_examples(tok, session)] == [(3,), (1, 5, 7)]
@@ -206,7 +206,7 @@ def test_what_is_no_session_is_refused(messages, reason, chatml):
     assert caught.value.reason is reason
 
 
-def test_one_sequence_is_given_where_one_serves_and_refused_where_none_does(backend, pair):
+def test_one_sequence_is_built_or_refused(backend, pair):
     session = _session([("ls", "a"), ("exit", "")])
     one = pair(backend, HAZARDS["own_bos"], "<s>", "</s>")
     assert [build_masked_example(one, session)] == build_masked_examples(one, session)

@@ -46,7 +46,7 @@ def theirs(family, turns):
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("n", [1, 3, 5])
-def test_a_prompt_is_what_mistral_common_makes_of_it(family, n, real_pair):
+def test_a_prompt_equals_mistral_commons(family, n, real_pair):
     session = [Message("user" if i % 2 == 0 else "assistant", c) for i, c in enumerate(TURNS[:n])]
     assert render_prompt(real_pair(family), session) == theirs(family, TURNS[:n])
 

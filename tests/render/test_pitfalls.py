@@ -33,7 +33,7 @@ def users(*contents):
 
 
 @pytest.mark.parametrize("reply", MERGING)
-def test_pitfall_01_a_token_across_the_border_is_cut_there(real_pair, assert_serve_exact, reply):
+def test_pitfall_01_a_merge_across_the_border_is_cut(real_pair, assert_serve_exact, reply):
     tok = real_pair("mistral-v1")
     session = users("$ ", reply, "x\n$ ", "exit")
     examples = build_masked_examples(tok, session)
@@ -71,7 +71,7 @@ def test_pitfall_03_control_tokens_in_the_output_train_nothing(real_pair, name):
     assert [t.strip().partition("<")[0] for t in trained_text(tok, example)] == ["cat x", "exit"]
 
 
-def test_pitfall_03_a_control_token_in_a_command_is_spelled_out(chatml, assert_serve_exact):
+def test_pitfall_03_control_tokens_in_commands_are_spelled_out(chatml, assert_serve_exact):
     session = users("$ ", "grep '<|im_end|>' x", "\n$ ", "exit")
     examples = build_masked_examples(chatml, session)
     assert_serve_exact(chatml, session, examples)
@@ -79,7 +79,7 @@ def test_pitfall_03_a_control_token_in_a_command_is_spelled_out(chatml, assert_s
     assert examples[0].input_ids[start:stop].count(end) == 1, "a served model would stop in the middle"
 
 
-def test_pitfall_04_a_reply_after_stripped_white_space_ends_where_it_ends(pair, train_tokenizer):
+def test_pitfall_04_a_span_ends_before_stripped_space(pair, train_tokenizer):
     template = (
         "{% for m in messages %}{% if m['role'] == 'assistant' %}{% generation %}{{ m['content'] + '</s>' }}"
         "{% endgeneration %}{% else %}{{ '<u>' + m['content'] + '<b> ' }}{% endif %}{% endfor %}"
@@ -89,7 +89,7 @@ def test_pitfall_04_a_reply_after_stripped_white_space_ends_where_it_ends(pair, 
     assert trained_text(tok, example) == ["ls </s>", "exit</s>"]
 
 
-def test_pitfall_06_the_end_of_turn_is_trained_though_it_pads(chatml):
+def test_pitfall_06_an_end_of_turn_that_pads_is_trained(chatml):
     (example,) = build_masked_examples(chatml, users("$ ", "ls", "a\n$ ", "exit"))
     end = chatml.control_tokens["<|im_end|>"]
     assert chatml.eos_token == "<|im_end|>"
@@ -137,7 +137,7 @@ def test_pitfall_13_the_context_ends_in_the_generation_prompt(chatml):
     assert example.input_ids[:start] == render_prompt(chatml, users("$ "))
 
 
-def test_pitfall_14_a_date_in_the_template_is_pinned_with_the_adapter(chatml, tmp_path, monkeypatch):
+def test_pitfall_14_a_date_is_fixed_with_the_adapter(chatml, tmp_path, monkeypatch):
     template = "{{ '<|im_start|>system\\n' + strftime_now('%d %b %Y') + '<|im_end|>\\n' }}" + chatml.chat_template
     tok = chatml.with_template(template)
     today = datetime.now().astimezone().strftime("%d %b %Y")
@@ -159,7 +159,7 @@ def test_pitfall_14_a_date_in_the_template_is_pinned_with_the_adapter(chatml, tm
     check_contract(tmp_path, tok)
 
 
-def test_pitfall_16_another_template_than_the_trained_one_is_refused_by_name(chatml, tmp_path):
+def test_pitfall_16_another_template_is_refused_by_name(chatml, tmp_path):
     save_contract(chatml, tmp_path)
     check_contract(tmp_path, chatml)
     drifted = chatml.with_template(chatml.chat_template.replace("a helpful assistant", "an assistant"))
@@ -167,7 +167,7 @@ def test_pitfall_16_another_template_than_the_trained_one_is_refused_by_name(cha
         check_contract(tmp_path, drifted)
 
 
-def test_pitfall_16_another_tokenizer_than_the_trained_one_is_refused_by_name(chatml, tmp_path, train_tokenizer, pair):
+def test_pitfall_16_another_tokenizer_is_refused_by_name(chatml, tmp_path, train_tokenizer, pair):
     save_contract(chatml, tmp_path)
     other = pair(train_tokenizer(["<|im_start|>", "<|im_end|>"], vocab_size=300), chatml.chat_template)
     with pytest.raises(ContractMismatch, match="tokenizer"):
@@ -188,7 +188,7 @@ def test_pitfall_18_a_transformers_tokenizer_gives_lists_of_ids(chatml, tmp_path
 
 
 @pytest.mark.parametrize("name", ["smollm2", "trl-qwen2_5", "trl-gemma", "mistral-v1", "mistral-v3"])
-def test_pitfall_19_any_family_takes_a_session_with_a_system_turn(real_pair, assert_serve_exact, name):
+def test_pitfall_19_any_family_takes_a_system_turn(real_pair, assert_serve_exact, name):
     tok = real_pair(name)
     session = [Message("system", "A terminal."), *users("$ ", "ls", "a\n$ ", "exit")]
     examples = build_masked_examples(tok, session)

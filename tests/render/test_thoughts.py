@@ -77,7 +77,7 @@ def test_open_and_closed_thoughts_are_distinguished(prompt, opened):
     assert before_thought(prompt) == prompt[: len(prompt) - len(opened)] or not opened
 
 
-def test_a_reply_behind_an_open_thought_stands_where_it_is_served(chatml, assert_serve_exact):
+def test_a_reply_behind_an_open_thought_is_served_exactly(chatml, assert_serve_exact):
     tok = chatml.with_template(ALWAYS)
     examples = build_masked_examples(tok, SESSION)
     assert_serve_exact(tok, SESSION, examples)
@@ -129,7 +129,7 @@ def test_a_template_that_opens_no_thought_is_left_alone(chatml, real_pair):
         assert apply_policy(tok) is tok
 
 
-def test_a_switch_that_does_not_close_the_thought_is_not_used(chatml):
+def test_a_switch_that_closes_no_thought_is_ignored(chatml):
     tok = chatml.with_template(ALWAYS + "{# enable_thinking #}")
     assert thinking_off(tok) == {}
 

@@ -104,6 +104,30 @@ def test_a_resident_settles_the_base_and_refuses_another(tmp_path: Path):
         parse(["--data", "d", "--out", "o", "--base", "cold"], base=Path("hot"))
 
 
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--data", "{data}", "--base", "{base}", "--out", "{data}"], "--out {data}: exists."),
+        (["--data", "{base}/nope", "--base", "{base}", "--out", "o"], "--data {base}/nope: no such file or folder."),
+        (["--data", "{data}", "--base", "{base}/nope", "--out", "o"], "--base {base}/nope: no such folder"),
+        (["--data", "{data}", "--base", "{base}", "--out", "{base}/config.json/o"], "config.json is a file, expected"),
+    ],
+)
+def test_wrong_folders_are_told_before_torch_is_imported(data: Path, tiny_base: Path, flags: list[str], says: str):
+    code = (
+        "import sys\n"
+        "sys.modules['torch'] = None\n"
+        "from tiararodney.sekft.sft.cli import main\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    names = {"data": data, "base": tiny_base}
+    words = [sys.executable, "-c", code, *(flag.format(**names) for flag in flags)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert says.format(**names) in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 def _train(data: Path, base: Path, out: Path, *more: str) -> int:
     return main(["--data", str(data), "--base", str(base), "--out", str(out), "--device", "cpu", "-q", *more])
 
@@ -171,7 +195,7 @@ def test_inspect_works_without_torch(data: Path, tiny_base: Path):
     flags = ["--data", str(data), "--base", str(tiny_base), "--inspect", "--show", "1"]
     done = subprocess.run([sys.executable, "-c", code, *flags], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    assert "12 rendered of 12 kept" in done.stdout
+    assert "12 rendered of 12 selected" in done.stdout
 
 
 def test_training_without_torch_names_the_extra(data: Path, tiny_base: Path, tmp_path: Path):

@@ -17,11 +17,12 @@ import pytest
 from tiararodney.posix_sdc.cli import main
 from tiararodney.posix_sdc.factory.bundles import dumps, generate
 from tiararodney.posix_sdc.records.schema import load_scenarios, load_trajectories
-from tiararodney.posix_sdc.records.store import write_text
 from tiararodney.posix_sdc.support import owner
+from tiararodney.posix_sdc.support.whole import write_text
 from tiararodney.posix_sdc.worlds.bwrap import cgroup
 from tiararodney.posix_sdc.worlds.bwrap import runtime as bwrap
-from tiararodney.posix_sdc.worlds.docker import runtime as dashdocker
+from tiararodney.posix_sdc.worlds.docker import engine
+from tiararodney.posix_sdc.worlds.docker.runtime import LABEL
 
 N = 10
 
@@ -83,12 +84,12 @@ def alive(processes):
 
 def containers(pid):
     """Return the containers that a process owns; none where there is no engine."""
-    if dashdocker.unusable() is not None:
+    if engine.unusable() is not None:
         return []
-    client = dashdocker.connect()
+    client = engine.connect()
     try:
-        found = client.containers.list(all=True, filters={"label": dashdocker.LABEL}, ignore_removed=True)
-        return [c.id for c in found if c.labels[dashdocker.LABEL].split()[2] == str(pid)]
+        found = client.containers.list(all=True, filters={"label": LABEL}, ignore_removed=True)
+        return [c.id for c in found if c.labels[LABEL].split()[2] == str(pid)]
     finally:
         client.close()
 

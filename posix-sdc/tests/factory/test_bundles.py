@@ -10,15 +10,8 @@ from hypothesis import strategies as st
 from tiararodney.posix_sdc.errors import UsageError
 from tiararodney.posix_sdc.factory.bundles import dumps, generate
 from tiararodney.posix_sdc.factory.herrings import HERRINGS
-from tiararodney.posix_sdc.factory.taxonomy import (
-    BY_NAME,
-    SOUGHT,
-    announcement_kind,
-    archetypes_of,
-    block_of,
-    herrings_of,
-    level_of,
-)
+from tiararodney.posix_sdc.factory.taxonomy import BY_NAME, SOUGHT, archetypes_of
+from tiararodney.posix_sdc.records.axes import announcement_kind, block_of, herrings_of, level_of
 from tiararodney.posix_sdc.records.schema import Scenario
 
 

@@ -12,24 +12,19 @@ from tiararodney.posix_sdc.factory.herrings import HERRINGS
 from tiararodney.posix_sdc.factory.taxonomy import (
     ARCHETYPES,
     BLOCKS,
-    CHAINED,
     COURSES,
     DEPTHS,
     FIRST,
     HELD_OUT,
     PROVIDERS,
     SOUGHT,
-    announcement_kind,
     announcements_of,
     archetypes_of,
-    block_of,
-    depth_of,
     held_out_in,
-    herrings_of,
-    level_of,
     providers_of,
 )
 from tiararodney.posix_sdc.factory.vocabulary import Draw
+from tiararodney.posix_sdc.records.axes import CHAINED, announcement_kind, block_of, depth_of, herrings_of, level_of
 from tiararodney.posix_sdc.records.schema import ANNOUNCEMENT_KINDS, DOCUMENTATION_KINDS
 
 

@@ -13,7 +13,8 @@ from tiararodney.posix_sdc.factory.bundles import dumps, generate
 from tiararodney.posix_sdc.records.export import Export, export
 from tiararodney.posix_sdc.records.parquet import COLUMNS, KINDS
 from tiararodney.posix_sdc.records.schema import Scenario, load_scenarios, load_trajectories, quarantined
-from tiararodney.posix_sdc.records.store import write_record, write_text
+from tiararodney.posix_sdc.records.store import write_record
+from tiararodney.posix_sdc.support.whole import write_text
 
 NESTED = ("environment", "provider", "announcement", "directives", "fixtures", "checker")
 

@@ -283,3 +283,9 @@ def test_a_folder_of_other_files_is_not_called_empty(tmp_path: Path) -> None:
     (tmp_path / "passwd").write_text("root")
     with pytest.raises(SchemaError, match="a folder without such files"):
         list(load_trajectories(tmp_path))
+
+
+def test_a_trajectory_is_no_scenario() -> None:
+    data = {"id": "t", "scenario_id": "s", "turns": [{"role": "user", "content": "$ "}]}
+    with pytest.raises(SchemaError, match=r"t\.json: found a trajectory, expected a scenario bundle\. Give the folder"):
+        Scenario.from_json(data, "t.json")

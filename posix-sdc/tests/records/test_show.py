@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
+from tiararodney.posix_sdc.records.show import page, printable, transcript
 from tiararodney.posix_sdc.schema import Turn
-from tiararodney.posix_sdc.show import page, printable, transcript
 
 CONTROLS = [*range(0x09), *range(0x0B, 0x20), *range(0x7F, 0xA0), 0x61C, 0x200E, *range(0x2028, 0x202F), 0x2066, 0xFEFF]
 

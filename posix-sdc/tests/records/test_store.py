@@ -9,15 +9,9 @@ from tiararodney.posix_sdc.errors import UsageError
 from tiararodney.posix_sdc.factory.bundles import dumps, generate
 from tiararodney.posix_sdc.records.schema import load_scenarios, load_trajectories
 from tiararodney.posix_sdc.records.show import page, transcript
-from tiararodney.posix_sdc.records.store import (
-    count_by,
-    each,
-    file_name,
-    finished,
-    output_folder,
-    write_record,
-    write_text,
-)
+from tiararodney.posix_sdc.records.store import count_by, file_name, finished, output_folder, write_record
+from tiararodney.posix_sdc.support.parallel import each
+from tiararodney.posix_sdc.support.whole import write_text
 
 
 def test_a_write_that_fails_leaves_what_was_there(tmp_path):

@@ -5,9 +5,11 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+import select
 import shutil
 import signal
 import sys
+import warnings
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING
 
@@ -21,7 +23,7 @@ DONE, FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
 EXTRA = ("torch", "peft", "safetensors", "accelerate")  # bitsandbytes is named where it is asked for
 
 
-def run_cli(work: Callable[[], int], name: str = "") -> int:
+def run_cli(work: Callable[[], int], name: str = "", after: str = "") -> int:
     """Run a command's work and turn what it raises into an exit code.
 
     An error that carries an ``exit_code`` was raised on purpose (sekft's and posix-sdc's trees both do): it is one
@@ -30,12 +32,13 @@ def run_cli(work: Callable[[], int], name: str = "") -> int:
     Args:
         work: does the work and returns the exit code.
         name: the command's name, put before the message.
+        after: what to add to "interrupted": how to go on.
 
     Returns:
         What the work returned; 130 after Ctrl-C or a TERM signal; 0 where the reader of stdout went away; what argparse
         ended with, 0 after ``--help`` and 2 after wrong flags.
     """
-    settle_torch()
+    settle_libraries()
     try:
         with _terminated_as_interrupted():
             code = work()
@@ -44,9 +47,11 @@ def run_cli(work: Callable[[], int], name: str = "") -> int:
     except SystemExit as stop:  # argparse's own way out
         return int(stop.code or 0)
     except KeyboardInterrupt:
-        _say(name, "interrupted")
+        _say(name, f"interrupted{after}")
         return INTERRUPTED
     except BrokenPipeError:
+        if not _reader_left():
+            raise
         # The reader (head, less) has seen enough. Python would complain again while it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
@@ -56,6 +61,16 @@ def run_cli(work: Callable[[], int], name: str = "") -> int:
             raise
         _say(name, str(error))
         return code_of
+
+
+def _reader_left() -> bool:
+    """Whether nobody reads stdout any more; any other pipe that broke is a defect."""
+    poll = select.poll()
+    try:
+        poll.register(sys.stdout.fileno(), 0)
+    except (OSError, ValueError):  # stdout is closed, or no file at all
+        return False
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
 
 
 @contextmanager
@@ -78,8 +93,10 @@ def naming_the_extra(what: str) -> Iterator[None]:
         ) from None
 
 
-def settle_torch() -> None:
-    """Say to torch's libraries what they read when they load; what the user has set stays.
+def settle_libraries() -> None:
+    """Set what torch, its libraries and transformers read from the environment as they load; the user's values stay.
+
+    transformers reports a torch that is missing where none is needed; its advice is for other programs.
 
     Waiting threads sleep: a spinning one keeps from the core the one it waits for (on two cores with other work beside,
     training ran at 13 tokens/s spinning and at 185 asleep). oneDNN keeps a compiled kernel for each shape of a matrix
@@ -89,6 +106,7 @@ def settle_torch() -> None:
     one heap: by default each has its own, in pieces of 64 MB that a row's tensors fill badly, and two rows at once took
     400 MB more in the same CPU time.
     """
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
     os.environ.setdefault("LRU_CACHE_CAPACITY", "32")  # ideep's, by its own name
@@ -105,13 +123,34 @@ def configure_logs(verbosity: int = 0) -> None:
     """
     level = logging.DEBUG if verbosity > 0 else logging.INFO if verbosity == 0 else logging.WARNING
     handler = _Beside(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%H:%M:%S"))
+    handler.setFormatter(_Short(verbose=verbosity > 0))
     root = logging.getLogger("tiararodney")
     root.handlers[:] = [handler]
     root.setLevel(level)
     root.propagate = False
+    if verbosity <= 0 and not sys.warnoptions:
+        # torch and transformers warn of each other's future; nobody but us can do anything about it
+        warnings.filterwarnings("ignore", category=FutureWarning)
     # As peft imports it, it warns that a hub package with another CPU kernel is missing; nothing here uses that kernel.
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+
+
+class _Short(logging.Formatter):
+    """``12:30:00 message``; warnings and errors name their level, -v the module too."""
+
+    def __init__(self, *, verbose: bool) -> None:
+        super().__init__(datefmt="%H:%M:%S")
+        self._verbose = verbose
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's own name
+        """Put time, level and module before the message."""
+        module = f"{record.name.removeprefix('tiararodney.')}: " if self._verbose else ""
+        level = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
+        return f"{record.asctime} {module}{level}{record.message}"
+
+    def usesTime(self) -> bool:  # noqa: N802 - logging's own name
+        """Ask for the time."""
+        return True
 
 
 class _Beside(logging.StreamHandler):  # type: ignore[type-arg]  # generic in typeshed only

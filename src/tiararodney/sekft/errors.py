@@ -25,6 +25,6 @@ class ContractMismatch(UsageError):
 
 
 class RunFailed(SekftError):
-    """The work failed for a reason that is not the input. The command line exits with 1."""
+    """The work failed for a reason other than its input. The command line exits with 1."""
 
     exit_code = 1

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError
 
-from tiararodney.sekft.errors import RunFailed
+from tiararodney.sekft.errors import RunFailed, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,6 +45,45 @@ def drop_unfinished(out: Path, older: float = 0.0) -> None:
         with suppress(FileNotFoundError):
             if time.time() - left.stat().st_mtime >= older:
                 shutil.rmtree(left, ignore_errors=True)
+
+
+def check_out(out: Path, *, overwrite: bool, flag: str = "--out") -> None:
+    """Refuse an adapter's folder that cannot be written, before hours are spent on it.
+
+    Args:
+        out: The folder to be.
+        overwrite: Whether an adapter that is there may be replaced.
+        flag: What named it.
+
+    Raises:
+        UsageError: It exists, or its parent cannot be made or written.
+    """
+    if out.exists() and not overwrite:
+        raise UsageError(f"{flag} {out}: exists. Name a new folder, or give --overwrite to replace an adapter.")
+    if out.exists() and not (out / "adapter_config.json").is_file() and any(out.iterdir() if out.is_dir() else [out]):
+        raise UsageError(f"{flag} {out}: exists and is not an adapter's folder; --overwrite replaces adapters only.")
+    check_folder(out.absolute().parent, f"{flag} {out}")
+    out.absolute().parent.mkdir(parents=True, exist_ok=True)
+
+
+def check_folder(folder: Path, what: str) -> None:
+    """Refuse a folder that is there and cannot be written to, or that cannot be made.
+
+    Args:
+        folder: The folder.
+        what: What is to be written, to begin the message with.
+
+    Raises:
+        UsageError: Naming the file or folder that is in the way.
+    """
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise UsageError(f"{what}: {there} is a file, expected a folder. Name another one.")
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise UsageError(f"{what}: cannot write to {there}: {error.strerror}. Name another folder.") from None
 
 
 @contextmanager

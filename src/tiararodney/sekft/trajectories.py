@@ -23,6 +23,7 @@ ALL_SPLITS = "all"
 _PLACES = 3  # named of each reason; all are counted
 _ERROR_LENGTH = 300  # characters shown of another library's error
 _READ_KEYS = ("role", "content", "train", "weight")
+_EMPTY: tuple[object, ...] = (None, "", [], {})
 _TOOL_ROLES, _TOOL_KEYS = ("tool", "function"), ("tool_calls", "function_call", "tool_call_id")
 
 
@@ -227,8 +228,10 @@ def _session(trajectory: Trajectory, turns: Sequence[Mapping[str, Any]], source:
             f"{source}: field 'turns[{len(trajectory.turns) - 1}].role': found {last.role!r} in a kept session's last "
             "turn, expected 'assistant' (exit or panic). Set keep to false, or cut it after its last command."
         )
-    # Columns of a table are there for every row: a key that a turn lacks is null.
-    unread = Counter(key for turn in turns for key, value in turn.items() if key not in _READ_KEYS and value)
+    # Columns of a table are there for every row: a key that a turn lacks is null, or empty.
+    unread = Counter(
+        key for turn in turns for key, value in turn.items() if key not in _READ_KEYS and value not in _EMPTY
+    )
     return Session(
         id=trajectory.id,
         messages=tuple(Message(t.role, t.content, t.train) for t in trajectory.turns),

@@ -17,7 +17,7 @@ def test_a_text_is_new_once():
     assert [ledger.is_new(text) for text in ("a", "b", "a", "", "", "a\0b")] == [True, True, False, True, False, True]
 
 
-def test_names_that_stand_in_two_splits_are_told_in_order():
+def test_names_in_two_splits_are_listed_in_order():
     ledger = Ledger()
     for name, split in (("z", "train"), ("b", "train"), ("z", "holdout"), ("b", "train"), ("a", "1"), ("a", "2")):
         ledger.note("scenarios", name, split)
@@ -26,14 +26,14 @@ def test_names_that_stand_in_two_splits_are_told_in_order():
     assert ledger.leaks("archetypes") == []
 
 
-def test_names_may_be_no_text():
+def test_names_may_hold_surrogates():
     ledger = Ledger()
     for split in ("train", "\udc80"):
         ledger.note("scenarios", "half \ud83d", split)
     assert ledger.leaks("scenarios") == ["half \ud83d"]
 
 
-def test_nothing_that_is_remembered_stays_in_the_interpreters_memory():
+def test_the_ledger_stays_out_of_memory():
     ledger = Ledger()
     tracemalloc.start()
     try:
@@ -48,14 +48,14 @@ def test_nothing_that_is_remembered_stays_in_the_interpreters_memory():
     assert not ledger.is_new("text 7")
 
 
-def test_a_full_disk_is_told_in_words():
+def test_a_full_disk_fails_with_a_sentence():
     ledger = Ledger()
     ledger._database.execute("PRAGMA max_page_count = 8")
     with pytest.raises(RunFailed, match="SQLITE_TMPDIR"):
         all(ledger.is_new(f"text {n}") for n in range(5_000))
 
 
-def test_any_thread_may_let_go_of_it():
+def test_any_thread_may_close_it():
     held = [Ledger()]
     held[0].is_new("a")
     database = held[0]._database

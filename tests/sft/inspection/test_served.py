@@ -185,7 +185,7 @@ ROUTES = {
 
 
 @pytest.mark.parametrize("kind", ROUTES)
-def test_a_server_with_the_adapters_template_serves_what_was_trained(kind, look, serve, served):
+def test_the_adapters_template_serves_what_was_trained(kind, look, serve, served):
     code, found = look(serve(served, kind))
     assert (code, found["differences"], found["causes"]) == (0, [], [])
     assert (found["route"], found["exact"]) == ROUTES[kind]
@@ -193,7 +193,7 @@ def test_a_server_with_the_adapters_template_serves_what_was_trained(kind, look,
 
 
 @pytest.mark.parametrize("kind", ROUTES)
-def test_the_models_own_template_is_told_from_the_adapters(kind, look, serve, tok):
+def test_the_models_own_template_differs_from_the_adapters(kind, look, serve, tok):
     code, found = look(serve(tok, kind))
     assert code == 1
     assert len(found["differences"]) == found["turns"] == 6
@@ -202,7 +202,7 @@ def test_the_models_own_template_is_told_from_the_adapters(kind, look, serve, to
 
 
 @pytest.mark.parametrize("kind", ["vllm", "llama.cpp"])
-def test_a_drifted_template_is_told_with_turn_and_token(kind, look, serve, served):
+def test_a_drifted_template_is_named_with_turn_and_token(kind, look, serve, served):
     drifted = served.with_template(served.chat_template.replace("+ '<|im_end|>\\n' }}", "+ '<|im_end|> ' }}"))
     code, found = look(serve(drifted, kind))
     assert code == 1
@@ -220,7 +220,7 @@ def test_a_drifted_template_is_told_with_turn_and_token(kind, look, serve, serve
 
 
 @pytest.mark.parametrize("kind", ["vllm", "llama.cpp"])
-def test_a_second_bos_is_told_by_name(kind, look, serve, served):
+def test_a_second_bos_is_named(kind, look, serve, served):
     code, found = look(serve(served, kind, twice=True))
     assert code == 1
     assert found["differences"][0]["position"] == 1
@@ -251,7 +251,7 @@ def test_common_causes_are_named(spoil, told, look, serve, served):
 
 
 @pytest.mark.parametrize("kind", ["vllm", "llama.cpp", "plain"])
-def test_messages_that_the_servers_template_refuses_are_a_break(kind, look, serve, tok):
+def test_messages_the_server_refuses_are_a_difference(kind, look, serve, tok):
     strict = (
         "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role here') }}{% endif %}" + TEMPLATE
     )
@@ -262,7 +262,7 @@ def test_messages_that_the_servers_template_refuses_are_a_break(kind, look, serv
 
 
 @pytest.mark.parametrize("kind", ROUTES)
-def test_prompts_longer_than_the_servers_context_are_left_out_and_counted(kind, look, serve, served):
+def test_prompts_beyond_the_servers_context_are_counted(kind, look, serve, served):
     code, found = look(serve(served, kind, context=45))
     assert code == 0
     assert found["turns"] == 2
@@ -276,7 +276,7 @@ def test_a_server_whose_context_takes_nothing_fails_the_run(kind, look, serve, s
 
 
 @pytest.mark.parametrize("kind", ROUTES)
-def test_a_key_that_only_the_prompts_ask_for_is_bad_usage(kind, look, serve, served, monkeypatch):
+def test_a_key_that_prompts_need_is_bad_usage(kind, look, serve, served, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     server = serve(served, kind, key="secret")
     with pytest.raises(UsageError, match=r"HTTP 401 .*--api-key-env"):
@@ -285,14 +285,14 @@ def test_a_key_that_only_the_prompts_ask_for_is_bad_usage(kind, look, serve, ser
     assert look(server)[0] == 0
 
 
-def test_a_refusal_that_speaks_of_context_hides_no_break(look, serve, tok):
+def test_a_refusal_about_context_hides_no_difference(look, serve, tok):
     """llama.cpp shows the template's source around the place that refused."""
     strict = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no context, too long') }}{% endif %}"
     code, found = look(serve(tok.with_template(strict + TEMPLATE), "llama.cpp"))
     assert (code, found["too_long"], len(found["differences"])) == (1, 0, 6)
 
 
-def test_a_template_of_another_family_is_told_by_that(look, serve, served):
+def test_a_template_of_another_family_is_named(look, serve, served):
     other = "{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}\n{% endfor %}[assistant] "
     code, found = look(serve(served.with_template(other), "llama.cpp"))
     assert code == 1
@@ -308,14 +308,14 @@ class Spelling(Imitation):
         return [i for piece in re.findall(f"{control}|(?s:.)", self.text(messages)) for i in self.tok.encode(piece)]
 
 
-def test_the_same_text_in_other_tokens_is_told_by_that(look, serve, served):
+def test_the_same_text_in_other_tokens_is_named(look, serve, served):
     code, found = look(serve(served, "vllm", cls=Spelling))
     assert code == 1
     (cause,) = found["causes"]
     assert "cuts the same text into other tokens" in cause
 
 
-def test_so_many_sessions_are_asked_for_as_wanted(look, serve, served):
+def test_as_many_sessions_are_compared_as_wanted(look, serve, served):
     server = serve(served, "vllm")
     assert look(server, endpoint_sessions=1)[1]["turns"] == 3
     assert server.asked.count("/tokenize") == 4, "one to find the route, one a turn"
@@ -348,7 +348,7 @@ class Broken(Imitation):
         (lambda: (time.sleep(1.5), (200, {}))[1], "timed out"),
     ],
 )
-def test_a_server_that_breaks_off_fails_the_run_in_one_message(then, told, look, serve, served, capsys):
+def test_a_server_that_breaks_off_fails_the_run(then, told, look, serve, served, capsys):
     server = serve(served, "vllm", cls=Broken, after=4, then=then)
     code = run_cli(lambda: look(server, request_seconds=0.5)[0], "sekft-train")
     out, err = capsys.readouterr()
@@ -360,20 +360,20 @@ def test_a_server_that_breaks_off_fails_the_run_in_one_message(then, told, look,
 @pytest.mark.parametrize(
     "then", [(200, b"<html>"), (404, b"no"), (200, {"tokens": []}), (200, {"usage": {"prompt_tokens": "9"}})]
 )
-def test_a_server_without_any_way_to_its_prompts_fails_the_run(then, look, serve, served):
+def test_a_server_without_prompts_fails_the_run(then, look, serve, served):
     with pytest.raises(RunFailed, match="found no way to its prompts") as caught:
         look(serve(served, "vllm", cls=Broken, after=0, then=then))
     for name, _ in ROUTES.values():
         assert name in str(caught.value)
 
 
-def test_tokens_unknown_here_are_told_by_id(look, serve, served):
+def test_tokens_unknown_here_are_shown_by_id(look, serve, served):
     code, found = look(serve(served, "vllm", cls=Broken, after=1, then=(200, {"tokens": [2**40]})))
     assert code == 1
     assert str(2**40) in found["differences"][0]["served"]
 
 
-def test_nothing_listening_is_bad_usage_before_any_data_is_read(base, tmp_path):
+def test_a_closed_port_is_bad_usage_before_reading(base, tmp_path):
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{held.getsockname()[1]}/v1"
@@ -381,12 +381,12 @@ def test_nothing_listening_is_bad_usage_before_any_data_is_read(base, tmp_path):
             run(InspectConfig(data=(str(tmp_path / "none"),), base=str(base), endpoint=url, model="tuned"))
 
 
-def test_a_model_that_the_server_does_not_know_is_bad_usage(look, serve, served):
+def test_an_unknown_model_is_bad_usage(look, serve, served):
     with pytest.raises(UsageError, match="the endpoint serves tuned"):
         look(serve(served, "vllm"), model="other")
 
 
-def test_text_and_page_tell_the_break(base, data, serve, tok, capsys, tmp_path):
+def test_text_and_page_show_the_difference(base, data, serve, tok, capsys, tmp_path):
     server = serve(tok, "vllm")
     page = tmp_path / "page.html"
     flags = {"endpoint": server.url, "model": "tuned", "html": str(page)}

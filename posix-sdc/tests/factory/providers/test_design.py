@@ -4,10 +4,11 @@ import random
 
 import pytest
 
-from tiararodney.posix_sdc.factory.providers.design import how_to_read, make_provider
+from tiararodney.posix_sdc.factory.providers.design import make_provider
 from tiararodney.posix_sdc.factory.providers.programs import Entry
 from tiararodney.posix_sdc.factory.taxonomy import DEPTHS, LISTINGS, PROVIDERS
 from tiararodney.posix_sdc.factory.vocabulary import Draw
+from tiararodney.posix_sdc.records.axes import how_to_read
 from tiararodney.posix_sdc.records.schema import DOCUMENTATION_KINDS
 from tiararodney.posix_sdc.worlds.protocol import NoRuntime, open_world, resolve_runtime
 

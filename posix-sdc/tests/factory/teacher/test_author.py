@@ -15,16 +15,10 @@ import pytest
 
 from tiararodney.posix_sdc.cli import main
 from tiararodney.posix_sdc.factory.taxonomy import BY_NAME
+from tiararodney.posix_sdc.factory.teacher import assignment
 from tiararodney.posix_sdc.factory.teacher import author as teacher
-from tiararodney.posix_sdc.factory.teacher.author import (
-    Assignment,
-    Known,
-    Refusal,
-    Refused,
-    accepted,
-    assignments,
-    bundle,
-)
+from tiararodney.posix_sdc.factory.teacher.assignment import Assignment, assignments
+from tiararodney.posix_sdc.factory.teacher.author import Known, Refusal, Refused, accepted, bundle
 from tiararodney.posix_sdc.factory.teacher.prompt import REFUSED, SYSTEM
 from tiararodney.posix_sdc.records.schema import load_scenarios
 from tiararodney.posix_sdc.support.chat_completions import API_KEY
@@ -313,7 +307,7 @@ def argv(server, tmp_path):
 
 @pytest.fixture
 def solvable(monkeypatch):
-    monkeypatch.setattr(teacher, "PANIC_EVERY", 10**9)
+    monkeypatch.setattr(assignment, "PANIC_EVERY", 10**9)
 
 
 @pytest.mark.bwrap
@@ -372,8 +366,8 @@ def test_a_killed_run_goes_on_and_asks_only_for_the_rest(server, argv, solvable,
     server.answers = slowly
     code = (
         "import sys; from tiararodney.posix_sdc import cli; "
-        "from tiararodney.posix_sdc.factory.teacher import author; "
-        "author.PANIC_EVERY = 10**9; sys.exit(cli.main())"
+        "from tiararodney.posix_sdc.factory.teacher import assignment; "
+        "assignment.PANIC_EVERY = 10**9; sys.exit(cli.main())"
     )
     run = subprocess.Popen([sys.executable, "-c", code, *argv], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     out, deadline = tmp_path / "out", time.monotonic() + 60

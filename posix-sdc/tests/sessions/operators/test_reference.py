@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from tiararodney.posix_sdc.factory.bundles import generate
-from tiararodney.posix_sdc.factory.taxonomy import herrings_of, level_of
+from tiararodney.posix_sdc.records.axes import herrings_of, level_of
 from tiararodney.posix_sdc.sessions.loop import run_session, turn_limit
 from tiararodney.posix_sdc.sessions.operators.reference import ReferenceOperator, ScriptedOperator
 from tiararodney.posix_sdc.worlds.protocol import NoRuntime, resolve_runtime

@@ -3,8 +3,7 @@ from __future__ import annotations
 import pytest
 
 from tiararodney.posix_sdc.errors import InfrastructureError, UsageError
-from tiararodney.posix_sdc.worlds.docker import image
-from tiararodney.posix_sdc.worlds.docker import runtime as dashdocker
+from tiararodney.posix_sdc.worlds.docker import engine, image, runtime
 
 
 def test_a_method_that_is_none_is_refused():
@@ -16,7 +15,7 @@ def test_without_an_engine_there_is_nothing_to_build_in(monkeypatch):
     def connect():
         raise InfrastructureError("no container engine answers: connection refused")
 
-    monkeypatch.setattr(dashdocker, "connect", connect)
+    monkeypatch.setattr(engine, "connect", connect)
     with pytest.raises(UsageError, match=r"no container engine to build an image in: .*refused"):
         image.build()
 
@@ -25,16 +24,16 @@ def test_auto_makes_a_root_of_its_own_where_no_registry_answers(monkeypatch):
     def unreachable(client, tag):
         raise InfrastructureError("no registry")
 
-    monkeypatch.setattr(dashdocker, "connect", lambda: "client")
+    monkeypatch.setattr(engine, "connect", lambda: "client")
     monkeypatch.setattr(image, "_from_dockerfile", unreachable)
     monkeypatch.setattr(image, "_from_debootstrap", lambda client, tag, mirror: f"{client} {tag} {mirror}")
-    assert image.build(mirror="M") == f"client {image.IMAGE} M"
+    assert image.build(mirror="M") == f"client {engine.IMAGE} M"
     with pytest.raises(InfrastructureError, match="no registry"):
         image.build("dockerfile")
 
 
 def test_debootstrap_says_what_it_needs(monkeypatch):
-    monkeypatch.setattr(dashdocker, "connect", lambda: "client")
+    monkeypatch.setattr(engine, "connect", lambda: "client")
     monkeypatch.setattr(image.shutil, "which", lambda name: None)
     with pytest.raises(UsageError, match="Install debootstrap"):
         image.build("debootstrap")
@@ -59,12 +58,12 @@ def test_a_finished_root_has_the_user_and_no_ballast(tmp_path, monkeypatch):
 
 @pytest.mark.docker
 def test_a_missing_image_names_the_command_that_builds_it(scenario, monkeypatch):
-    reason = dashdocker.unusable()
+    reason = engine.unusable()
     if reason is not None:
         pytest.skip(reason)
-    monkeypatch.setattr(dashdocker, "IMAGE", "tiararodney/no-such-image:0")
-    assert "posix-sdc image" in str(dashdocker.unusable())
+    monkeypatch.setattr(engine, "IMAGE", "tiararodney/no-such-image:0")
+    assert "posix-sdc image" in str(engine.unusable())
     from tiararodney.posix_sdc.worlds.protocol import Limits
 
     with pytest.raises(InfrastructureError, match="posix-sdc image"):
-        dashdocker.start(scenario(), Limits())
+        runtime.start(scenario(), Limits())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from tiararodney.sekft.console import configure_logs, naming_the_extra, run_cli
@@ -38,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         configure_logs(common.verbosity)
         return evaluate_and_print(config)
 
-    return run_cli(work, "sekft-eval")
+    return run_cli(work, "sekft-eval", "; finished sessions are kept, give the same command again to go on")
 
 
 def run(argv: Sequence[str], base: Base, prog: str) -> EvalConfig:
@@ -65,6 +66,8 @@ def evaluate_and_print(config: EvalConfig, base: Base | None = None) -> int:
     Returns:
         0, or 1 where a rate is below ``--fail-under``.
     """
+    if base is None and config.endpoint is None:
+        log.info("sekft-eval %s: loading torch", metadata.version("tiararodney.sekft"))
     from tiararodney.sekft.eval.run import evaluate
 
     with naming_the_extra("a local base"):

@@ -20,7 +20,7 @@ from tiararodney.sekft.eval.operators import BASELINES, Decoding, EndpointPlayer
 from tiararodney.sekft.eval.page import page
 from tiararodney.sekft.eval.report import ENDPOINT, LOCAL, Contestant, build_report
 from tiararodney.sekft.eval.resume import claim, identity
-from tiararodney.sekft.folders import write_whole
+from tiararodney.sekft.folders import check_folder, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -54,6 +54,7 @@ def evaluate(config: EvalConfig, base: Base | None = None) -> dict[str, Any]:
         RunFailed: the run broke off; what was played is kept, the same call resumes.
     """
     started = provenance.now()
+    check_folder(config.out, f"--out {config.out}")
     selection = worlds.select(config.scenarios, config.n, config.split)
     if config.n is not None and len(selection.scenarios) < config.n:
         log.warning("--n %d: there are only %d scenarios, all are played", config.n, len(selection.scenarios))

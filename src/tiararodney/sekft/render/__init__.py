@@ -1,17 +1,22 @@
-"""The render contract: what a model is trained on is what it is served. Pure: no torch, no transformers, no effects."""
+"""The render contract: what a model is trained on is what it is served. Pure: no torch, no transformers, no effects.
+
+The data's way:
+
+    session (records) -> normalize -> template (text) -> reply (what of it is trained) -> encode (ids) -> mask (labels)
+
+What they need of a tokenizer is in `tokens`, text that spells control tokens in `control`, the marks of thoughts in
+`thoughts`. Beside the way: `contract/`, which travels with an adapter, and `preview`, the mask for people.
+"""
 
 from tiararodney.sekft.render.contract.canonical import canonical_chat_template
-from tiararodney.sekft.render.contract.fingerprint import (
-    CONTRACT_FILE,
-    Fingerprint,
-    Policy,
+from tiararodney.sekft.render.contract.fingerprint import CONTRACT_FILE, Fingerprint, Policy, take_fingerprint
+from tiararodney.sekft.render.contract.folder import (
     apply_policy,
     check_contract,
     contract_differences,
     contract_tokenizer,
     read_contract,
     save_contract,
-    take_fingerprint,
 )
 from tiararodney.sekft.render.mask import build_masked_example, build_masked_examples
 from tiararodney.sekft.render.normalize import NORMALIZER_VERSION, normalize_for_template

@@ -1,4 +1,9 @@
-"""Tokens of a rendered text, and the proof that a prompt's tokens are a prefix of them."""
+"""Text to ids, and the proof that a prompt's ids are the first ids of the session's.
+
+A session is encoded once. An anchor (a control token that splits any text it stands in) makes the stretches on its two
+sides independent of each other, so a prompt's ids are known up to the last anchor before its end without encoding them
+again. Only the stretch from there is encoded alone and compared: that is where a merge could cross the border.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +23,11 @@ if TYPE_CHECKING:
 
 _end = itemgetter(1)
 _CONTEXT = 4
-"""Tokens decoded in front of a reply: a character has at most four bytes."""
+"""Tokens decoded in front of a reply. Byte-level tokens may cut a character, which has at most four bytes; decoded
+alone, a reply's first bytes could come out as replacement characters."""
 _BARRIERS = ("", "\n", "x", "]", "0", ".")
-"""Texts to encode a reply behind, so that it is cut from them as it is from a prompt whose last piece is given."""
+"""Texts to encode a reply behind, tried in turn: one that no merge joins to the reply shows how it is cut where nothing
+before it takes part."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +42,8 @@ class Encoded:
         anchor_starts: where the anchors begin, in characters.
         anchor_at: where the anchors are, in tokens.
         control: ids of the control tokens.
-        stretches: ids of the stretches encoded so far (the opening of a turn comes again and again).
-        heads: text of the tokens decoded in front of replies so far.
+        stretches: ids of stretches encoded so far: most turns have the same header.
+        heads: text of the tokens before a reply, by ids: the same for most turns too.
     """
 
     text: str
@@ -50,8 +57,8 @@ class Encoded:
     heads: dict[tuple[int, ...], str] = field(default_factory=dict)
 
 
-class _Continued(Sequence[tuple[int, int]]):
-    """Character ranges of tokens, the first of them those of another text, the others counted from some character."""
+class _Joined(Sequence[tuple[int, int]]):
+    """Offsets of a text whose beginning was encoded before and whose rest was encoded from character `start` on."""
 
     def __init__(self, first: Sequence[tuple[int, int]], at: int, rest: Sequence[tuple[int, int]], start: int) -> None:
         self._first, self._at, self._rest, self._start = first, at, rest, start
@@ -72,7 +79,7 @@ def encode(tok: Tokenizer, text: str, known: Encoded | None = None) -> Encoded:
     Args:
         tok: the tokenizer.
         text: the text.
-        known: a text that may begin alike; what both have up to their last common anchor is not encoded again.
+        known: an encoded text that may begin the same; up to their last common anchor its ids are taken over.
     """
     k = None if known is None else _common_anchor(tok, known, text)
     if known is None or k is None:
@@ -86,7 +93,7 @@ def encode(tok: Tokenizer, text: str, known: Encoded | None = None) -> Encoded:
         known,
         text=text,
         ids=known.ids[:before] + rest,
-        offsets=_Continued(known.offsets, before, offsets, begin),
+        offsets=_Joined(known.offsets, before, offsets, begin),
         anchor_starts=known.anchor_starts[:k] + [begin + a for a in starts],
         anchor_ends=known.anchor_ends[:k] + [begin + b for b in ends],
         anchor_at=known.anchor_at[:k] + [before + n for n in at],
@@ -103,7 +110,8 @@ def _anchors(
 
 
 def _common_anchor(tok: Tokenizer, known: Encoded, text: str) -> int | None:
-    """Return which is the last of a text's anchors that another text has too, behind the same characters."""
+    """Return the index of the last anchor of `known` up to which a text has the same characters."""
+    # Bisection: where the texts agree up to one anchor, they agree up to all before it.
     low, high = 0, len(known.anchor_ends)
     while low < high:
         middle = (low + high) // 2
@@ -114,7 +122,7 @@ def _common_anchor(tok: Tokenizer, known: Encoded, text: str) -> int | None:
             high = middle
     if low == 0:
         return None
-    # Offsets may be wrong: a cut is made where the token's own text is seen.
+    # Some tokenizers report wrong offsets: cut only where the token's own text stands.
     begin, end = known.anchor_starts[low - 1], known.anchor_ends[low - 1]
     token = known.ids[known.anchor_at[low - 1]]
     return low - 1 if tok.control_tokens.get(known.text[begin:end]) == token else None
@@ -123,8 +131,8 @@ def _common_anchor(tok: Tokenizer, known: Encoded, text: str) -> int | None:
 def prefix_length(tok: Tokenizer, encoded: Encoded, border: int) -> int | None:
     """Prove that the text up to a border, encoded alone, gives the first tokens of the whole.
 
-    An anchor splits a text for good, so both have the same tokens up to the last anchor before the border; the
-    stretch from there to the border is encoded alone and compared.
+    An anchor splits a text whatever is around it, so both have the same tokens up to the last anchor before the
+    border; the stretch from there to the border is encoded alone and compared.
 
     Args:
         tok: the tokenizer.
@@ -166,7 +174,7 @@ def reply_span(tok: Tokenizer, encoded: Encoded, border: int, over: int, end: st
     said = encoded.ids[first : last + 1]
     if not encoded.control.isdisjoint(said[:-1]):
         return None
-    # As in `decodes_to`; what is decoded in front is the same header for most turns.
+    # As in `decodes_to`, with the decoded header remembered.
     before = encoded.ids[max(0, first - _CONTEXT) : first]
     head = encoded.heads.get(tuple(before))
     if head is None:
@@ -175,7 +183,8 @@ def reply_span(tok: Tokenizer, encoded: Encoded, border: int, over: int, end: st
 
 
 def _token_ending(encoded: Encoded, over: int, first: int) -> int | None:
-    """Return which token from the first on ends at a place in the text (an anchor most often), None where none does."""
+    """Return the index of the token, from `first` on, that ends at a place in the text; None where none does."""
+    # The end of a turn mostly is an anchor, and anchors are few.
     k = bisect_left(encoded.anchor_ends, over)
     if k < len(encoded.anchor_ends) and encoded.anchor_ends[k] == over:
         return encoded.anchor_at[k]
@@ -193,13 +202,13 @@ def crossing_text(encoded: Encoded, border: int) -> str:
 
 
 def continuation(tok: Tokenizer, prompt_ids: list[int], reply: Reply) -> list[int]:
-    """Encode a reply whose first tokens a merge or a control token would swallow: cut where the prompt ends.
+    """Encode a reply apart from its prompt, where one pass over both would merge their border or find a control token.
 
-    Text of a control token in the reply is spelled in ordinary tokens, as a model says it that does not stop there.
+    The text of a control token in the reply is spelled in ordinary tokens: the token itself would end the turn there.
 
     Args:
         tok: the tokenizer.
-        prompt_ids: what is served before it.
+        prompt_ids: ids that are served before it.
         reply: the reply.
 
     Returns:
@@ -226,7 +235,7 @@ def continuation(tok: Tokenizer, prompt_ids: list[int], reply: Reply) -> list[in
 
 
 def decodes_to(tok: Tokenizer, before: list[int], ids: list[int], text: str) -> bool:
-    """Say whether ids decode to a text behind the tokens before them.
+    """Tell whether ids decode to a text behind the tokens before them.
 
     Alone they would not tell: a sentencepiece decoder drops the space in front of the first token it is given.
     """
@@ -238,7 +247,7 @@ def _only_text(tok: Tokenizer, ids: list[int]) -> bool:
 
 
 def _spelled(tok: Tokenizer, text: str) -> list[str]:
-    """Cut a text behind the first character of every control token in it."""
+    """Cut a text after the first character of every control token in it, so that no piece holds a whole one."""
     cuts = [0]
     pattern, position = control_pattern(tok), 0
     while match := pattern.search(text, position):
@@ -249,8 +258,9 @@ def _spelled(tok: Tokenizer, text: str) -> list[str]:
 
 
 def _behind_barrier(tok: Tokenizer, before: list[int], piece: str) -> list[int] | None:
-    """Encode a piece as it continues given tokens: no token may begin before it, none is added in front."""
+    """Encode a piece so that it continues given tokens: none may begin before it, no dummy space is added in front."""
     for barrier in _BARRIERS:
+        # Sentencepiece adds a space before a text's first piece; behind a barrier the reply is not the first.
         head, whole = tok.encode(barrier), tok.encode(barrier + piece)
         ids = whole[len(head) :]
         if whole[: len(head)] == head and _only_text(tok, ids) and decodes_to(tok, before, ids, piece):

@@ -4,11 +4,11 @@ The property, for every trained assistant turn i: the ids before its first train
 gives for the messages before it, and the trained ids decode to the reply, as the template shows it, and the
 end-of-turn token.
 
-The prompt of the last turn and its reply are encoded once, with offsets. Every earlier prompt that is a prefix of
-this text is proved by `encode.prefix_length`. A turn whose prompt is no prefix, by text or by ids, is not trained
-there; it gets an example of its own, in which the open turns before it are tried again. Taking the last open turn each
-time gives the fewest examples: a longer sequence that serves a turn and an earlier one begins as the turn's own
-sequence does, so that one serves the earlier turn too.
+Every prompt is rendered. The prompt of the last turn and its reply are encoded once, with offsets. An earlier turn is
+trained in the same sequence where its prompt is a prefix of that text and `encode.prefix_length` proves the same of the
+ids. A turn that fails either test gets an example of its own, in which the open turns before it are tried again. Taking
+the last open turn each time gives the fewest examples: a longer sequence that serves a turn and an earlier one begins
+with the turn's own sequence, so that one serves the earlier turn too.
 """
 
 from __future__ import annotations

@@ -34,8 +34,8 @@ def last_reply(tok: Tokenizer, closed: str, prompt: str, content: str) -> Reply:
     """Find the last turn's reply in a rendered session.
 
     White space between prompt and reply is part of the reply: the model samples it. Other text there (a header
-    that the served prompt lacks, an empty block for thoughts) is not: no endpoint would take it for the command, and
-    the reply is put straight behind the prompt that is served.
+    that the served prompt lacks, an empty thought) is not: no endpoint would take it for the command, so the reply is
+    trained directly after the prompt that is served.
 
     Args:
         tok: the tokenizer.
@@ -58,7 +58,7 @@ def last_reply(tok: Tokenizer, closed: str, prompt: str, content: str) -> Reply:
         position, space, end = found
         if continues and not closed[start:position].strip():
             return Reply(closed[start:position] + meant + space, end)
-        if not continues and not _opens_alike(tok, prompt, closed[:position]):
+        if not continues and not _same_header(tok, prompt, closed[:position]):
             detail = f"served {prompt[-_SHOWN:]!r}, recorded {closed[max(0, position - _SHOWN) : position]!r}"
             raise SessionRefused(RefusalReason.PROMPT_DIVERGES, detail)
         return Reply(meant, end)
@@ -86,7 +86,7 @@ def shown_reply(text: str, start: int, content: str, end: str) -> int | None:
 
 
 def forms(content: str) -> dict[str, str]:
-    """Return the ways a template may show a reply (as given, or trimmed), each with the text that is meant."""
+    """Return the forms in which a template may show a reply (as given, or trimmed), each with its meaning."""
     return {form: form for form in (content, content.strip(), content.lstrip(), content.rstrip())}
 
 
@@ -106,6 +106,7 @@ def _ended(tok: Tokenizer, closed: str, start: int, form: str) -> tuple[int, str
         Where the reply begins, the white space behind it, and the token's text.
     """
     pattern, limit = control_pattern(tok), len(closed)
+    # From the right: the reply's text may also stand in the history, or be part of the template's own.
     while (position := closed.rfind(form, start, limit)) >= 0:
         after = position + len(form)
         over = _after_space(closed, after)
@@ -118,8 +119,8 @@ def _ended(tok: Tokenizer, closed: str, start: int, form: str) -> tuple[int, str
     return None
 
 
-def _opens_alike(tok: Tokenizer, prompt: str, before: str) -> bool:
-    """Say whether a recorded reply follows the same opening as a served one, be history and thoughts told otherwise."""
+def _same_header(tok: Tokenizer, prompt: str, before: str) -> bool:
+    """Tell whether a recorded reply follows the same header as a served one, history and thoughts aside."""
     prompt, before = before_thought(prompt), before_thought(before)
     tokens = [m.start() for m in control_pattern(tok).finditer(prompt)]
     opening = prompt[tokens[-1] :] if tokens else prompt[prompt.rstrip().rfind("\n") + 1 :]

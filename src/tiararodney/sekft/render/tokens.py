@@ -141,7 +141,7 @@ class TransformersTokenizer:
 
 
 def is_control(token: Any) -> bool:
-    """Say whether an added token is a control token: special, and not mere white space."""
+    """Tell whether an added token is a control token: special, and not mere white space."""
     return bool(token.special) and bool(str(token.content).strip())
 
 
@@ -154,7 +154,7 @@ def definition(serialised: str) -> str:
 def anchors_among(added: Mapping[int, Any]) -> frozenset[int]:
     """Return the ids of the added tokens at which a text can be cut.
 
-    One that is matched before normalisation and wherever it stands splits the text for good. One that is matched after
+    One that is matched before normalisation, wherever it stands, splits the text for certain. One that is matched after
     normalisation, or only as a word of its own, depends on what is around it; so does one that is part of another.
     """
     texts = [str(token.content) for token in added.values()]

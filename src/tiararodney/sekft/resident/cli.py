@@ -8,6 +8,7 @@ import sys
 import threading
 from contextlib import ExitStack
 from dataclasses import MISSING, dataclass
+from importlib import metadata
 from pathlib import Path  # noqa: TC003 - the settings' types are read at run time
 from typing import TYPE_CHECKING
 
@@ -83,6 +84,7 @@ def serve(config: ResidentConfig) -> int:
     from tiararodney.sekft.resident.loop import serve_lines
 
     address = None if config.serve is None else _address(config)
+    log.info("sekft-resident %s: loading %s", metadata.version("tiararodney.sekft"), config.base)
     with naming_the_extra("a local base"):
         resident = start(config.base, config.load_4bit, config.device, config.dtype)
     try:

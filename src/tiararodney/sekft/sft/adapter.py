@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
-import tempfile
 from typing import TYPE_CHECKING, Any
 
 from safetensors.torch import save_file
 
-from tiararodney.sekft.errors import UsageError
 from tiararodney.sekft.folders import new_folder
-from tiararodney.sekft.model.adapters import CONFIG, RECORD, WEIGHTS, tensor_names
+from tiararodney.sekft.model.adapters import RECORD, WEIGHTS, tensor_names
 from tiararodney.sekft.sft.card import model_card
 from tiararodney.sekft.sft.curve import draw_curve
 
@@ -68,26 +66,3 @@ def write_adapter(
             draw_curve(record["curve"], out.name, folder / PICTURE)
         except ModuleNotFoundError as error:
             log.warning("%s is not drawn: it needs %s. Install it: pip install matplotlib", PICTURE, error.name)
-
-
-def check_out(out: Path, *, overwrite: bool, flag: str = "--out") -> None:
-    """Refuse a folder that cannot be written, before hours are spent on it.
-
-    Args:
-        out: The folder to be.
-        overwrite: Whether a folder that is there may be replaced.
-        flag: What named it.
-
-    Raises:
-        UsageError: It exists, or its parent cannot be made or written.
-    """
-    if out.exists() and not overwrite:
-        raise UsageError(f"{flag} {out}: exists. Name a new folder, or give --overwrite to replace an adapter.")
-    if out.exists() and not (out / CONFIG).is_file() and any(out.iterdir() if out.is_dir() else [out]):
-        raise UsageError(f"{flag} {out}: exists and is no adapter's folder; --overwrite replaces adapters only.")
-    try:
-        out.absolute().parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out.absolute().parent):
-            pass
-    except OSError as error:
-        raise UsageError(f"{flag} {out}: {error.strerror} in {out.absolute().parent}. Name another folder.") from None

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import sys
+from dataclasses import replace
+from importlib import metadata
 from typing import TYPE_CHECKING
 
+from tiararodney.sekft import hub
 from tiararodney.sekft.console import configure_logs, naming_the_extra, run_cli
-from tiararodney.sekft.errors import RunFailed
+from tiararodney.sekft.errors import RunFailed, UsageError
 from tiararodney.sekft.flags import Common
 from tiararodney.sekft.sft.flags import DataFlags, InspectFlags, read, train_config
 
@@ -16,6 +21,8 @@ if TYPE_CHECKING:
     from tiararodney.sekft.model import Base
     from tiararodney.sekft.settings import Settings
     from tiararodney.sekft.sft.config import TrainConfig
+
+log = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -93,12 +100,37 @@ def _inspect(settings: Settings) -> int:
 
 
 def _train_and_print(config: TrainConfig, base: Base | None) -> None:
+    _check_paths(config, base)
+    if base is None:
+        log.info("sekft-train %s: loading torch", metadata.version("tiararodney.sekft"))
     with naming_the_extra("training (not --inspect)"):
+        from tiararodney.sekft.model.base import find_device
         from tiararodney.sekft.sft.ranks import launched
         from tiararodney.sekft.sft.train import train
+    if base is None:
+        find_device(config.device)
+    if config.init_adapter is not None:
+        config = replace(config, init_adapter=hub.find(config.init_adapter, hub.ADAPTER, "--init-adapter"))
     out = train(config, base)
     if launched().writes:
         print(out)
+
+
+def _check_paths(config: TrainConfig, base: Base | None) -> None:
+    """Refuse folders that are missing or in the way before torch is imported; a base on the hub is downloaded.
+
+    Raises:
+        UsageError: Naming the flag.
+    """
+    from tiararodney.sekft.folders import check_out
+
+    if "RANK" not in os.environ:  # launched processes do not all find what the first one finds
+        check_out(config.out, overwrite=config.overwrite)
+    for path in config.data:
+        if not path.exists() and not hub.is_hub_id(path):
+            raise UsageError(f"--data {path}: no such file or folder. Expected trajectories, or OWNER/NAME on the hub.")
+    if base is None:
+        hub.find(config.base, hub.MODEL, "--base")
 
 
 if __name__ == "__main__":

@@ -12,13 +12,13 @@ import torch
 
 from tiararodney.sekft import provenance
 from tiararodney.sekft.errors import UsageError
-from tiararodney.sekft.folders import drop_unfinished
+from tiararodney.sekft.folders import check_out, drop_unfinished
 from tiararodney.sekft.model import Base, load_base
 from tiararodney.sekft.model.base import find_device, find_folder
 from tiararodney.sekft.model.fourbit import require_bitsandbytes
 from tiararodney.sekft.model.merge import merge_adapter
 from tiararodney.sekft.render import apply_policy, save_contract
-from tiararodney.sekft.sft.adapter import check_out, write_adapter
+from tiararodney.sekft.sft.adapter import write_adapter
 from tiararodney.sekft.sft.checkpoint import checkpoint_folder, drop_checkpoint, load_checkpoint, save_checkpoint
 from tiararodney.sekft.sft.data import Examples, read_examples
 from tiararodney.sekft.sft.hub import check_hub, push

@@ -97,8 +97,8 @@ def _clean_up(code: int) -> None:
     world = sys.modules.get("tiararodney.posix_sdc.worlds.protocol")
     if world is not None:
         world.close_worlds()
-    record = sys.modules.get("tiararodney.posix_sdc.records.store")
-    if record is not None and any(t.name.startswith(record.THREADS) for t in threading.enumerate()):
+    parallel = sys.modules.get("tiararodney.posix_sdc.support.parallel")
+    if parallel is not None and any(t.name.startswith(parallel.THREADS) for t in threading.enumerate()):
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

@@ -13,7 +13,7 @@ from tiararodney.posix_sdc.errors import InfrastructureError, UsageError
 if TYPE_CHECKING:
     import argparse
 
-    from tiararodney.posix_sdc.factory.teacher.author import Assignment
+    from tiararodney.posix_sdc.factory.teacher.assignment import Assignment
     from tiararodney.posix_sdc.records.schema import Scenario, Trajectory
     from tiararodney.posix_sdc.sessions.loop import OperatorFactory
     from tiararodney.posix_sdc.support.chat_completions import Endpoint
@@ -28,7 +28,8 @@ def generate(a: argparse.Namespace) -> int:
     """Write scenario bundles: scripted ones, or a teacher's."""
     from tiararodney.posix_sdc.factory.bundles import dumps
     from tiararodney.posix_sdc.factory.bundles import generate as scripted
-    from tiararodney.posix_sdc.records.store import output_folder, write_text
+    from tiararodney.posix_sdc.records.store import output_folder
+    from tiararodney.posix_sdc.support.whole import write_text
 
     names = [name.strip() for name in a.archetypes.split(",") if name.strip()]
     if a.teacher:
@@ -60,9 +61,11 @@ def _made(path: Path, scenario: Scenario) -> bool:
 
 def _teach(a: argparse.Namespace, names: list[str]) -> int:
     from tiararodney.posix_sdc.factory.bundles import archetypes_named
-    from tiararodney.posix_sdc.factory.teacher.author import REJECTED, Known, assignments, author
+    from tiararodney.posix_sdc.factory.teacher.assignment import assignments
+    from tiararodney.posix_sdc.factory.teacher.author import REJECTED, Known, author
     from tiararodney.posix_sdc.records.schema import load_scenarios
-    from tiararodney.posix_sdc.records.store import count_by, each, file_name, finished, output_folder, write_record
+    from tiararodney.posix_sdc.records.store import count_by, file_name, finished, output_folder, write_record
+    from tiararodney.posix_sdc.support.parallel import each
     from tiararodney.posix_sdc.worlds.protocol import abort_worlds
 
     endpoint = _endpoint("--teacher", a.teacher, a.model, temperature=0.8, max_tokens=8192, timeout=600.0)
@@ -95,10 +98,12 @@ def _teach(a: argparse.Namespace, names: list[str]) -> int:
 
 def gate(a: argparse.Namespace) -> int:
     """Judge every bundle, and write down of each what was found."""
+    from tiararodney.posix_sdc.factory.taxonomy import misplaced
     from tiararodney.posix_sdc.records.schema import load_scenarios, quarantined
-    from tiararodney.posix_sdc.records.store import each, output_folder, sources, write_record
+    from tiararodney.posix_sdc.records.store import output_folder, sources, write_record
     from tiararodney.posix_sdc.sessions.gate import judge
     from tiararodney.posix_sdc.sessions.gate_ledger import Judged
+    from tiararodney.posix_sdc.support.parallel import each
     from tiararodney.posix_sdc.worlds.protocol import abort_worlds
 
     scenarios = load_scenarios(a.scenarios)
@@ -118,7 +123,7 @@ def gate(a: argparse.Namespace) -> int:
 
         def one(scenario: Scenario) -> tuple[Scenario, str, str]:
             try:
-                return scenario, judge(scenario, runtime, near_misses=a.near_misses), ""
+                return scenario, misplaced(scenario) or judge(scenario, runtime, near_misses=a.near_misses), ""
             except InfrastructureError as fault:
                 return scenario, "", str(fault)
 
@@ -186,16 +191,16 @@ def image(a: argparse.Namespace) -> int:
     """Build the world image."""
     import logging
 
-    from tiararodney.posix_sdc.worlds.docker import runtime as dashdocker
-    from tiararodney.posix_sdc.worlds.docker.image import IMAGE, build
+    from tiararodney.posix_sdc.worlds.docker import engine
+    from tiararodney.posix_sdc.worlds.docker.image import build
 
     if a.if_engine:
-        reason = dashdocker.unusable()
+        reason = engine.unusable()
         if reason is None:
-            print(f"the image {IMAGE} is there already")
+            print(f"the image {engine.IMAGE} is there already")
             return _DONE
         try:
-            dashdocker.connect().close()
+            engine.connect().close()
         except InfrastructureError as error:
             print(f"no image is needed: {error}; worlds are bwrap sandboxes")
             return _DONE

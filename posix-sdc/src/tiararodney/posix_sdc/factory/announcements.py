@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from tiararodney.posix_sdc.factory.leads import Lead
-from tiararodney.posix_sdc.factory.providers.design import how_to_read
-from tiararodney.posix_sdc.factory.taxonomy import CHAINED, SOUGHT
+from tiararodney.posix_sdc.factory.taxonomy import SOUGHT
+from tiararodney.posix_sdc.records.axes import CHAINED, how_to_read
 from tiararodney.posix_sdc.records.schema import Announcement, Fixture, Provider
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from tiararodney.posix_sdc.factory.archetypes import AUTHORS, FOLLOWS
 from tiararodney.posix_sdc.factory.checks import Brief, Source, Unsuitable, Work, absent, untouched, unwritten
-from tiararodney.posix_sdc.factory.taxonomy import TOOL_SHARE, TOOLS
+from tiararodney.posix_sdc.factory.taxonomy import TOOL_SHARE
+from tiararodney.posix_sdc.records.axes import TOOLS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tiararodney.posix_sdc.records.axes import CHAINED, TOOLS, announcement_kind, family_of
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from tiararodney.posix_sdc.records.schema import Announcement, Scenario, Split
+    from tiararodney.posix_sdc.records.schema import Scenario, Split
 
 
 @dataclass(frozen=True)
@@ -263,13 +265,11 @@ LISTINGS = ("ids", "paths", "next", "service", "queues", "pages", "claim", "key"
 # contradicts itself; the program that has to be used fails.
 BLOCKS = ("missing", "denied", "contradiction", "failing")
 
-CHAINED = "chained"  # an announcement that leads to the next place, which says more
 # Announcements that have to be looked for: a notice in the parent folder, a mail spool, a folder under /etc, a README
 # in a sibling folder, a file among others, a process's command line, a crontab, the home directory; and a folder that
 # the login points at.
 SOUGHT = ("parent", "mail", "etc", "sibling", "search", "process", "cron", "home", "signpost")
 HELD_ANNOUNCEMENTS = frozenset({"cron", "home", "signpost"})
-TOOLS = "tool"  # the family whose archetypes are kinds of invented utilities
 TOOL_SHARE = 0.6  # of the worlds in which a further piece of work can be one that takes an invented utility
 
 # What a holdout scenario can be made of that no training scenario has.
@@ -345,38 +345,7 @@ def held_out_in(scenario: Scenario) -> list[str]:
     return found + [f"announcement {kind}"] * (kind in HELD_ANNOUNCEMENTS)
 
 
-def family_of(archetype: str) -> str:
-    """Return the family an archetype's name belongs to."""
-    return archetype.partition("_")[0]
-
-
-def announcement_kind(announcement: Announcement) -> str:
-    """Return ``chained`` for an announcement that leads on, how one that is looked for is hidden, else its kind."""
-    if announcement.extra.get("sought"):
-        return str(announcement.extra["sought"])
-    return CHAINED if announcement.extra.get("chain") else announcement.kind
-
-
-def level_of(scenario: Scenario) -> int:
-    """Return a scenario's difficulty: how many commands of work its directives take, in a panic world would take.
-
-    Bundles of other makers do not state it: there it is the length of the reference solution.
-    """
-    stated = [int(d.extra["level"]) for d in scenario.directives if "level" in d.extra]
-    return sum(stated) or len(scenario.reference_solution)
-
-
-def block_of(scenario: Scenario) -> str:
-    """Return what blocks a panic world, see `BLOCKS`; empty where nothing does."""
-    works = [work for d in scenario.directives for work in d.extra.get("works", (d.extra,))]
-    return next((str(work["block"]) for work in works if work.get("block")), "")
-
-
-def depth_of(scenario: Scenario) -> str:
-    """Return how much the provider's documentation says, empty where the bundle does not state it."""
-    return str(scenario.provider.extra.get("depth", ""))
-
-
-def herrings_of(scenario: Scenario) -> tuple[str, ...]:
-    """Return the sorts of red herrings in a world."""
-    return tuple(scenario.provider.extra.get("herrings", ()))
+def misplaced(scenario: Scenario) -> str:
+    """Return why a scenario may not stand in its split, empty where it may."""
+    found = held_out_in(scenario) if scenario.split == "train" else []
+    return f"its split is 'train', and it holds what is held out from training: {', '.join(found)}" if found else ""

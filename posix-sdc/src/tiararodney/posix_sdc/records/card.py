@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tiararodney.posix_sdc.records.files import BOTH, FOLDERS
-from tiararodney.posix_sdc.records.stats import QUANTILES, statistics
+from tiararodney.posix_sdc.records.stats import QUANTILES, SHARES, statistics
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -82,6 +82,9 @@ def _part(name: str, counts: Mapping[str, Any]) -> str:
     for axis, values in counts.items():
         if axis in QUANTILES:
             lines.append(f"\n{axis}: " + ", ".join(f"{key} {value}" for key, value in values.items()) + "\n")
+        elif axis in SHARES:
+            lines.append(f"\n| {axis} | |\n| --- | ---: |\n")
+            lines += [f"| {_cell(key)} | {value} |\n" for key, value in values.items()]
         elif isinstance(values, dict):
             lines.append(f"\n| {axis.replace('_', ' ')} | rows |\n| --- | ---: |\n")
             lines += [f"| {_cell(key)} | {count} |\n" for key, count in values.items()]

@@ -14,8 +14,9 @@ from tiararodney.posix_sdc.errors import UsageError
 from tiararodney.posix_sdc.records import parquet
 from tiararodney.posix_sdc.records.card import card
 from tiararodney.posix_sdc.records.schema import SPLITS, load_scenarios, load_trajectories
-from tiararodney.posix_sdc.records.store import output_folder, whole
+from tiararodney.posix_sdc.records.store import output_folder
 from tiararodney.posix_sdc.support import owner
+from tiararodney.posix_sdc.support.whole import whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -28,6 +28,7 @@ ROLES = ("system", "user", "assistant")
 
 Terminal = Literal["exit", "panic"]
 Split = Literal["train", "holdout"]
+Message = Mapping[str, str]  # {role, content}, as chat templates and endpoints take it
 
 _SHOWN = 60
 _INTERPRETER = re.compile(r"/[A-Za-z0-9_.+/-]+( [A-Za-z0-9_.+/=,:-]+)*")
@@ -409,6 +410,9 @@ class Scenario:
             SchemaError: a field is missing or has a shape that no world can be made of.
         """
         r = Reader(data, source)
+        if isinstance(data, Mapping) and "provider" not in data and ("turns" in data or "messages" in data):
+            remedy = "Give the folder that posix-sdc generate wrote."
+            raise SchemaError(source, "", "a trajectory", "a scenario bundle", remedy)
         workdir = r.text("workdir", "/work")
         if not workdir.startswith("/") or ".." in workdir.split("/"):
             raise r.refuse("workdir", "an absolute path without '..'")

@@ -6,15 +6,20 @@ import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from tiararodney.posix_sdc.factory.taxonomy import (
+from tiararodney.posix_sdc.records.axes import (
+    TOOLS,
     announcement_kind,
     block_of,
     depth_of,
     family_of,
     herrings_of,
     level_of,
+    place_of,
+    skills_of,
 )
+from tiararodney.posix_sdc.records.behaviour import Behaviour, behaviour, rates
 from tiararodney.posix_sdc.records.files import BOTH, records
+from tiararodney.posix_sdc.records.phrases import PhraseCounter
 from tiararodney.posix_sdc.records.schema import Scenario, Trajectory, is_session
 
 if TYPE_CHECKING:
@@ -34,6 +39,8 @@ _SCENARIO_AXES: Mapping[str, Callable[[Scenario], str]] = {
     "depth": lambda s: _told(depth_of(s)),
     "herrings": lambda s: " ".join(herrings_of(s)) or "none",
     "directives": lambda s: str(len(s.directives)),
+    "utility": lambda s: next((w for w in skills_of(s) if family_of(w) == TOOLS), "none"),
+    "place": place_of,
     "solution_commands": lambda s: str(len(s.reference_solution)),
     "generator": lambda s: _told(s.generator_model),
     "version": lambda s: s.version,
@@ -50,6 +57,7 @@ _SESSION_AXES: Mapping[str, Callable[[Trajectory], str]] = {
 # Axes that are distributions of a number: counts in its order, and the ones that are told as quantiles.
 _NUMBERS = ("difficulty", "directives", "solution_commands")
 QUANTILES = ("steps", "characters")
+SHARES = ("phrases", "behaviour")  # parts that are no counts of the records by a value
 _BAR = 24
 
 
@@ -61,12 +69,16 @@ def statistics(path: Path) -> dict[str, dict[str, Any]]:
 
     Returns:
         JSON values: ``scenarios`` and ``trajectories``, each with ``n``, single counts and shares (of 1), counts by
-        axis (largest first, numbers in their order) and quantiles; a part without records is left out.
+        axis (largest first, numbers in their order) and quantiles; a part without records is left out. Of scenarios
+        also ``compositions``, how many different sequences of skills there are, and ``phrases``, the most frequent word
+        n-grams of what people wrote with the share of worlds that have them; of sessions ``behaviour``, see
+        `records.behaviour`.
 
     Raises:
         SchemaError: the path is missing or empty, or a record in it cannot be taken.
     """
     scenarios, sessions = _Tally(), _Tally()
+    phrases, compositions, acts = PhraseCounter(), set[tuple[str, ...]](), list[Behaviour]()
     steps: list[int] = []
     characters: list[int] = []
     for source, data in records(path, BOTH):
@@ -74,20 +86,25 @@ def statistics(path: Path) -> dict[str, dict[str, Any]]:
             session = Trajectory.from_json(data, source)
             sessions.add({name: of(session) for name, of in _SESSION_AXES.items()}, marked=session.keep)
             steps.append(session.steps)
+            acts.append(behaviour(session))
             characters.append(sum(len(turn.content) for turn in session.turns))
         else:
             scenario = Scenario.from_json(data, source)
+            phrases.add(scenario)
+            compositions.add(tuple(skills_of(scenario)))
             scenarios.add({name: of(scenario) for name, of in _SCENARIO_AXES.items()}, marked=bool(scenario.quarantine))
     parts: dict[str, dict[str, Any]] = {}
     if scenarios.n:
         panic = scenarios.axes["terminal"]["panic"] / scenarios.n
         singles = {"n": scenarios.n, "panic_share": round(panic, 4), "quarantined": scenarios.marked}
-        parts["scenarios"] = singles | scenarios.counts()
+        singles["compositions"] = len(compositions)
+        said = {phrase: round(worlds / phrases.worlds, 4) for phrase, worlds in phrases.most().items()}
+        parts["scenarios"] = singles | scenarios.counts() | {"phrases": said}
     if sessions.n:
         kept = sessions.marked / sessions.n
         singles = {"n": sessions.n, "kept": sessions.marked, "kept_share": round(kept, 4)}
         spread = {"steps": _quantiles(sorted(steps)), "characters": _quantiles(sorted(characters))}
-        parts["trajectories"] = singles | sessions.counts() | spread
+        parts["trajectories"] = singles | sessions.counts() | spread | {"behaviour": rates(acts)}
     return parts
 
 
@@ -137,6 +154,8 @@ def _lines(name: str, part: Mapping[str, Any]) -> list[str]:
     for axis, counts in part.items():
         if axis in QUANTILES:
             lines += ["", f"  {axis}: " + ", ".join(f"{key} {value:,}" for key, value in counts.items())]
+        elif axis in SHARES:
+            lines += ["", f"  {axis}", *(f"    {_rate(value):>8}  {name}" for name, value in counts.items())]
         elif isinstance(counts, dict):
             lines += ["", f"  {axis.replace('_', ' ')} ({len(counts)})"]
             width = max(16, *(len(value) for value in counts))
@@ -147,9 +166,15 @@ def _lines(name: str, part: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def _rate(value: float) -> str:
+    return f"{100 * value:.1f} %" if isinstance(value, float) else f"{value:,}"
+
+
 def _single(name: str, value: float, n: int) -> str:
     if name.endswith("_share"):
         return f"{100 * value:.1f} % {name.removesuffix('_share')}"
+    if name == "compositions":
+        return f"{value:,} sequences of skills"
     return f"{value:,} of {n:,} {name}"
 
 

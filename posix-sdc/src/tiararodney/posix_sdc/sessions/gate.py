@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tiararodney.posix_sdc.errors import InfrastructureError, UnplayableError
-from tiararodney.posix_sdc.factory.taxonomy import held_out_in
 from tiararodney.posix_sdc.sessions.loop import run_session
 from tiararodney.posix_sdc.sessions.operators.reference import ScriptedOperator
 
@@ -43,9 +42,6 @@ def judge(scenario: Scenario, runtime: str = "auto", limits: Limits | None = Non
             raise InfrastructureError(str(played.meta.get("reason", "")))
         return played.outcome, str(played.meta.get("detail", ""))
 
-    held_out = held_out_in(scenario)
-    if scenario.split == "train" and held_out:
-        return f"its split is 'train', and it holds what is held out from training: {', '.join(held_out)}"
     try:
         return _finding(scenario, play, near_misses=near_misses)
     except UnplayableError as error:

@@ -9,13 +9,16 @@ import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tiararodney.posix_sdc.errors import InfrastructureError, SchemaError, UnplayableError
-from tiararodney.posix_sdc.records.schema import Scenario, Trajectory, Turn
+from tiararodney.posix_sdc.records.schema import Message, Scenario, Trajectory, Turn
 from tiararodney.posix_sdc.sessions.prose import is_prose
 from tiararodney.posix_sdc.worlds.prefetch import Ahead
 from tiararodney.posix_sdc.worlds.protocol import CommandResult, Limits, World, open_world
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 PROMPT = "$ "
 AHEAD = 4  # worlds that open while replies are being made
@@ -30,8 +33,6 @@ OUTCOMES = (
     "bad_bundle",
     "infrastructure",
 )
-
-Message = Mapping[str, str]
 
 
 class Operator(Protocol):

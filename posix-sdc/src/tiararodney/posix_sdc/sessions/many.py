@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from tiararodney.posix_sdc.errors import InfrastructureError, UnplayableError
 from tiararodney.posix_sdc.records.schema import Scenario, Trajectory
-from tiararodney.posix_sdc.records.store import each
 from tiararodney.posix_sdc.sessions.loop import (
     AHEAD,
     ATTEMPTS,
@@ -19,6 +18,7 @@ from tiararodney.posix_sdc.sessions.loop import (
     run_session,
     unplayed,
 )
+from tiararodney.posix_sdc.support.parallel import each
 from tiararodney.posix_sdc.worlds.protocol import Limits, abort_worlds
 
 if TYPE_CHECKING:

@@ -18,10 +18,10 @@ from tiararodney.posix_sdc.factory.taxonomy import (
     ProviderKind,
     announcements_of,
     archetypes_of,
-    family_of,
     held_out_in,
     providers_of,
 )
+from tiararodney.posix_sdc.records.axes import family_of
 
 __all__ = [
     "ANNOUNCEMENTS",

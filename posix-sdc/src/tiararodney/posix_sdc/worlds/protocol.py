@@ -126,9 +126,9 @@ def _start(runtime: str, scenario: Scenario, limits: Limits) -> World:
     if _aborted.is_set():
         raise InfrastructureError("the run is being stopped")
     if runtime == "docker":
-        from tiararodney.posix_sdc.worlds.docker import runtime as dashdocker
+        from tiararodney.posix_sdc.worlds.docker import runtime as docker
 
-        return dashdocker.start(scenario, limits)
+        return docker.start(scenario, limits)
     from tiararodney.posix_sdc.worlds.bwrap import runtime as bwrap
 
     return bwrap.start(scenario, limits)
@@ -161,9 +161,9 @@ def resolve_runtime(name: str = "auto") -> str:
 def _unusable(runtime: str) -> str | None:
     """Say why a runtime cannot be used here, with the remedy; None when it can."""
     if runtime == "docker":
-        from tiararodney.posix_sdc.worlds.docker import runtime as dashdocker
+        from tiararodney.posix_sdc.worlds.docker import engine
 
-        return dashdocker.unusable()
+        return engine.unusable()
     from tiararodney.posix_sdc.worlds.bwrap import runtime as bwrap
 
     return bwrap.unusable()
@@ -184,9 +184,9 @@ def sweep() -> int:
     for runtime in RUNTIMES[1:]:
         try:
             if runtime == "docker":
-                from tiararodney.posix_sdc.worlds.docker import runtime as dashdocker
+                from tiararodney.posix_sdc.worlds.docker import runtime as docker
 
-                removed += dashdocker.sweep()
+                removed += docker.sweep()
             else:
                 from tiararodney.posix_sdc.worlds.bwrap import runtime as bwrap
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from tiararodney.posix_sdc.errors import InfrastructureError
-from tiararodney.posix_sdc.worlds import filesystem as standup
+from tiararodney.posix_sdc.worlds import filesystem
 from tiararodney.posix_sdc.worlds.shell import Shell, ShellLimits, Wire
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class Supervised:
     def __init__(self, wire: SupervisedWire, scenario: Scenario, limits: Limits) -> None:
         self._wire, self._limits = wire, limits
         per = ShellLimits(limits.command_seconds, limits.session_seconds, limits.output_bytes)
-        self._shell = Shell(wire, per, scenario.workdir, standup.started(scenario), end=wire.ear.word)
+        self._shell = Shell(wire, per, scenario.workdir, filesystem.started(scenario), end=wire.ear.word)
         if not self._shell.ready(START_SECONDS):
             raise InfrastructureError(f"the session's shell did not start: {wire.ear.last_words() or 'no message'}")
 

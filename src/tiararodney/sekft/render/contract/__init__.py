@@ -2,5 +2,6 @@
 
 canonical    the model's template with the normalisation written in Jinja in front of it
 thinking     the settings under which a reasoning model's prompt opens no thought
-fingerprint  render.json: the hashes by which a server's template and tokenizer are held against the trained ones
+fingerprint  the hashes that decide which ids a session becomes
+folder       what an adapter's folder carries of it, and the check before serving
 """

@@ -31,7 +31,7 @@ _CLOCK_FORMAT = re.compile(r"""\bstrftime_now\s*\(\s*(?P<quote>['"])(?P<format>[
 # model's own template begins on a line of its own, as it did alone: chat templates are read with `trim_blocks`, which
 # takes that newline away.
 _CANONICAL = """\
-{mark}{version}, control tokens {policy}, clock {clock}{told} -#}}
+{mark}{version}, control tokens {policy}, clock {clock}{noted} -#}}
 {settings}{macro}{{%- set sekft = namespace(messages=[], role='', text='', content='', head='', headed=false) -%}}
 {{%- for message in messages -%}}
 {{%- if message['role'] not in [{roles}] -%}}
@@ -66,7 +66,7 @@ _CANONICAL = """\
 {{%- set messages = sekft.messages %}}
 """
 
-# Puts the turn collected so far away: a leading system turn waits for the first user turn.
+# Appends the turn collected so far; a leading system turn is held until the first user turn.
 _FLUSH = """\
 {%- if sekft.role == 'system' and sekft.messages | length == 0 and not sekft.headed -%}
 {%- set sekft.headed = true -%}
@@ -93,8 +93,8 @@ def canonical_chat_template(
     Args:
         template: Jinja source of the model's own template.
         escape: control tokens whose text is broken up in every message; none under the policy ``keep``.
-        clock: the moment that a template which prints the date prints for good; without it the clock runs on.
-        settings: variables of the template that are set for good, whatever a request says (see `thinking`).
+        clock: the moment whose date a template that prints one always prints; without it, the current date.
+        settings: variables of the template that are fixed, whatever a request says (see `thinking`).
     """
     if _MARKED.match(template):
         return template
@@ -106,11 +106,11 @@ def canonical_chat_template(
         version=NORMALIZER_VERSION,
         policy="escape" if tokens else "keep",
         clock=clock.isoformat(timespec="seconds") if clock and prints_the_date(template) else _RUNNING,
-        macro=_stopped(template, clock) if clock and prints_the_date(template) else "",
+        macro=_fixed_date(template, clock) if clock and prints_the_date(template) else "",
         roles=", ".join(f"'{r}'" for r in ROLES),
         names=", ".join(ROLES),
         content=f"({content})",
-        told=", settings " + ",".join(f"{k}={_spelled(v)}" for k, v in settings.items()) if settings else "",
+        noted=", settings " + ",".join(f"{k}={_spelled(v)}" for k, v in settings.items()) if settings else "",
         settings="".join(f"{{%- set {k} = {_spelled(v)} -%}}\n" for k, v in (settings or {}).items()),
         flush=_FLUSH,
     )
@@ -124,25 +124,25 @@ def template_policy(template: str) -> str | None:
 
 
 def template_clock(template: str) -> datetime | None:
-    """Return the moment at which a canonical template's clock stands, None where it runs."""
+    """Return the moment that a canonical template's date is fixed to, None where it prints the current one."""
     match = _MARKED.match(template)
     return None if match is None or match["clock"] == _RUNNING else datetime.fromisoformat(match["clock"])
 
 
 def template_settings(template: str) -> dict[str, bool]:
-    """Return the variables that a canonical template sets for good."""
+    """Return the variables that a canonical template fixes."""
     match = _MARKED.match(template)
     pairs = (match["settings"] or "").split(",") if match else []
     return {name: value == "true" for name, _, value in (pair.partition("=") for pair in pairs if pair)}
 
 
 def prints_the_date(template: str) -> bool:
-    """Say whether a template prints the date, in formats that are written out in it."""
+    """Tell whether a template prints the date, in formats that are written out in it."""
     return bool(_CLOCK.search(template)) and len(_CLOCK.findall(template)) == len(_CLOCK_FORMAT.findall(template))
 
 
-def _stopped(template: str, clock: datetime) -> str:
-    """Write a macro in the place of the function that tells the time."""
+def _fixed_date(template: str, clock: datetime) -> str:
+    """Return a macro that takes the place of `strftime_now` and knows the formats that the template asks for."""
     formats = dict.fromkeys(m["format"] for m in _CLOCK_FORMAT.finditer(template))
     cases = "".join(f"{{%- if format == {_literal(f)} -%}}{clock.strftime(f)}{{%- endif -%}}" for f in formats)
     return f"{{%- macro strftime_now(format) -%}}{cases}{{%- endmacro -%}}\n"

@@ -1,4 +1,4 @@
-"""What an inspection found, in the order in which it is shown: as text and on the page alike."""
+"""What an inspection found, in the order in which it is shown: in the text and on the page."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def sections(report: Mapping[str, Any]) -> list[Section]:
 
 
 def differences(comparison: Mapping[str, Any]) -> list[str]:
-    """Return a line for each turn whose prompt an endpoint serves otherwise than it was trained."""
+    """Return a line for each turn whose prompt at an endpoint is not the trained one."""
     return [_difference(d) for d in comparison["differences"]]
 
 

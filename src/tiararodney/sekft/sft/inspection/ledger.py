@@ -20,11 +20,11 @@ CREATE TABLE sessions (digest BLOB PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE splits (kind TEXT, name BLOB, split BLOB, PRIMARY KEY (kind, name, split)) WITHOUT ROWID;
 BEGIN
 """
-"""Four megabytes are held in memory; what is more lies in a temporary file that has no name."""
+"""Four megabytes are held in memory; the rest is in an unnamed temporary file."""
 
 
 class Ledger:
-    """Texts of sessions, and the splits that names stand in.
+    """Texts of sessions, and the splits that names occur in.
 
     Raises:
         RunFailed: (any method) there is no room for the temporary file.
@@ -37,16 +37,16 @@ class Ledger:
         self._database.executescript(_SET_UP)
 
     def is_new(self, text: str) -> bool:
-        """Say whether a text is put down for the first time, and put it down."""
+        """Record a text; tell whether it is the first time."""
         digest = hashlib.blake2b(_bytes(text), digest_size=16).digest()
         return self._do("INSERT OR IGNORE INTO sessions VALUES (?)", (digest,)).rowcount == 1
 
     def note(self, kind: str, name: str, split: str) -> None:
-        """Put down that a name of some kind stands in a split."""
+        """Record that a name of some kind occurs in a split."""
         self._do("INSERT OR IGNORE INTO splits VALUES (?, ?, ?)", (kind, _bytes(name), _bytes(split)))
 
     def leaks(self, kind: str) -> list[str]:
-        """Return the names of a kind that stand in more than one split, in order."""
+        """Return the names of a kind that occur in more than one split, in order."""
         found = self._do("SELECT name FROM splits WHERE kind = ? GROUP BY name HAVING count(*) > 1", (kind,))
         return sorted(bytes(name).decode(errors="surrogatepass") for (name,) in found)
 

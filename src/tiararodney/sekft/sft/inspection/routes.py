@@ -1,4 +1,4 @@
-"""How a server tells which tokens it puts before the model.
+"""Ways to ask a server which tokens it puts before the model.
 
 The first route that answers is taken:
 
@@ -22,8 +22,8 @@ _FAILED = 500
 _SHOWN = 80
 _PROBE = [{"role": "user", "content": "$ "}]
 
-Told = Sequence[int] | int
-"""A prompt as a server tells it: its tokens, or only their number."""
+Prompt = Sequence[int] | int
+"""A prompt as a server reports it: its tokens, or only their number."""
 
 
 @dataclass(frozen=True)
@@ -32,14 +32,14 @@ class Route:
 
     Args:
         name: what it is called.
-        exact: whether it tells tokens, not only how many there are.
+        exact: whether it reports tokens, not only their number.
         ask: takes messages; raises `Refused`, `TooLong`, `EndpointDown`, `NotJson` or `_NoPrompt`.
         context: tokens that a prompt and its reply may have there, None where the server does not say.
     """
 
     name: str
     exact: bool
-    ask: Callable[[Sequence[Mapping[str, str]]], Told]
+    ask: Callable[[Sequence[Mapping[str, str]]], Prompt]
     context: int | None = None
 
 
@@ -48,7 +48,7 @@ class TooLong(Exception):
 
 
 def find_route(endpoint: Endpoint) -> Route:
-    """Find how a server tells its prompt.
+    """Find the way in which a server reports its prompts.
 
     Raises:
         UsageError: it wants another key for that.
@@ -66,26 +66,26 @@ def find_route(endpoint: Endpoint) -> Route:
             failures[route.name] = error
         else:
             return replace(route, context=_context(endpoint))
-    # llama.cpp tells its models to whoever asks, so a key may be wanted here for the first time. Others guard routes
+    # llama.cpp lists its models without a key, so one may be wanted here for the first time. Others guard routes
     # that they do not have, too: what counts is the last one, which every server has.
     last = list(failures.values())[-1]
     if isinstance(last, Refused) and last.status in UNAUTHORIZED:
         raise endpoint.unauthorized(last)
-    told = "; ".join(f"{name}: {error}" for name, error in failures.items())
-    raise RunFailed(f"--endpoint {endpoint.url}: found no way to its prompts ({told}).")
+    tried = "; ".join(f"{name}: {error}" for name, error in failures.items())
+    raise RunFailed(f"--endpoint {endpoint.url}: found no way to its prompts ({tried}).")
 
 
 class _NoPrompt(Exception):
-    """An answer that tells no prompt."""
+    """An answer without a prompt."""
 
 
-def ask_along(route: Route, messages: Sequence[Mapping[str, str]]) -> Told:
+def ask_along(route: Route, messages: Sequence[Mapping[str, str]]) -> Prompt:
     """Ask along a route that has answered before.
 
     Raises:
         Refused: the server does not take these messages.
         TooLong: its context does not.
-        RunFailed: it answers no longer, or tells no prompt.
+        RunFailed: it answers no longer, or without a prompt.
     """
     try:
         return route.ask(messages)
@@ -98,7 +98,7 @@ def ask_along(route: Route, messages: Sequence[Mapping[str, str]]) -> Told:
         raise RunFailed(f"--endpoint: {error}; it had answered before.") from None
 
 
-def _llama_cpp(endpoint: Endpoint, messages: Sequence[Mapping[str, str]]) -> Told:
+def _llama_cpp(endpoint: Endpoint, messages: Sequence[Mapping[str, str]]) -> Prompt:
     body = {"model": endpoint.model, "messages": messages, "add_generation_prompt": True}
     prompt = _field(endpoint.ask(f"{endpoint.root}/apply-template", body, _ATTEMPTS), "prompt", str)
     # As its chat completions do: /apply-template has taken a BOS off where the tokenizer adds one.
@@ -106,7 +106,7 @@ def _llama_cpp(endpoint: Endpoint, messages: Sequence[Mapping[str, str]]) -> Tol
     return _ids(endpoint.ask(f"{endpoint.root}/tokenize", body, _ATTEMPTS))
 
 
-def _vllm(endpoint: Endpoint, messages: Sequence[Mapping[str, str]]) -> Told:
+def _vllm(endpoint: Endpoint, messages: Sequence[Mapping[str, str]]) -> Prompt:
     # As its chat completions do by default: special tokens are the template's business.
     body = {
         "model": endpoint.model,
@@ -117,7 +117,7 @@ def _vllm(endpoint: Endpoint, messages: Sequence[Mapping[str, str]]) -> Told:
     return _ids(endpoint.ask(f"{endpoint.root}/tokenize", body, _ATTEMPTS))
 
 
-def _usage(endpoint: Endpoint, messages: Sequence[Mapping[str, str]]) -> Told:
+def _usage(endpoint: Endpoint, messages: Sequence[Mapping[str, str]]) -> Prompt:
     body = {"model": endpoint.model, "messages": messages, "max_tokens": 1, "temperature": 0.0}
     try:
         answer = endpoint.ask(f"{endpoint.api}/chat/completions", body, _ATTEMPTS)
@@ -134,14 +134,14 @@ def _usage(endpoint: Endpoint, messages: Sequence[Mapping[str, str]]) -> Told:
 
 
 def _context(endpoint: Endpoint) -> int | None:
-    """Return the context that a list of models tells: vLLM's as `max_model_len`, llama.cpp's as `meta.n_ctx`."""
+    """Return the context length in a list of models: vLLM's as `max_model_len`, llama.cpp's as `meta.n_ctx`."""
     try:
         models = endpoint.ask(f"{endpoint.api}/models", None, _ATTEMPTS)["data"]
         named = next((m for m in models if m["id"] == endpoint.model), models[0])
-        told = named.get("max_model_len") or named["meta"]["n_ctx"]
+        length = named.get("max_model_len") or named["meta"]["n_ctx"]
     except (Refused, NotJson, EndpointDown, KeyError, IndexError, TypeError, AttributeError):
         return None
-    return told if isinstance(told, int) and told > 0 else None
+    return length if isinstance(length, int) and length > 0 else None
 
 
 def _ids(answer: Any) -> list[int]:

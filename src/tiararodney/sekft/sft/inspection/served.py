@@ -1,4 +1,4 @@
-"""`--inspect --endpoint`: does a live endpoint put before the model what was trained? Compared turn by turn."""
+"""`--inspect --endpoint`: compare a live endpoint's prompts, turn by turn, with those that are trained."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tiararodney.sekft.endpoint import Endpoint, Refused
 from tiararodney.sekft.errors import RunFailed
 from tiararodney.sekft.render import normalize_for_template, render_prompt
-from tiararodney.sekft.sft.inspection.routes import Route, Told, TooLong, ask_along, find_route
+from tiararodney.sekft.sft.inspection.routes import Prompt, Route, TooLong, ask_along, find_route
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,12 +28,12 @@ _OTHER_TEMPLATE = (
 
 @dataclass(frozen=True)
 class Difference:
-    """A turn before which the endpoint puts something else than was trained.
+    """A turn whose prompt at the endpoint is not the trained one.
 
     Args:
         session: what the session is called.
         turn: index of the assistant turn among the session's messages.
-        position: of the first token that differs; None where the server tells no tokens.
+        position: of the first token that differs; None where the server reports no tokens.
         before: text in front of it.
         trained: text of the token there as trained, empty where the trained prompt is over.
         served: the same as served.
@@ -60,8 +60,8 @@ class Comparison:
     Args:
         url: the endpoint.
         model: the model there.
-        route: how it tells its prompt.
-        exact: whether it tells tokens, or only how many there are.
+        route: the way in which it reports its prompts.
+        exact: whether it reports tokens, not only their number.
         sessions: sessions compared.
         turns: assistant turns compared.
         too_long: turns left out, as the prompt is longer than the server takes.
@@ -85,7 +85,7 @@ class Comparison:
 
 
 def compare(endpoint: Endpoint, tok: Tokenizer, sessions: Sequence[Session]) -> Comparison:
-    """Ask an endpoint for the prompt of every turn of some sessions.
+    """Compare the prompt of every turn of some sessions.
 
     The messages go out as the session loop sends them, not normalised: the server's template has to do that.
 
@@ -95,7 +95,7 @@ def compare(endpoint: Endpoint, tok: Tokenizer, sessions: Sequence[Session]) -> 
         sessions: sessions that can be rendered.
 
     Raises:
-        RunFailed: it stops answering, or answers with something that tells no prompt.
+        RunFailed: it stops answering, or answers without a prompt.
     """
     route = find_route(endpoint)
     result = Comparison(endpoint.url, endpoint.model, route.name, route.exact)
@@ -138,7 +138,7 @@ def _compare_turn(result: Comparison, route: Route, tok: Tokenizer, session: Ses
         result.causes.append(cause)
 
 
-def _difference(tok: Tokenizer, trained: list[int], served: Told, name: str, turn: int) -> Difference | None:
+def _difference(tok: Tokenizer, trained: list[int], served: Prompt, name: str, turn: int) -> Difference | None:
     """Return where two prompts part, None where they are the same."""
     if isinstance(served, int):
         same = served == len(trained)
@@ -159,12 +159,12 @@ def _difference(tok: Tokenizer, trained: list[int], served: Told, name: str, tur
     )
 
 
-def _cause(tok: Tokenizer, trained: list[int], served: Told) -> str | None:
+def _cause(tok: Tokenizer, trained: list[int], served: Prompt) -> str | None:
     """Name a difference that is of a kind known to happen."""
     if isinstance(served, int):
         return (
-            "The server counts other numbers of tokens than were trained. One that tells tokens (vLLM's or llama.cpp's "
-            "/tokenize) would show which."
+            "The server counts another number of tokens than was trained. One that reports tokens (vLLM's or "
+            "llama.cpp's /tokenize) would show which."
         )
     ids = list(served)
     if ids[1:] == trained:
@@ -178,13 +178,13 @@ def _cause(tok: Tokenizer, trained: list[int], served: Told) -> str | None:
         return f"The served prompt lacks its end {tok.decode(trained[len(ids) :])!r}: a generation prompt."
     if ids[: len(trained)] == trained:
         return f"The served prompt goes on with {_text(tok, ids[len(trained) :])!r}, which was not trained."
-    told, expected = _text(tok, ids), tok.decode(trained)
-    if told != expected and told.split() == expected.split():
+    text, expected = _text(tok, ids), tok.decode(trained)
+    if text != expected and text.split() == expected.split():
         return (
             "The prompts differ in white space alone: by a template that spaces otherwise, or a tokenizer that puts a "
             "space in front (in a GGUF file, see tokenizer.ggml.add_space_prefix)."
         )
-    if told == expected:
+    if text == expected:
         return (
             "The server cuts the same text into other tokens: its tokenizer is not the one that was trained with (in a "
             "GGUF file, see tokenizer.ggml.pre)."
@@ -193,7 +193,7 @@ def _cause(tok: Tokenizer, trained: list[int], served: Told) -> str | None:
 
 
 def _cause_of_messages(route: Route, trained: list[int], upto: Sequence[Message]) -> str | None:
-    """Say whether it is the normalisation that the server lacks."""
+    """Return what to do where the server lacks only the normalisation; None where something else differs."""
     try:
         served = ask_along(route, _plain(normalize_for_template(upto)))
     except (Refused, TooLong):

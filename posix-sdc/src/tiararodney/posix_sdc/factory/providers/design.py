@@ -70,13 +70,6 @@ def _call(name: str, arguments: str) -> str:
     return f"{before}{pipe}{name} {after}"
 
 
-def how_to_read(provider: Provider) -> str:
-    """Return the command that prints a provider's documentation."""
-    return {"help": f"{provider.name} --help", "man": f"man {provider.name}", "usage": provider.name}[
-        provider.documentation
-    ]
-
-
 def _ids(draw: Draw, kind: ProviderKind, n: int) -> list[str]:
     if kind.ids == "word":
         return draw.nouns(n)

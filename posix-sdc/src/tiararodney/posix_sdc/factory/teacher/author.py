@@ -10,7 +10,6 @@ before it tries again.
 from __future__ import annotations
 
 import json
-import random
 import re
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -18,24 +17,21 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from tiararodney.posix_sdc.errors import SchemaError
-from tiararodney.posix_sdc.factory.taxonomy import FULL, PANIC_EVERY, providers_of
 from tiararodney.posix_sdc.factory.teacher.prompt import REFUSED, SYSTEM, request
-from tiararodney.posix_sdc.factory.vocabulary import Draw
-from tiararodney.posix_sdc.records.schema import ANNOUNCEMENT_KINDS, DOCUMENTATION_KINDS, Reader, Scenario
-from tiararodney.posix_sdc.records.store import file_name, write_text
+from tiararodney.posix_sdc.records.schema import Reader, Scenario
+from tiararodney.posix_sdc.records.store import file_name
 from tiararodney.posix_sdc.sessions.gate import judge
 from tiararodney.posix_sdc.sessions.loop import run_session
 from tiararodney.posix_sdc.sessions.operators.reference import ReferenceOperator
-from tiararodney.posix_sdc.support.chat_completions import complete
+from tiararodney.posix_sdc.support.chat_completions import chat
+from tiararodney.posix_sdc.support.whole import write_text
 from tiararodney.posix_sdc.worlds.protocol import Limits
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from tiararodney.posix_sdc.factory.taxonomy import Archetype
-    from tiararodney.posix_sdc.records.schema import Split
-    from tiararodney.posix_sdc.support.chat_completions import Endpoint
+    from tiararodney.posix_sdc.factory.teacher.assignment import Assignment
+    from tiararodney.posix_sdc.support.chat_completions import Completion, Endpoint
 
 VERSION = "teacher-1"
 REJECTED = "rejected"  # the folder of refused replies, beside the good bundles
@@ -55,31 +51,6 @@ class Refusal(StrEnum):
     COPY = "copy"
     GATE = "gate"
     HIDDEN = "cannot be found out"
-
-
-@dataclass(frozen=True)
-class Assignment:
-    """What the model is asked for.
-
-    Args:
-        id: of the scenario to be.
-        archetype: the kind of work.
-        provider: the kind of provider.
-        announcement: its kind.
-        documentation: where the provider explains itself.
-        workdir: where the session starts.
-        block: why the work cannot be done, empty where it can.
-        words: invented names, so that no two worlds share theirs.
-    """
-
-    id: str
-    archetype: Archetype
-    provider: str
-    announcement: str
-    documentation: str
-    workdir: str
-    block: str
-    words: tuple[str, ...]
 
 
 @dataclass
@@ -104,31 +75,6 @@ class Refused(Exception):
     def __init__(self, kind: Refusal, reason: str) -> None:
         self.kind, self.reason = kind, reason
         super().__init__(f"{kind}: {reason}")
-
-
-def assignments(n: int, seed: int, split: Split, archetypes: Sequence[Archetype]) -> Iterator[Assignment]:
-    """Yield what a model is asked for, the same for the same seed.
-
-    Args:
-        n: how many.
-        seed: of all choices.
-        split: goes into the ids.
-        archetypes: taken in turn.
-    """
-    for i in range(n):
-        draw = Draw(random.Random(f"teacher/{split}/{seed}/{i}"))  # noqa: S311 - not for secrets
-        archetype = archetypes[i % len(archetypes)]
-        blocked = bool(archetype.blocks) and draw.chance(1 / PANIC_EVERY)
-        yield Assignment(
-            id=f"teacher-{split}-{seed}-{i:05d}-{archetype.name}",
-            archetype=archetype,
-            provider=draw.pick(providers_of(FULL, split)).name,
-            announcement=draw.pick(ANNOUNCEMENT_KINDS),
-            documentation=draw.pick(DOCUMENTATION_KINDS),
-            workdir=f"/srv/{draw.noun()}",
-            block=draw.pick(archetype.blocks) if blocked else "",
-            words=(draw.program(), *(draw.invented() for _ in range(3)), *draw.nouns(6)),
-        )
 
 
 def author(
@@ -158,8 +104,10 @@ def author(
             before = json.loads(file.read_text(encoding="utf-8"))
             reply, reason = before["reply"], before["reason"]
         else:
-            reply = complete(endpoint, messages)
+            completion = chat(endpoint, messages)
+            reply = completion.text
             try:
+                _expect_content(completion)
                 return accepted(reply, assignment, endpoint.model, runtime, known)
             except Refused as refused:
                 reply, reason = reply[:_KEPT], refused.reason
@@ -167,6 +115,11 @@ def author(
                 write_text(file, json.dumps(told, indent=1) + "\n")
         messages += [{"role": "assistant", "content": reply}, {"role": "user", "content": REFUSED + reason}]
     return None
+
+
+def _expect_content(completion: Completion) -> None:
+    if completion.without_content:
+        raise Refused(Refusal.NO_JSON, f"the reply has {completion.without_content}")
 
 
 def accepted(reply: str, assignment: Assignment, model: str, runtime: str, known: Known) -> Scenario:

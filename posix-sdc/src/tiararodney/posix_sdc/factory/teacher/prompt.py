@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tiararodney.posix_sdc.factory.teacher.author import Assignment
+    from tiararodney.posix_sdc.factory.teacher.assignment import Assignment
 
 SYSTEM = """\
 You write small worlds for a terminal. In each one somebody lands at a shell prompt without being told what to do, \

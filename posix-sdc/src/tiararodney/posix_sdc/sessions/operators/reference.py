@@ -7,12 +7,12 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tiararodney.posix_sdc.errors import UnplayableError
-from tiararodney.posix_sdc.factory.providers.design import how_to_read
+from tiararodney.posix_sdc.records.axes import how_to_read
 from tiararodney.posix_sdc.records.schema import Directive, Scenario
 from tiararodney.posix_sdc.sessions.operators import habits
 
 if TYPE_CHECKING:
-    from tiararodney.posix_sdc.sessions.loop import Message
+    from tiararodney.posix_sdc.records.schema import Message
 
 Plan = Generator[str, str, None]  # yields commands, is sent what the terminal shows
 Outcome = Generator[str, str, str]  # the same, and returns why the work cannot be done

@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tiararodney.posix_sdc.worlds import filesystem as standup
+from tiararodney.posix_sdc.worlds import filesystem
 from tiararodney.posix_sdc.worlds.bwrap import seccomp
 from tiararodney.posix_sdc.worlds.filesystem import HOSTNAME, UID, Entry
 from tiararodney.posix_sdc.worlds.gateway import SERVER
@@ -146,11 +146,11 @@ def bundle(scenario: Scenario, word: str, *, ranged: bool) -> bytes:
         word: what the supervisor proves itself with.
         ranged: root and the user are two ids.
     """
-    items = {e.path: e for e in [*skeleton(), *standup.entries(scenario, base=True)]}
+    items = {e.path: e for e in [*skeleton(), *filesystem.entries(scenario, base=True)]}
     world = sorted(items.values(), key=lambda e: e.path.split("/"))
     world = world if ranged else single(world)
     programs = _programs(world)
-    session = _common(standup.environment(scenario), programs, read_only=not ranged)
+    session = _common(filesystem.environment(scenario), programs, read_only=not ranged)
     session += [] if ranged else _mounts(world)
     session += [*_devices(), "--chdir", RUN]
     if ranged:
@@ -178,7 +178,7 @@ def bundle(scenario: Scenario, word: str, *, ranged: bool) -> bytes:
         "checker.args": _joined(checker),
         "checker": scenario.checker.script.encode("utf-8", "surrogateescape"),
     }
-    return standup.archive(world, "root", extra)
+    return filesystem.archive(world, "root", extra)
 
 
 def _programs(items: Iterable[Entry]) -> list[str]:

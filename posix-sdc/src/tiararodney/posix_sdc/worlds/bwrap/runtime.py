@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING
 
 from tiararodney.posix_sdc.errors import InfrastructureError
 from tiararodney.posix_sdc.support import owner
-from tiararodney.posix_sdc.worlds.bwrap import arguments as sandbox
-from tiararodney.posix_sdc.worlds.bwrap import cgroup, processes
+from tiararodney.posix_sdc.worlds.bwrap import arguments, cgroup, processes
 from tiararodney.posix_sdc.worlds.supervisor import START_SECONDS, Ear, Supervised
 
 if TYPE_CHECKING:
@@ -74,7 +73,7 @@ def unusable() -> str | None:
         return f"the host has no {', '.join(missing)}, which its worlds are made of. Install them."
     try:
         box = _Box(
-            ["--unshare-user", "--unshare-pid", *sandbox.host(), "--proc", "/proc", "--", "/bin/dash", "-c", "exit 0"]
+            ["--unshare-user", "--unshare-pid", *arguments.host(), "--proc", "/proc", "--", "/bin/dash", "-c", "exit 0"]
         )
     except InfrastructureError as error:
         return f"bwrap does not start ({error}). Allow user namespaces (sysctl user.max_user_namespaces)."
@@ -136,7 +135,7 @@ class _Box:
             self._ends.callback(os.close, fd)
         os.write(tar, bundle)
         os.lseek(tar, 0, os.SEEK_SET)
-        own = ["--info-fd", str(info_guest), "--perms", "0600", "--file", str(tar), sandbox.BUNDLE]
+        own = ["--info-fd", str(info_guest), "--perms", "0600", "--file", str(tar), arguments.BUNDLE]
         ranged = os.geteuid() == 0
         if ranged:
             own += ["--userns-block-fd", str(gate_guest)]
@@ -242,9 +241,9 @@ def _launcher(
     opened = [os.open(file, os.O_RDONLY | os.O_CLOEXEC) for file in files]
     for fd in opened:
         guests.callback(os.close, fd)
-    line = [f"/proc/self/fd/{opened[0]}", *own, *_copied(opened[0], sandbox.INIT)]
+    line = [f"/proc/self/fd/{opened[0]}", *own, *_copied(opened[0], arguments.INIT)]
     for fd, file in zip(opened[1:], files[1:], strict=True):
-        line += _copied(fd, f"{sandbox.LIBRARIES}/{file.name}")
+        line += _copied(fd, f"{arguments.LIBRARIES}/{file.name}")
     if ranged:
         line = ["setpriv", f"--reuid={_BASE}", f"--regid={_BASE}", "--clear-groups", "--pdeathsig=KILL", "--", *line]
     env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", _OWNER: owner.label()}
@@ -325,15 +324,15 @@ class _Wire:
 
 
 class BwrapWorld:
-    """A scenario in two nested sandboxes (see `sandbox`)."""
+    """A scenario in two nested sandboxes (see `arguments`)."""
 
     runtime = "bwrap"
 
     def __init__(self, scenario: Scenario, limits: Limits) -> None:
         word = secrets.token_hex(16)
         ranged = os.geteuid() == 0
-        args = sandbox.outer(limits, scenario.checker.interpreter, ranged=ranged)
-        self._box = _Box(args, sandbox.bundle(scenario, word, ranged=ranged), limits)
+        args = arguments.outer(limits, scenario.checker.interpreter, ranged=ranged)
+        self._box = _Box(args, arguments.bundle(scenario, word, ranged=ranged), limits)
         try:
             self._session = Supervised(_Wire(self._box, word), scenario, limits)
             self._box.seal()

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 
 from tiararodney.posix_sdc.errors import InfrastructureError, UsageError
 from tiararodney.posix_sdc.support import owner
+from tiararodney.posix_sdc.worlds.docker import engine
+from tiararodney.posix_sdc.worlds.docker.engine import IMAGE
 from tiararodney.posix_sdc.worlds.filesystem import HOME, UID, USER
 
 if TYPE_CHECKING:
     import docker
 
-IMAGE = "tiararodney/posix-sdc-world:1"
 METHODS = ("auto", "dockerfile", "debootstrap")
 RELEASE = "bookworm"
 # What a person expects of a small server beyond Debian's minimal base.
@@ -60,12 +61,10 @@ def build(method: str = "auto", tag: str = IMAGE, mirror: str = "") -> str:
         UsageError: no engine, or the method cannot work on this machine.
         InfrastructureError: the build failed.
     """
-    from tiararodney.posix_sdc.worlds.docker import runtime as dashdocker
-
     if method not in METHODS:
         raise UsageError(f"found method {method!r}, expected one of {', '.join(METHODS)}.")
     try:
-        client = dashdocker.connect()
+        client = engine.connect()
     except InfrastructureError as error:
         raise UsageError(f"no container engine to build an image in: {error}") from None
     if method != "debootstrap":

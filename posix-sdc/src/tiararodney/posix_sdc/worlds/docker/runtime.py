@@ -9,39 +9,33 @@ stream carries it all: no call to the engine is made for a command.
 from __future__ import annotations
 
 import contextlib
-import functools
-import os
 import re
 import secrets
 import select
 import socket
 import struct
 import time
-from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tiararodney.posix_sdc.errors import InfrastructureError
 from tiararodney.posix_sdc.support import owner
-from tiararodney.posix_sdc.worlds import filesystem as standup
-from tiararodney.posix_sdc.worlds.docker.image import IMAGE
+from tiararodney.posix_sdc.worlds import filesystem
+from tiararodney.posix_sdc.worlds.docker import engine
+from tiararodney.posix_sdc.worlds.docker.engine import connect, guarded
 from tiararodney.posix_sdc.worlds.gateway import SERVER
 from tiararodney.posix_sdc.worlds.shell import quoted
 from tiararodney.posix_sdc.worlds.supervisor import CHECKER_ENVIRONMENT, START_SECONDS, Ear, Supervised
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    import docker
+    from collections.abc import Mapping
 
     from tiararodney.posix_sdc.records.schema import Scenario
     from tiararodney.posix_sdc.worlds.shell import CommandResult
     from tiararodney.posix_sdc.worlds.supervisor import Limits, Verdict
 
 LABEL = "tiararodney.posix-sdc"
-_SOCKET = Path("/var/run/docker.sock")
-# A call may take: one that makes a container, one that signals or removes it, one that looks for leftovers.
-_SECONDS, _CALL_SECONDS, _SWEEP_SECONDS = 120, 30, 10
+# A call may take: one that signals or removes a container, one that looks for leftovers.
+_CALL_SECONDS, _SWEEP_SECONDS = 30, 10
 _HEADER = 8
 _CONFLICT = 409
 _OUT, _REPORT = 1, 2
@@ -102,87 +96,7 @@ done
 """
 
 
-def _faults() -> tuple[type[Exception], ...]:
-    """Return what an engine's failure looks like."""
-    from docker.errors import DockerException
-    from requests.exceptions import RequestException
-
-    return (DockerException, RequestException, OSError)
-
-
-@contextlib.contextmanager
-def _guarded(what: str) -> Iterator[None]:
-    """Turn the engine's failures into ours."""
-    from docker.errors import ImageNotFound
-
-    try:
-        yield
-    except ImageNotFound:
-        raise InfrastructureError(f"the image {IMAGE} is missing. Build it: posix-sdc image.") from None
-    except _faults() as error:
-        raise InfrastructureError(f"{what}: {str(error)[:500]}") from None
-
-
-def _address() -> str | None:
-    """Return the engine's address where the default one is not it: a podman socket."""
-    if os.environ.get("DOCKER_HOST") or _SOCKET.exists():
-        return None
-    for path in (
-        Path(os.environ.get("XDG_RUNTIME_DIR", "/nonexistent"), "podman/podman.sock"),
-        Path("/run/podman/podman.sock"),
-    ):
-        if path.exists():
-            return f"unix://{path}"
-    return None
-
-
-@functools.cache
-def _version() -> str:
-    """Return the API version that the engine speaks, asked once."""
-    import docker
-
-    with _guarded("no container engine answers"):
-        client = docker.from_env(timeout=10, environment=_environment())
-        return str(client.api.api_version)
-
-
-def _environment() -> dict[str, str]:
-    address = _address()
-    return {**os.environ, "DOCKER_HOST": address} if address else dict(os.environ)
-
-
-def connect(seconds: float = _SECONDS) -> docker.DockerClient:
-    """Return a client of the engine; each user takes its own.
-
-    Args:
-        seconds: that one call may take.
-
-    Raises:
-        InfrastructureError: no engine answers.
-    """
-    import docker
-
-    version = _version()
-    with _guarded("no container engine answers"):
-        return docker.from_env(version=version, timeout=seconds, environment=_environment())
-
-
-def unusable() -> str | None:
-    """Say why no engine can be used here, with the remedy; None when one can."""
-    try:
-        client = connect()
-        with _guarded("no container engine answers"):
-            try:
-                client.images.get(IMAGE)
-            finally:
-                client.close()
-    except InfrastructureError as error:
-        _version.cache_clear()
-        return str(error) if "posix-sdc image" in str(error) else f"{error}. Start one, or set DOCKER_HOST."
-    return None
-
-
-def _own(entries: list[standup.Entry], size: int) -> dict[str, str]:
+def _own(entries: list[filesystem.Entry], size: int) -> dict[str, str]:
     """Return tmpfs mounts of limited size over every directory that the session may write to."""
     mounts: dict[str, str] = {}
     ours = [e.path for e in entries if e.kind == "dir" and not e.root]
@@ -250,7 +164,7 @@ class _Wire:
 
     def _signal(self, name: str) -> None:
         """Signal the supervisor, which acts on it."""
-        with _guarded("the container cannot be signalled"):
+        with guarded("the container cannot be signalled"):
             self._container.kill(name)
 
 
@@ -261,15 +175,15 @@ class DockerWorld:
 
     def __init__(self, scenario: Scenario, limits: Limits) -> None:
         self._checker = scenario.checker.script.encode("utf-8", "surrogateescape")
-        entries = standup.entries(scenario, base=False)
-        bundle, script = standup.archive(entries, prefix="."), _script(scenario)
+        entries = filesystem.entries(scenario, base=False)
+        bundle, script = filesystem.archive(entries, prefix="."), _script(scenario)
         word = secrets.token_hex(16)
         self._client = connect()
         self._container: Any = None
         self._stream: Any = None
         try:
-            with _guarded("no container can be started"):
-                self._container = self._client.containers.create(IMAGE, **_options(entries, limits))
+            with guarded("no container can be started"):
+                self._container = self._client.containers.create(engine.IMAGE, **_options(entries, limits))
                 streams = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
                 self._stream = self._container.attach_socket(params=streams)
                 self._container.start()
@@ -305,7 +219,7 @@ class DockerWorld:
             if self._stream is not None:
                 with contextlib.suppress(OSError):
                     self._stream.close()
-            with _guarded("the container cannot be removed"), contextlib.suppress(NotFound):
+            with guarded("the container cannot be removed"), contextlib.suppress(NotFound):
                 try:
                     container.remove(force=True, v=True)
                 except APIError as error:
@@ -320,19 +234,19 @@ def _script(scenario: Scenario) -> bytes:
         return " ".join(quoted(f"{name}={value}") for name, value in variables.items())
 
     parts = {
-        "ENVIRONMENT": words(standup.environment(scenario)),
+        "ENVIRONMENT": words(filesystem.environment(scenario)),
         "CLEAN": words(CHECKER_ENVIRONMENT),
         "WORKDIR": quoted(scenario.workdir),
         "INTERPRETER": scenario.checker.interpreter,
         "RUN": _RUN,
         "SERVER": SERVER,
-        "UID": str(standup.UID),
+        "UID": str(filesystem.UID),
     }
     pattern = re.compile(r"\b(" + "|".join(parts) + r")\b")
     return pattern.sub(lambda found: parts[found[0]], _SUPERVISOR).encode("utf-8", "surrogateescape")
 
 
-def _options(entries: list[standup.Entry], limits: Limits) -> dict[str, Any]:
+def _options(entries: list[filesystem.Entry], limits: Limits) -> dict[str, Any]:
     from docker.types import LogConfig, Ulimit
 
     return {
@@ -340,7 +254,7 @@ def _options(entries: list[standup.Entry], limits: Limits) -> dict[str, Any]:
         "user": "0:0",
         "working_dir": "/",
         "environment": {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
-        "hostname": standup.HOSTNAME,
+        "hostname": filesystem.HOSTNAME,
         "labels": {LABEL: owner.label()},
         "stdin_open": True,
         "network_mode": "none",
@@ -370,11 +284,11 @@ def start(scenario: Scenario, limits: Limits) -> DockerWorld:
 
 def sweep() -> int:
     """Remove containers of this machine whose owner is gone; return how many. Nothing where no engine is to be seen."""
-    if not _seen():
+    if not engine.addressed():
         return 0
     client = connect(_SWEEP_SECONDS)
     removed = 0
-    with contextlib.closing(client), _guarded("leftovers cannot be removed"):
+    with contextlib.closing(client), guarded("leftovers cannot be removed"):
         from docker.errors import APIError
 
         for container in client.containers.list(all=True, filters={"label": LABEL}, ignore_removed=True):
@@ -383,8 +297,3 @@ def sweep() -> int:
                     container.remove(force=True, v=True)
                     removed += 1
     return removed
-
-
-def _seen() -> bool:
-    """Tell whether there is an engine's address at all, which costs nothing to find out."""
-    return find_spec("docker") is not None and bool(os.environ.get("DOCKER_HOST") or _address() or _SOCKET.exists())

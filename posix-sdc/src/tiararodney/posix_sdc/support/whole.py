@@ -1,0 +1,38 @@
+"""Files written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tiararodney.posix_sdc.support import owner
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Give a name to write under beside a path; what is there at the end is renamed into its place.
+
+    A reader sees all of a file or none of it, and an error leaves what was there before.
+    """
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=owner.prefix())
+    os.close(handle)
+    beside = Path(name)
+    try:
+        yield beside
+        beside.chmod(0o644)
+        beside.replace(path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file so that a reader sees all of it or none of it."""
+    with whole(path) as beside:
+        beside.write_text(text, encoding="utf-8")
