@@ -181,7 +181,7 @@ def play(
     Raises:
         RunFailed: the machine cannot hold worlds any more, or a server answers nobody.
     """
-    from tiararodney.posix_sdc.records.store import each
+    from tiararodney.posix_sdc.support.parallel import each
     from tiararodney.posix_sdc.rollout import run_session
     from tiararodney.posix_sdc.world import Limits, abort_worlds
 
