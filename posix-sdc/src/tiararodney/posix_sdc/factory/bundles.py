@@ -235,8 +235,9 @@ def _near_misses(pieces: Sequence[Piece], stuck: Sequence[Piece], decoys: Decoys
     """Return commands that nearly fulfil a scenario: all work but a near miss, or all of it and a herring besides."""
     whole = [c for p in pieces for c in p.work.solution]
     if stuck:
-        before = [c for p in pieces[: pieces.index(stuck[0])] for c in p.work.solution]
-        short = [before[:-1]] if before else []
+        due = pieces[: pieces.index(stuck[0])]
+        before = [c for p in due for c in p.work.solution]
+        short = [[c for p in due[:-1] for c in p.work.solution]] if due else []
         return [*short, *([*before, *m] for p in stuck for m in p.near_misses)]
     out = []
     for at in sorted({0, len(pieces) - 1}):
