@@ -191,7 +191,7 @@ def test_replies_without_content_are_counted_and_explained(argv: list[str], tmp_
     server.answer = lambda body: (200, {"choices": [empty]}) if body else (404, "")
     assert main([*argv, "--n", "1", "--max-turns", "2"]) == 0
     (note,) = report_of(tmp_path)["notes"]
-    assert note.startswith("m: 2 replies had no content (finish_reason tool_calls with tool_calls)")
+    assert note.startswith("m: 2 replies had no content (finish_reason tool_calls, tool_calls present)")
     assert "2 replies had no content" in (tmp_path / "out" / "report.html").read_text()
 
 

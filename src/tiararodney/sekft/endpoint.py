@@ -107,9 +107,7 @@ class Endpoint:
         """
         plain = [{"role": m["role"], "content": m["content"]} for m in messages]
         try:
-            done = chat_completions.chat(
-                self._client, plain, max_tokens=max_tokens, temperature=temperature, seed=seed
-            )
+            done = chat_completions.chat(self._client, plain, max_tokens=max_tokens, temperature=temperature, seed=seed)
         except http_json.Unanswered as error:
             raise _down(error) from None
         except theirs.PosixSdcError as error:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from jinja2 import TemplateError
 
-from tiararodney.sekft import endpoint as client
+from tiararodney.posix_sdc.support import http_json as client
 from tiararodney.sekft.console import run_cli
 from tiararodney.sekft.errors import RunFailed, UsageError
 from tiararodney.sekft.render import Message, canonical_chat_template
@@ -338,9 +338,9 @@ class Broken(Imitation):
     ("then", "told"),
     [
         ((503, {"error": "overloaded"}), "HTTP 503"),
-        ((200, b"<html>"), "no JSON"),
-        ((200, b"["), "no JSON"),
-        ((200, b"[" * 100_000), "no JSON"),
+        ((200, b"<html>"), "expected JSON"),
+        ((200, b"["), "expected JSON"),
+        ((200, b"[" * 100_000), "expected JSON"),
         ((200, []), "expected the field 'tokens'"),
         ((200, {"tokens": []}), "expected ids"),
         ((200, {"tokens": ["a"]}), "expected ids"),

@@ -165,8 +165,8 @@ def _play_all(run: _Run, base: Base | None) -> list[str]:
 def _silence(server: EndpointPlayer) -> list[str]:
     """Say that a server sent replies without content: a parser of its own may have taken them."""
     return [
-        f"{server.name}: {n} replies had no content ({why}). If the server parses tool calls or reasoning out of "
-        "replies, serve the model without that parser."
+        f"{server.name}: {n} replies had {why}. If the server parses tool calls or reasoning out of replies, serve "
+        "the model without that parser."
         for why, n in server.silent.items()
     ]
 
@@ -203,10 +203,9 @@ def _left(run: _Run) -> list[worlds.Job]:
 
 
 def _endpoints(config: EvalConfig, contestant: Contestant) -> list[Endpoint]:
-    from tiararodney.sekft.endpoint import Endpoint, endpoint_key
+    from tiararodney.sekft.endpoint import Endpoint
 
-    key = endpoint_key(config.api_key_env)
-    return [Endpoint(url, contestant.name, key, config.request_seconds) for url in config.endpoint]
+    return [Endpoint(url, contestant.name, config.api_key_env, config.request_seconds) for url in config.endpoint]
 
 
 def _latest(run: _Run) -> list[Episode]:

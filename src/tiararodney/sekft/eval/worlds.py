@@ -181,8 +181,8 @@ def play(
     Raises:
         RunFailed: the machine cannot hold worlds any more, or a server answers nobody.
     """
-    from tiararodney.posix_sdc.support.parallel import each
     from tiararodney.posix_sdc.rollout import run_session
+    from tiararodney.posix_sdc.support.parallel import each
     from tiararodney.posix_sdc.world import Limits, abort_worlds
 
     limits = Limits(command_seconds=config.command_seconds)
@@ -233,11 +233,7 @@ def to_episode(trajectory: Trajectory, model: str, runtime: str) -> Episode:
 
 
 def _checks(listed: Any) -> tuple[Check, ...]:
-    """Read a verdict's checks from `meta`; a shape that is not known lists none."""
-    if not isinstance(listed, list):
+    """Read a verdict's checks from `meta`: name to whether it passed. Another shape lists none."""
+    if not isinstance(listed, dict):
         return ()
-    return tuple(
-        Check(str(c["name"]), bool(c["passed"]))
-        for c in listed
-        if isinstance(c, dict) and {"name", "passed"} <= c.keys()
-    )
+    return tuple(Check(str(name), bool(passed)) for name, passed in listed.items())
