@@ -10,10 +10,11 @@ from tiararodney.posix_sdc.support import chat_completions, http_json
 from tiararodney.sekft.errors import RunFailed, SekftError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
 KEY_VARIABLE = "OPENAI_API_KEY"
 UNAUTHORIZED = frozenset({401, 403})
+_TOO_LONG = frozenset({400, 413, 422})
 _STOPS = {"length": "length", chat_completions.CONTEXT: "context"}
 
 
@@ -56,12 +57,14 @@ class Completion:
         stop: ``end``, ``length`` or ``context``, as in `episodes.Generation`.
         prompt_tokens: as the server counts them, 0 where it does not say.
         why: for a reply without content, the server's ``finish_reason`` and what it sent in place of content.
+        ids: the reply's token ids without the stop token, where the server tells them.
     """
 
     text: str
     stop: str
     prompt_tokens: int = 0
     why: str = ""
+    ids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,50 @@ class Endpoint:
         except theirs.PosixSdcError as error:
             raise RunFailed(f"--endpoint {error}") from None
         return Completion(done.text, _STOPS.get(done.finish_reason, "end"), done.prompt_tokens, done.without_content)
+
+    def complete(
+        self, prompt: Sequence[int], max_tokens: int, temperature: float, seed: int, stop_ids: Collection[int]
+    ) -> Completion:
+        """Ask for the continuation of token ids, through ``/v1/completions``.
+
+        Args:
+            prompt: what stands before the model, to the token; the server applies no template.
+            max_tokens: the limit of the reply.
+            temperature: 0 is greedy.
+            seed: of the sampling, for servers that heed it.
+            stop_ids: tokens that end a reply; sent along, and cut off ids that are told.
+
+        Raises:
+            EndpointDown: no answer after all attempts.
+            RunFailed: the server refuses the request (it may take no token ids), or answers with something else.
+        """
+        body = {
+            "model": self.model,
+            "prompt": list(prompt),
+            "max_tokens": max_tokens,
+            "temperature": temperature,
+            "seed": seed,
+            "stop_token_ids": sorted(stop_ids),
+            "return_token_ids": True,
+        }
+        try:
+            answer = self.ask(f"{self.api}/completions", body)
+        except Refused as error:
+            if error.status in _TOO_LONG and "context" in error.text.lower():
+                return Completion("", "context", len(prompt))
+            raise RunFailed(f"--endpoint {self.url}: {error}") from None
+        try:
+            choice = answer["choices"][0]
+            text, reason, ids = str(choice["text"]), choice.get("finish_reason"), choice.get("token_ids") or ()
+            told = tuple(int(i) for i in ids)
+        except (KeyError, IndexError, TypeError, AttributeError, ValueError):
+            raise UnexpectedAnswer(
+                f"--endpoint {self.url}: found {str(answer)[:200]}, expected a completion (choices[0].text)."
+            ) from None
+        if told and told[-1] in stop_ids:
+            told = told[:-1]
+        why = "" if text.strip() else f"no content (finish_reason {reason})"
+        return Completion(text, "length" if reason == "length" else "end", len(prompt), why, told)
 
     def check(self) -> None:
         """Ask once which models there are, so that a wrong URL or name is told before any world is made.

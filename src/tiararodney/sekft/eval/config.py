@@ -49,6 +49,12 @@ class EvalConfig:
         metavar="URL",
     )
     models: tuple[str, ...] = setting("model of the endpoint", default=(), flag="--model")
+    tokenizer: Path | None = setting(
+        "render prompts here with this adapter's (or base's) tokenizer and send the endpoint token ids "
+        "(/v1/completions), so that its own template plays no part",
+        default=None,
+        metavar="DIR|HUB_ID",
+    )
     api_key_env: str = flags.api_key_env()
     n: int | None = setting(
         "number of scenarios, spread over the archetypes (default: all)", default=None, also=("--limit",), above=0
@@ -140,6 +146,10 @@ def check(config: EvalConfig) -> None:
         check_installed()
     if config.repeats > 1 and config.temperature == 0:
         raise UsageError("--repeats: greedy repeats of a scenario are all the same. Give a --temperature above 0.")
+    _check_models(config)
+
+
+def _check_models(config: EvalConfig) -> None:
     if config.endpoint:
         if config.base is not None or config.adapters:
             raise UsageError("--endpoint was given together with --base or --adapter: evaluate them in two runs.")
@@ -149,6 +159,8 @@ def check(config: EvalConfig) -> None:
 
         for url in config.endpoint:
             check_url(url)
+    elif config.tokenizer is not None:
+        raise UsageError("--tokenizer goes with --endpoint: a local base has its own.")
     elif config.base is None:
         raise UsageError("--base is missing: give the folder of the base model, or --endpoint URL --model NAME.")
     elif config.models:

@@ -122,6 +122,7 @@ class EndpointPlayer:
         name: what the recorder calls it.
         endpoints: the servers (replicas) and the model's name.
         decoding: limit, temperature and seed; servers may or may not heed the seed.
+        tokenizer: renders prompts here, whose token ids are sent; None sends messages, which the server renders.
         heard: when a server answered last, by index (monotonic seconds).
         silent: replies without content, by the reason that the server gave.
     """
@@ -129,6 +130,7 @@ class EndpointPlayer:
     name: str
     endpoints: Sequence[Endpoint]
     decoding: Decoding
+    tokenizer: Tokenizer | None = None
     heard: dict[int, float] = field(default_factory=dict)
     silent: dict[str, int] = field(default_factory=dict)
 
@@ -138,9 +140,13 @@ class EndpointPlayer:
         return SessionOperator(self.name, lambda messages: self._ask(index, messages))
 
     def _ask(self, index: int, messages: Messages) -> tuple[str, Generation]:
-        endpoint, asked, d = self.endpoints[index], time.monotonic(), self.decoding
+        endpoint, asked, d, ids = self.endpoints[index], time.monotonic(), self.decoding, []
         try:
-            done = endpoint.chat(messages, d.max_new_tokens, d.temperature, d.seed)
+            if self.tokenizer is None:
+                done = endpoint.chat(messages, d.max_new_tokens, d.temperature, d.seed)
+            else:
+                ids = render_prompt(self.tokenizer, messages)
+                done = endpoint.complete(ids, d.max_new_tokens, d.temperature, d.seed, stop_ids(self.tokenizer))
         except EndpointDown as error:
             # Others were answered meanwhile, or the list of models is: then this request alone has no answer.
             if self.heard.get(index, 0.0) < asked:
@@ -151,7 +157,8 @@ class EndpointPlayer:
         self.heard[index] = time.monotonic()
         if not done.text.strip() and done.stop != "context":
             self.silent[done.why] = self.silent.get(done.why, 0) + 1
-        return done.text, Generation(0, "", done.prompt_tokens, (), done.stop)
+        text = reply_text(self.tokenizer, done.ids) if self.tokenizer is not None and done.ids else done.text
+        return text, Generation(0, prompt_hash(ids) if ids else "", done.prompt_tokens, done.ids, done.stop)
 
 
 def _check_alive(endpoint: Endpoint, error: EndpointDown) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tiararodney.sekft.eval.report import Contestant
     from tiararodney.sekft.eval.worlds import Selection
 
-_BOUND = ("max_turns", "max_new_tokens", "temperature", "seed", "load_4bit", "dtype", "command_seconds")
+_BOUND = ("max_turns", "max_new_tokens", "temperature", "seed", "load_4bit", "dtype", "tokenizer", "command_seconds")
 """Settings that an episode depends on: a run that resumes must have the same."""
 
 

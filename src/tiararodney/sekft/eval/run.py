@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from tiararodney.sekft.eval.episodes import Episode
     from tiararodney.sekft.eval.operators import Player
     from tiararodney.sekft.model import Base
+    from tiararodney.sekft.tokenizer import FileTokenizer
 
 log = logging.getLogger(__name__)
 
@@ -142,7 +143,10 @@ def _play_all(run: _Run, base: Base | None) -> list[str]:
     needed = {job.model for job in todo}
     players: dict[str, Player] = {name: ScriptedPlayer(name, BASELINES[name]) for name in BASELINES}
     decoding = Decoding(config.max_new_tokens, config.temperature, config.seed)
-    servers = [EndpointPlayer(c.name, _endpoints(config, c), decoding) for c in run.field if c.kind == ENDPOINT]
+    tokenizer = _endpoint_tokenizer(config)
+    servers = [
+        EndpointPlayer(c.name, _endpoints(config, c), decoding, tokenizer) for c in run.field if c.kind == ENDPOINT
+    ]
     players |= {server.name: server for server in servers}
     with ExitStack() as stack:
         if any(c.kind in LOCAL and c.name in needed for c in run.field):
@@ -200,6 +204,15 @@ def _left(run: _Run) -> list[worlds.Job]:
     """Return the sessions without a result; one that an infrastructure error spoilt has none."""
     done = {(e.model, e.scenario_id, e.sample) for e in run.episodes.episodes if not e.infrastructure}
     return [job for job in _jobs(run) if (job.model, job.scenario.id, job.sample) not in done]
+
+
+def _endpoint_tokenizer(config: EvalConfig) -> FileTokenizer | None:
+    if config.tokenizer is None:
+        return None
+    from tiararodney.sekft import hub
+    from tiararodney.sekft.tokenizer import load_tokenizer
+
+    return load_tokenizer(hub.find(config.tokenizer, hub.TOKENIZER, "--tokenizer"))
 
 
 def _endpoints(config: EvalConfig, contestant: Contestant) -> list[Endpoint]:
