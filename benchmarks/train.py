@@ -1,12 +1,13 @@
 """How fast and how lean a training step is: sekft's loop, TRL's SFTTrainer, transformers' Trainer with padding.
 
-    python benchmarks/train.py --base DIR [--sessions 8] [--rounds 5] [--sides sekft,trl_packed] [--no-4bit]
+    python benchmarks/train.py --base DIR [--short] [--sessions 8] [--rounds 5] [--sides sekft,trl_packed] [--no-4bit]
 
 All sides train the same adapter (rank 16, all linear layers) on the same NF4 base and the same sessions: a common head
 of 70 tokens, 444-895 tokens each, 16 % of them trained. Each side has a process of its own, so that each has its own
 peak of memory; they take turns, one optimizer step over all sessions each. Figures are medians of the rounds after the
-first. A session's tokens are counted whole on every side, padding never; sekft computes what all sessions begin with
-once. TRL's best is the fastest of its settings without padding; its default is `SFTConfig` as it comes.
+first. All sides compute in the type that the machine multiplies fast. A session's tokens are counted on every side,
+padding never. `--short` takes three sessions, two rounds and the three sides that matter: some minutes on two cores.
+TRL's best is the fastest of its settings without padding; its default is `SFTConfig` as it comes.
 `mfu` is the share of an accelerator's dense bf16 peak that these tokens stand for: 4 operations a token for each weight
 of a matrix product with LoRA, 6 where every layer is computed twice.
 Memory is the growth from the loaded NF4 base to the peak of a step, sekft's dequantised weights counted in.
@@ -30,6 +31,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from train_sides import LONGEST, SIDES, make_sessions
 
+SHORT = {"sessions": 3, "rounds": 2, "sides": "sekft,padded,trl_packed"}
 FULL = ("trl_packed", "trl_padding_free", "trl_single")
 # Dense bf16 operations a second by the makers' data sheets; a name's more special form stands first.
 PEAKS = {"H100 PCIe": 756e12, "H100 NVL": 835e12, "H100": 989e12, "H200": 989e12, "A100": 312e12}
@@ -48,7 +50,10 @@ def main() -> int:
     parser.add_argument("--sides", default=",".join(SIDES), help="which to run (default: %(default)s)")
     parser.add_argument("--no-4bit", action="store_true", help="bf16 base on all sides")
     parser.add_argument("--save", type=Path, metavar="FILE", help="write the result here too")
+    parser.add_argument("--short", action="store_true", help="few rounds of " + ", ".join(SHORT["sides"].split(",")))
     args = parser.parse_args()
+    if args.short:
+        vars(args).update(SHORT)
     names = args.sides.split(",")
     if unknown := set(names) - set(SIDES):
         parser.error(f"--sides: {', '.join(sorted(unknown))}: expected some of {', '.join(SIDES)}")
@@ -195,7 +200,6 @@ def report(steps: dict[str, list[dict[str, float]]], tokens: int, trained: int, 
         "memory_vs_trl_checkpointed": over(memory, "sekft_checkpointed", lean),
         "speedup_vs_trl_by_cpu_time": over(busy, best, "sekft"),
         "speedup_vs_trl_checkpointed": over(seconds, lean, "sekft_checkpointed"),
-        "speedup_of_sharing": over(seconds, "sekft_unshared", "sekft"),
         "trl_best": best or None,
         "trl_best_checkpointed": lean or None,
         "tokens_per_second": {name: tokens / value for name, value in seconds.items()},

@@ -13,7 +13,6 @@ import random
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 HEAD, SHORTEST, LONGEST, TRAINED = 70, 444, 895, 0.16
 RANK, ALPHA = 16, 32
 TRL_ROW = 1024  # what SFTConfig packs to by default
-_for_life = ExitStack()  # what a side keeps open as long as its process lives
 
 
 @dataclass(frozen=True)
@@ -73,50 +71,57 @@ def make_sessions(count: int, longest: int = LONGEST) -> list[tuple[list[int], l
     return sessions
 
 
-def sekft(work: Work, *, checkpointing: bool = False, share: bool = True) -> tuple[Callable[[], None], int]:
-    """A step as `sekft-train` makes it: its own packing, gradients, clipping and optimizer."""
+def sekft(work: Work, *, recompute: bool = False) -> tuple[Callable[[], None], int]:
+    """A step as `sekft-train` makes it: its own packing and layers, the Trainer's optimizer."""
     import torch
     from peft import LoraConfig
+    from transformers import TrainingArguments
 
     from tiararodney.sekft.model import fourbit, load_base
     from tiararodney.sekft.model.adapters import add_adapter
     from tiararodney.sekft.render import Example
-    from tiararodney.sekft.sft.loop import KEEP_DEQUANTISED
-    from tiararodney.sekft.sft.sizing import BEST
-    from tiararodney.sekft.sft.step.gradients import gradients, workers
-    from tiararodney.sekft.sft.step.pack import pack_row, split_step
+    from tiararodney.sekft.sft.sizing import BEST, Size, dequantised_fits
+    from tiararodney.sekft.sft.step.forward import choose_route
+    from tiararodney.sekft.sft.step.pack import total_weight
+    from tiararodney.sekft.sft.trainer import PackedModel, PackedTrainer
 
     base = load_base(work.base, four_bit=work.four_bit, dequantise=False)
     before = held()
-    # the loader looks first whether half of the free memory suffices
-    if work.four_bit and KEEP_DEQUANTISED[base.model.device.type] is not False:
+    route = choose_route(base.model)
+    if work.four_bit and dequantised_fits(base.model, base.dtype, route):
         fourbit.dequantise(base.model, base.dtype)
     add_adapter(base, LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules="all-linear"), "bench")
-    parameters = {name: value for name, value in base.model.named_parameters() if ".bench." in name}
-    for parameter in parameters.values():
-        parameter.data = parameter.data.float()
-        parameter.requires_grad_(requires_grad=True)
-    optimizer = torch.optim.AdamW(parameters.values(), lr=1e-4, fused=True)
+    for name, parameter in base.model.named_parameters():
+        if ".bench." in name:
+            parameter.data = parameter.data.float()
+            parameter.requires_grad_(requires_grad=True)
     examples = [Example(ids, labels) for ids, labels in work.sessions]
-    lengths = [len(example.input_ids) for example in examples]
-    budget = work.row or BEST[base.model.device.type]
-    by = _for_life.enter_context(workers(base.model))
-    by.expect(budget)
+    trainer = PackedTrainer(
+        PackedModel(base.model, "bench", route),
+        TrainingArguments(tempfile.mkdtemp(), use_cpu=not _cuda(), report_to="none", max_steps=1),
+        training=examples,
+        validation=[],
+        steps=[range(len(examples))],
+        size=Size(work.row or BEST[base.model.device.type], 0 if recompute else None),
+        recompute="never",
+        identity={},
+        should_stop=lambda: False,
+        callbacks=[],
+    )
+    trainer.create_optimizer()
+    weight = total_weight(examples)
 
     def step() -> None:
-        rows = [
-            pack_row([examples[index] for index in members], share_prefix=share)
-            for members in split_step(range(len(examples)), lengths, budget, by.at_once)
-        ]
-        gradients(base.model, "bench", parameters, rows, lambda: False, by, checkpointing=checkpointing)
-        torch.nn.utils.clip_grad_norm_(parameters.values(), 1.0)
-        optimizer.step()
+        trainer.optimizer.zero_grad()
+        trainer.training_step(trainer.model, examples, weight)
+        torch.nn.utils.clip_grad_norm_(trainer.model.parameters(), 1.0)
+        trainer.optimizer.step()
 
     return step, before
 
 
 def padded(work: Work, *, checkpointing: bool = False) -> tuple[Callable[[], None], int]:
-    """The same step by transformers' Trainer: padded batches, bf16 autocast, gradient accumulation."""
+    """The same step by transformers' Trainer: padded batches, autocast, gradient accumulation."""
     from peft import LoraConfig, get_peft_model
     from transformers import Trainer, TrainingArguments
 
@@ -130,7 +135,7 @@ def padded(work: Work, *, checkpointing: bool = False) -> tuple[Callable[[], Non
     batches = [_pad(work.sessions[at : at + batch]) for at in range(0, len(work.sessions), batch)]
     arguments = TrainingArguments(
         output_dir=tempfile.mkdtemp(),
-        bf16=True,
+        bf16=_is_bf16(model),
         use_cpu=not _cuda(),
         gradient_checkpointing=checkpointing,
         gradient_accumulation_steps=len(batches),
@@ -160,6 +165,7 @@ def trl(work: Work, **settings: Any) -> tuple[Callable[[], None], int]:
         report_to=[],
         disable_tqdm=True,
         dataloader_pin_memory=False,
+        bf16=_is_bf16(model),
         **{"max_length": None} | settings,
     )
     trainer = SFTTrainer(
@@ -196,6 +202,13 @@ def _trainer_step(trainer: Any, batches: list[dict[str, Any]]) -> Callable[[], N
     return step
 
 
+def _is_bf16(model: Any) -> bool:
+    """Whether the base was loaded in bf16: the compute type is what the machine multiplies fast, on all sides."""
+    import torch
+
+    return bool(model.dtype == torch.bfloat16)
+
+
 def _plain_base(work: Work) -> tuple[Any, int]:
     """The base as its users load it: NF4 by bitsandbytes, nothing kept dequantised."""
     from tiararodney.sekft.model import load_base
@@ -217,8 +230,7 @@ def _pad(sessions: list[tuple[list[int], list[int]]]) -> dict[str, Any]:
 
 SIDES: dict[str, Callable[[Work], tuple[Callable[[], None], int]]] = {
     "sekft": sekft,
-    "sekft_unshared": lambda work: sekft(work, share=False),
-    "sekft_checkpointed": lambda work: sekft(work, checkpointing=True),
+    "sekft_checkpointed": lambda work: sekft(work, recompute=True),
     "padded": padded,
     "padded_checkpointed": lambda work: padded(work, checkpointing=True),
     # what a user gets who changes nothing, but for as many sessions a batch as there are

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tiararodney.sekft import endpoint
+from tiararodney.posix_sdc.support import http_json
 
 # Before torch is imported: one thread is plenty for these models, and waiting threads that spin starve everything else.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -165,7 +165,7 @@ class Server:
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """Return a chat-completions server on the loopback."""
-    monkeypatch.setattr(endpoint, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(http_json, "FIRST_PAUSE", 0.01)
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # nothing listens there: it must not be asked
     running = Server()
     thread = threading.Thread(target=running.http.serve_forever, args=(0.01,), daemon=True)

@@ -87,7 +87,6 @@ def test_the_names_that_others_rely_on_keep_their_signatures() -> None:
     from tiararodney.posix_sdc.world import CommandResult, Verdict, open_world
     from tiararodney.sekft.render import (
         Example,
-        build_masked_example,
         build_masked_examples,
         canonical_chat_template,
         normalize_for_template,
@@ -97,7 +96,6 @@ def test_the_names_that_others_rely_on_keep_their_signatures() -> None:
     assert names(normalize_for_template)[:1] == ["messages"]
     assert names(render_prompt)[:2] == ["tokenizer", "messages"]
     assert names(build_masked_examples)[:2] == ["tokenizer", "messages"]
-    assert names(build_masked_example)[:2] == ["tokenizer", "messages"]
     assert names(canonical_chat_template)[:1] == ["template"]
     assert names(Example)[:2] == ["input_ids", "labels"]
     assert names(open_world)[:2] == ["scenario", "runtime"]

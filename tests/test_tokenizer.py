@@ -87,7 +87,7 @@ def test_it_renders_as_transformers_does(folder, tmp_path_factory):
         assert tok.render_text(session, add_generation_prompt=prompt) == theirs
 
 
-def test_saved_files_load_alike_here_and_in_auto_tokenizer(folder, tmp_path_factory):
+def test_saved_files_load_the_same_in_auto_tokenizer(folder, tmp_path_factory):
     from transformers import AutoTokenizer
 
     tok = load_tokenizer(folder)
@@ -183,7 +183,7 @@ def test_files_with_a_byte_order_mark_are_read(folder):
 
 
 @pytest.mark.parametrize(
-    ("spoil", "told"),
+    ("corrupt", "message"),
     [
         (lambda f: (f / "tokenizer.json").unlink(), "found no tokenizer.json"),
         (lambda f: (f / "tokenizer_config.json").unlink(), "found no tokenizer_config.json"),
@@ -197,9 +197,9 @@ def test_files_with_a_byte_order_mark_are_read(folder):
         (lambda f: add(f, added_tokens_decoder=["<|call|>"]), "expected an object of ids"),
     ],
 )
-def test_a_folder_that_is_no_model_is_bad_usage(folder, spoil, told):
-    spoil(folder)
-    with pytest.raises(UsageError, match=told) as caught:
+def test_a_folder_that_is_no_model_is_bad_usage(folder, corrupt, message):
+    corrupt(folder)
+    with pytest.raises(UsageError, match=message) as caught:
         load_tokenizer(folder)
     assert str(folder) in str(caught.value)
 

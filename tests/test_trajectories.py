@@ -75,7 +75,7 @@ def test_filters_take_what_they_say(tmp_path, filters, ids, dropped):
     assert sessions.dropped == dropped
 
 
-def test_folders_files_and_parquet_are_read_alike(tmp_path):
+def test_folders_files_and_parquet_are_read_the_same(tmp_path):
     pq = pytest.importorskip("pyarrow.parquet", reason="needs pyarrow")
     import pyarrow as pa
 
@@ -109,10 +109,10 @@ def test_published_columns_are_read_as_structs_or_strings(tmp_path, turns, quara
     pq = pytest.importorskip("pyarrow.parquet", reason="needs pyarrow")
     import pyarrow as pa
 
-    told = row(turns=turns, quarantine=quarantine)
+    record = row(turns=turns, quarantine=quarantine)
     rows = [
-        published(**told),
-        published(**told | {"id": "t2", "verified": False, "outcome": "unverified"}),
+        published(**record),
+        published(**record | {"id": "t2", "verified": False, "outcome": "unverified"}),
         published(id="s1", provider={"name": "tasks"}, checker={"script": "true"}, reference_solution=["ls"]),
     ]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "train.parquet")
@@ -155,15 +155,15 @@ def test_exported_files_read_back_as_recorded(tmp_path):
 
 @pytest.mark.parametrize("meta", [None, {}, {"operator": "x"}, "{}", {"clean": None}])
 def test_a_record_without_clean_is_kept_by_the_rest(tmp_path, meta):
-    told = {k: v for k, v in row(meta=meta).items() if k != "keep"}
-    assert len(list(read_sessions(write(tmp_path / "d.jsonl", told)))) == 1
+    record = {k: v for k, v in row(meta=meta).items() if k != "keep"}
+    assert len(list(read_sessions(write(tmp_path / "d.jsonl", record)))) == 1
 
 
 @pytest.mark.parametrize(("ending", "kept"), [("exit", 1), ("panic no way out", 0), ("exit 3", 1)])
 def test_a_record_without_keep_is_kept_by_its_ending(tmp_path, ending, kept):
     turns = [*TURNS[:-1], {"role": "assistant", "content": ending}]
-    told = {k: v for k, v in row(turns=turns, outcome="").items() if k != "keep"}
-    sessions = read_sessions(write(tmp_path / "d.jsonl", told, row(id="other")))
+    record = {k: v for k, v in row(turns=turns, outcome="").items() if k != "keep"}
+    sessions = read_sessions(write(tmp_path / "d.jsonl", record, row(id="other")))
     assert len(list(sessions)) == kept + 1
     assert sum(sessions.dropped.values()) == 1 - kept
 

@@ -17,7 +17,7 @@ def test_flags_become_one_record_with_the_stated_defaults() -> None:
     assert config == EvalConfig(
         scenarios=Path("worlds"), out=Path("out"), base=Path("b"), adapters=(Path("x"), Path("y")), n=16
     )
-    assert (config.max_turns, config.max_new_tokens, config.temperature, config.batch_size) == (16, 48, 0.0, 16)
+    assert (config.max_turns, config.max_new_tokens, config.temperature, config.concurrency) == (None, 48, 0.0, 16)
 
 
 def test_a_yaml_file_gives_defaults_and_flags_win(tmp_path: Path) -> None:

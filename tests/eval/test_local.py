@@ -47,6 +47,7 @@ def make_adapter(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> C
 def argv(tiny_base: Path, scenarios: Path, tmp_path: Path, memory_worlds: Callable[..., None]) -> list[str]:
     out = str(tmp_path / "out")
     bounds = ["--max-turns", "3", "--max-new-tokens", "8", "--device", "cpu", "--dtype", "float32", "-q"]
+    bounds.append("--no-baselines")
     return ["--base", str(tiny_base), "--scenarios", str(scenarios), "--out", out, *bounds]
 
 

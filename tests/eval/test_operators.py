@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tiararodney.sekft.endpoint import Completion, EndpointDown
+from tiararodney.sekft.errors import RunFailed, UsageError
 from tiararodney.sekft.eval.episodes import Generation, prompt_hash
-from tiararodney.sekft.eval.operators import EndpointOperator, ModelOperator, Notes, reply_text, stop_ids
+from tiararodney.sekft.eval.operators import (
+    Decoding,
+    EndpointPlayer,
+    LocalPlayer,
+    NoAnswer,
+    ScriptedPlayer,
+    reply_text,
+    stop_ids,
+)
 from tiararodney.sekft.render import Message, render_prompt
 
 if TYPE_CHECKING:
@@ -56,45 +65,47 @@ class Bytes:
 
 
 class Scripted:
-    """Stands for `model.Generator`: keeps what it was asked, answers from a list."""
+    """Stands for the engine: keeps what it was asked, answers from a list."""
 
     def __init__(self, *replies: tuple[str, bool]) -> None:
         self.replies, self.asked = list(replies), []
 
-    def generate(self, prompts: Any, stop: Any, limit: int, temperature: float, seed: int, keys: Any) -> list[Any]:
-        self.asked.append((prompts, stop, limit, temperature, seed))
-        taken, self.replies = self.replies[: len(prompts)], self.replies[len(prompts) :]
-        return [SimpleNamespace(ids=Bytes().encode(text), stopped=stopped) for text, stopped in taken]
+    def __call__(self, ids: Sequence[int], key: str) -> tuple[list[int], bool]:
+        self.asked.append((list(ids), key))
+        text, stopped = self.replies.pop(0)
+        return Bytes().encode(text), stopped
 
 
-def operator(generator: Scripted, context: int = 1000) -> ModelOperator:
-    return ModelOperator("m", generator, Bytes(), frozenset({257}), context, 8, 0.5, 7)
+def player(generate: Scripted, context: int = 1000) -> LocalPlayer:
+    return LocalPlayer("m", generate, Bytes(), context, Decoding(8))
 
 
-def test_the_model_is_asked_with_the_rendered_prompts_of_all_sessions_at_once() -> None:
-    generator = Scripted(("ls", True), ("exit", True))
-    assert operator(generator).reply_batch([ONE, TWO]) == ["ls", "exit"]
-    assert generator.asked == [([render_prompt(Bytes(), ONE), render_prompt(Bytes(), TWO)], {257}, 8, 0.5, 7)]
-
-
-def test_every_turn_is_noted_with_its_prompts_hash_and_its_own_ids() -> None:
-    op = operator(Scripted(("ls", True), ("echo a b", False)))
-    op.reply_batch([ONE])
-    op.reply_batch([TWO])
-    notes = op.notes.of_session([*TWO, {"role": "assistant", "content": "echo a b"}])
+def test_each_turn_is_asked_with_its_rendered_prompt_and_noted() -> None:
+    generate = Scripted(("ls", True), ("echo a b", False))
+    session = player(generate).session("s0/1")
+    assert [session.reply(ONE), session.reply(TWO)] == ["ls", "echo a b"]
     prompts = [render_prompt(Bytes(), m) for m in (ONE, TWO)]
-    assert notes == (
+    assert generate.asked == [(prompts[0], "s0/1"), (prompts[1], "s0/1")]
+    assert session.generations == [
         Generation(1, prompt_hash(prompts[0]), len(prompts[0]), tuple(b"ls"), "end"),
         Generation(3, prompt_hash(prompts[1]), len(prompts[1]), tuple(b"echo a b"), "length"),
-    )
+    ]
 
 
-def test_a_session_that_no_longer_fits_gets_an_empty_reply_and_the_others_go_on() -> None:
-    generator = Scripted(("ls", True))
-    op = operator(generator, context=len(render_prompt(Bytes(), ONE)) + 8)
-    assert op.reply_batch([TWO, ONE]) == ["", "ls"]
-    assert generator.asked[0][0] == [render_prompt(Bytes(), ONE)]
-    assert op.notes.of_session([*TWO, {"role": "assistant", "content": ""}])[-1].stop == "context"
+def test_a_session_played_again_keeps_no_notes_of_the_spoilt_one() -> None:
+    session = player(Scripted(("ls", True), ("exit", True))).session("s")
+    session.reply(ONE)
+    session.reset()
+    session.reply(ONE)
+    assert [g.reply_ids for g in session.generations] == [tuple(b"exit")]
+
+
+def test_a_prompt_that_leaves_no_room_gets_an_empty_reply() -> None:
+    generate = Scripted(("ls", True))
+    session = player(generate, context=len(render_prompt(Bytes(), ONE)) + 8).session("s")
+    assert [session.reply(ONE), session.reply(TWO)] == ["ls", ""]
+    assert len(generate.asked) == 1
+    assert session.generations[-1].stop == "context"
 
 
 @pytest.mark.parametrize(
@@ -105,10 +116,6 @@ def test_a_reply_is_the_text_without_control_tokens_and_nothing_else_is_changed(
     assert reply_text(Bytes(), Bytes().encode(text)) == expected
 
 
-def test_a_turn_nobody_noted_has_an_empty_note() -> None:
-    assert Notes().of_session(TWO) == (Generation(1),)
-
-
 def test_a_reply_ends_at_the_templates_token_at_eos_and_at_the_models_own() -> None:
     assert stop_ids(Bytes()) == {257, 258}
     assert stop_ids(Bytes(), 9) == {9, 257, 258}
@@ -117,11 +124,69 @@ def test_a_reply_ends_at_the_templates_token_at_eos_and_at_the_models_own() -> N
     assert stop_ids(replace(Bytes(), end="\n", eos_token=None), 9) == {9}
 
 
-def test_an_endpoint_is_asked_for_every_session_and_answers_in_their_order() -> None:
-    class Fake:
-        def chat(self, messages: Any, limit: int, temperature: float, seed: int) -> Any:
-            return SimpleNamespace(text=f"{len(messages)} {limit} {temperature} {seed}", stop="end", prompt_tokens=5)
+class Server:
+    """Stands for an `Endpoint`: answers, or raises what it is given."""
 
-    op = EndpointOperator("m", Fake(), 4, 8, 0.5, 7)  # type: ignore[arg-type]
-    assert op.reply_batch([TWO, ONE]) == ["3 8 0.5 7", "1 8 0.5 7"]
-    assert op.notes.of_session([*ONE, {"role": "assistant", "content": "x"}]) == (Generation(1, "", 5, (), "end"),)
+    def __init__(self, *answers: Any, lists_models: bool = True) -> None:
+        self.answers, self.lists_models, self.asked = list(answers), lists_models, []
+
+    def chat(self, messages: Any, limit: int, temperature: float, seed: int) -> Completion:
+        self.asked.append((len(messages), limit, temperature, seed))
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        assert isinstance(answer, Completion)
+        return answer
+
+    def check(self) -> None:
+        if not self.lists_models:
+            raise UsageError("nobody there.")
+
+
+def behind(*servers: Server) -> EndpointPlayer:
+    return EndpointPlayer("m", servers, Decoding(8, 0.5, 7))  # type: ignore[arg-type]
+
+
+def test_an_endpoint_is_asked_with_the_decoding_and_noted() -> None:
+    server = Server(Completion("ls", "end", 5))
+    session = behind(server).session("s")
+    assert session.reply(TWO) == "ls"
+    assert server.asked == [(3, 8, 0.5, 7)]
+    assert session.generations == [Generation(3, "", 5, (), "end")]
+
+
+def test_a_session_stays_with_one_of_several_replicas() -> None:
+    servers = [Server(*[Completion("ls", "end")] * 8) for _ in range(2)]
+    two = behind(*servers)
+    for key in "abcd":
+        session = two.session(key)
+        session.reply(ONE)
+        session.reply(TWO)
+    assert [len(s.asked) for s in servers] == [4, 4]
+
+
+@pytest.mark.parametrize("error", [EndpointDown("timed out"), RunFailed("HTTP 400: broken")])
+def test_a_request_without_an_answer_is_the_sessions_own_error(error: Exception) -> None:
+    with pytest.raises(NoAnswer, match=str(error)):
+        behind(Server(error)).session("s").reply(ONE)
+
+
+def test_a_server_that_is_gone_ends_the_run() -> None:
+    with pytest.raises(RunFailed, match=r"timed out Start the server again; the same command resumes\."):
+        behind(Server(EndpointDown("timed out"), lists_models=False)).session("s").reply(ONE)
+
+
+def test_replies_without_content_are_counted_by_reason() -> None:
+    player = behind(Server(Completion("", "end", why="finish_reason tool_calls"), Completion("", "context")))
+    session = player.session("s")
+    session.reply(ONE)
+    session.reply(ONE)
+    assert player.silent == {"finish_reason tool_calls": 1}
+
+
+def test_a_script_goes_on_with_its_last_reply() -> None:
+    session = ScriptedPlayer("m", ("Sure!", "exit")).session("s")
+    again = [{"role": "assistant", "content": "exit"}, {"role": "user", "content": "$ "}]
+    assert [session.reply(ONE), session.reply([*ONE, *again]), session.reply([*ONE, *again, *again])] == [
+        "Sure!", "exit", "exit",
+    ]  # fmt: skip

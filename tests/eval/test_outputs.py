@@ -40,7 +40,7 @@ def report_over(episodes: Sequence[Episode], *names: str, **config: Any) -> dict
             "scenarios": {"n": len(ids), "ids": ids, "archetypes": {"repair": len(ids)}},
             "config": {
                 "temperature": 0.0, "seed": 0, "max_turns": 16, "max_new_tokens": 48, "load_4bit": True,
-                "endpoint": None,
+                "endpoint": [],
             } | config,
         },
     )  # fmt: skip

@@ -76,7 +76,7 @@ def test_a_run_reports_what_was_played(argv: list[str], tmp_path: Path, capsys: 
     assert report["schema_version"] == 2
     assert report["runtime"] == "bwrap"
     assert report["scenarios"]["ids"] == ["s2", "s0", "s3", "s1"]  # in turn from every archetype
-    assert report["config"]["max_turns"] == 16
+    assert report["config"]["max_turns"] is None
     assert report["versions"]["tiararodney.sekft"]
     printed = capsys.readouterr().out
     assert "runtime bwrap · 4 scenarios of 2 archetypes · greedy" in printed
@@ -107,7 +107,12 @@ def test_n_takes_scenarios_in_turn_from_every_archetype(argv: list[str], tmp_pat
     assert report_of(tmp_path)["scenarios"]["archetypes"] == {"audit": 1, "repair": 1}
 
 
-def test_a_fault_of_ours_is_told_apart_and_played_again_by_the_next_run(
+def lines_of(tmp_path: Path, model: str = "m") -> list[Any]:
+    lines = [json.loads(line) for line in (tmp_path / "out" / "episodes.jsonl").read_text().splitlines()]
+    return [line for line in lines if line["model"] == model]
+
+
+def test_infrastructure_errors_are_apart_and_the_next_run_plays_them(
     argv: list[str], tmp_path: Path, memory_worlds: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     memory_worlds("s0")
@@ -122,32 +127,103 @@ def test_a_fault_of_ours_is_told_apart_and_played_again_by_the_next_run(
     assert main(argv) == 0
     (model,) = report_of(tmp_path)["models"]
     assert (model["episodes"], model["n"], model["infrastructure_errors"]) == (4, 4, 0)
-    lines = [json.loads(line) for line in (tmp_path / "out" / "episodes.jsonl").read_text().splitlines()]
-    assert Counter(line["scenario_id"] for line in lines) == {"s0": 2, "s1": 1, "s2": 1, "s3": 1}
+    assert Counter(line["scenario_id"] for line in lines_of(tmp_path)) == {"s0": 4, "s1": 1, "s2": 1, "s3": 1}
 
 
-def test_a_run_that_breaks_off_goes_on_where_it_stopped(argv: list[str], tmp_path: Path, server: Any) -> None:
-    def dies(body: Any) -> str:
-        if len(server.asked) > 4:
-            server.policy = None
-            server.answers = [(400, "broken")] * 8
+def test_a_runtime_that_comes_back_gets_every_session_scored(
+    argv: list[str], tmp_path: Path, memory_worlds: Callable[..., None], server: Any
+) -> None:
+    """The engine is down while s0 is first played; it answers again before the second pass."""
+    memory_worlds("s0")
+
+    def heals(body: Any) -> str:
+        if any("s3" in m["content"] for m in body["messages"]) and good(body) == "exit":
+            memory_worlds()
         return good(body)
 
-    server.policy = dies
-    one_by_one = [*argv, "--batch-size", "1"]
+    server.policy = heals
+    assert main([*argv, "--concurrency", "1"]) == 0
+    report = report_of(tmp_path)
+    assert report["models"][0]["infrastructure_errors"] == 0
+    assert report["infrastructure_errors_seen"] > 0
+
+
+def test_a_server_that_answers_nobody_ends_the_run_which_resumes(
+    argv: list[str], tmp_path: Path, server: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer = server.answer
+
+    def dies(body: Any) -> Any:
+        if len(server.asked) > 4:
+            raise ConnectionError
+        return answer(body)
+
+    monkeypatch.setattr(server, "answer", dies)
+    one_by_one = [*argv, "--concurrency", "1", "--no-baselines"]
     assert main(one_by_one) == 1
+    assert "Start the server again; the same command resumes." in capsys.readouterr().err
     log = tmp_path / "out" / "episodes.jsonl"
     before = log.read_bytes()
     assert 0 < before.count(b"\n") < 4
     log.write_bytes(before + b'{"model": "m", "scen')  # what a killed run may leave
 
-    server.policy, server.asked = good, []
+    monkeypatch.setattr(server, "answer", answer)
+    server.asked = []
     assert main(one_by_one) == 0
     assert log.read_bytes().startswith(before)
     assert k_of_n(report_of(tmp_path)["models"][0]["rates"])["success"] == "2/4"
     again = {b["messages"][1]["content"] for _, _, b in server.asked if b}
     finished = {json.loads(line)["messages"][1]["content"] for line in before.splitlines()}
     assert again.isdisjoint(finished)
+
+
+def test_a_request_that_is_refused_costs_its_own_session_alone(argv: list[str], tmp_path: Path, server: Any) -> None:
+    answer = server.answer
+    server.answer = lambda body: (400, "broken") if body and "s3" in body["messages"][1]["content"] else answer(body)
+    assert main(argv) == 0
+    report = report_of(tmp_path)
+    assert (report["models"][0]["n"], report["models"][0]["infrastructure_errors"]) == (3, 1)
+    assert {line["scenario_id"] for line in lines_of(tmp_path) if line["infrastructure"]} == {"s3"}
+
+
+def test_replies_without_content_are_counted_and_explained(argv: list[str], tmp_path: Path, server: Any) -> None:
+    empty = {"message": {"content": None, "tool_calls": [{"id": "1"}]}, "finish_reason": "tool_calls"}
+    server.answer = lambda body: (200, {"choices": [empty]}) if body else (404, "")
+    assert main([*argv, "--n", "1", "--max-turns", "2"]) == 0
+    (note,) = report_of(tmp_path)["notes"]
+    assert note.startswith("m: 2 replies had no content (finish_reason tool_calls, tool_calls present)")
+    assert "2 replies had no content" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_doing_nothing_is_reported_beside_the_models(
+    argv: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(argv) == 0
+    baselines = {b["name"]: k_of_n(b["rates"]) for b in report_of(tmp_path)["baselines"]}
+    assert set(baselines) == {"exit at once", "panic at once", "prose, then exit"}
+    assert {b["success"] for b in baselines.values()} == {"0/4"}
+    assert baselines["prose, then exit"]["operate"] == "0/4"
+    assert "doing nothing" in capsys.readouterr().out
+    assert [m["name"] for m in report_of(tmp_path)["models"]] == ["m"]
+
+
+def test_repeats_are_played_apart_and_give_pass_at_k(argv: list[str], tmp_path: Path, server: Any) -> None:
+    turns: Counter[str] = Counter()
+
+    def sometimes(body: Any) -> str:
+        here = body["messages"][1]["content"]
+        if not any(m["role"] == "assistant" for m in body["messages"]):
+            turns[here] += 1
+            return "touch done" if turns[here] == 1 else "exit"
+        return "exit"
+
+    server.policy = sometimes
+    assert main([*argv, "--repeats", "2", "--temperature", "1", "--no-baselines"]) == 0
+    (model,) = report_of(tmp_path)["models"]
+    assert (model["n"], model["repeats"], k_of_n(model["rates"])["success"]) == (8, 2, "4/8")
+    assert model["pass_at"] == {"1": 0.5, "2": 1.0}
+    assert model["pass_all"] == {"1": 0.5, "2": 0.0}
+    assert {line["sample"] for line in lines_of(tmp_path)} == {0, 1}
 
 
 def test_a_finished_run_given_again_plays_nothing(argv: list[str], server: Any) -> None:
@@ -160,7 +236,7 @@ def test_a_finished_run_given_again_plays_nothing(argv: list[str], server: Any) 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (["--max-turns", "3"], "settings: max_turns was 16, now it is 3"),
+        (["--max-turns", "3"], "settings: max_turns was None, now it is 3"),
         (["--seed", "1"], "settings: seed was 0, now it is 1"),
     ],
 )

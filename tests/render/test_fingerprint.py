@@ -30,7 +30,7 @@ SESSION = [
 ]
 
 
-def spoil(folder, **changes):
+def corrupt(folder, **changes):
     path = folder / "render.json"
     data = {k: v for k, v in (json.loads(path.read_text()) | changes).items() if v is not None}
     path.write_text(json.dumps(data))
@@ -64,7 +64,7 @@ def test_escape_keeps_control_tokens_out_of_the_context(chatml):
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"template_sha256": "0" * 64}, "chat template: trained with 000000000000"),
         ({"tokenizer_sha256": "0" * 64}, "tokenizer: trained with 000000000000"),
@@ -76,12 +76,12 @@ def test_escape_keeps_control_tokens_out_of_the_context(chatml):
         ({"clock": "noon"}, "field 'clock'"),
     ],
 )
-def test_what_differs_is_named(chatml, tmp_path, changes, told):
+def test_what_differs_is_named(chatml, tmp_path, changes, message):
     save_contract(chatml, tmp_path)
-    spoil(tmp_path, **changes)
+    corrupt(tmp_path, **changes)
     with pytest.raises(ContractMismatch) as caught:
         check_contract(tmp_path, chatml)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize("content", [None, "{", "[]", "\udcff"])
@@ -94,9 +94,9 @@ def test_a_contract_that_cannot_be_read_is_a_mismatch(chatml, tmp_path, content)
 
 def test_library_versions_are_recorded_not_compared(chatml, tmp_path):
     save_contract(chatml, tmp_path)
-    spoil(tmp_path, libraries={"transformers": "4.0"})
+    corrupt(tmp_path, libraries={"transformers": "4.0"})
     check_contract(tmp_path, chatml)
-    spoil(tmp_path, template_sha256="0" * 64)
+    corrupt(tmp_path, template_sha256="0" * 64)
     with pytest.raises(ContractMismatch, match=r"transformers 4\.0"):
         check_contract(tmp_path, chatml)
 

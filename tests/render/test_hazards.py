@@ -10,7 +10,6 @@ from tiararodney.sekft.render import (
     Message,
     RefusalReason,
     SessionRefused,
-    build_masked_example,
     build_masked_examples,
 )
 
@@ -204,13 +203,3 @@ def test_what_is_no_session_is_refused(messages, reason, chatml):
     with pytest.raises(SessionRefused) as caught:
         build_masked_examples(chatml, [{"role": r, "content": c} for r, c in messages])
     assert caught.value.reason is reason
-
-
-def test_one_sequence_is_built_or_refused(backend, pair):
-    session = _session([("ls", "a"), ("exit", "")])
-    one = pair(backend, HAZARDS["own_bos"], "<s>", "</s>")
-    assert [build_masked_example(one, session)] == build_masked_examples(one, session)
-    several = pair(backend, HAZARDS["no_generation_prompt"], "<s>", "</s>")
-    with pytest.raises(SessionRefused, match="takes 2 sequences") as caught:
-        build_masked_example(several, session)
-    assert (caught.value.reason, caught.value.turn) == (RefusalReason.CONTEXT_DIFFERS, 1)

@@ -49,7 +49,7 @@ def test_flags_win_over_the_file_and_the_file_over_defaults(tmp_path: Path):
         ("load_4bit: 1", "expected true or false"),
         ("lora_r: true", "expected a whole number"),
         ("lora_r: 2.5", "found 2.5, expected a whole number"),
-        ("lr_schedule: stairs", "expected one of cosine"),
+        ("gradient_checkpointing: sometimes", "expected one of auto"),
         ("epochs: [1, 2]", "expected a number"),
         ("- epochs", "expected lines such as"),
         ("epochs: [", "not YAML"),

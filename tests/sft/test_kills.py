@@ -19,7 +19,7 @@ pytest.importorskip("peft", reason="needs peft (extra gpu)")
 
 from safetensors.torch import load_file  # noqa: E402 - torch first, or the whole module is skipped
 
-from tiararodney.sekft.sft.checkpoint import checkpoint_folder  # noqa: E402
+from tiararodney.sekft.sft.checkpoint import checkpoint_folder, newest_checkpoint  # noqa: E402
 from tiararodney.sekft.sft.config import TrainConfig  # noqa: E402
 from tiararodney.sekft.sft.train import train  # noqa: E402
 
@@ -77,13 +77,11 @@ def flags(config: TrainConfig) -> list[str]:
 
 
 def steps_done(config: TrainConfig) -> int:
-    from safetensors import safe_open
-
-    file = checkpoint_folder(config.out) / "state.safetensors"
-    if not file.exists():
-        return 0
-    with safe_open(file, framework="pt") as opened:
-        return int(json.loads(opened.metadata()["progress"])["step"])
+    try:
+        newest = newest_checkpoint(checkpoint_folder(config.out))
+    except FileNotFoundError:  # an older one was dropped meanwhile
+        return steps_done(config)
+    return int(newest.name.removeprefix("checkpoint-")) if newest else 0
 
 
 def wait_for(ready: Callable[[], bool]) -> None:

@@ -12,9 +12,8 @@ from peft import LoraConfig, get_peft_model  # noqa: E402 - torch first, or the 
 from transformers import GemmaConfig, GemmaForCausalLM, LlamaConfig, LlamaForCausalLM  # noqa: E402
 
 from tiararodney.sekft.render import IGNORED, Example  # noqa: E402
-from tiararodney.sekft.sft.step.forward import is_written_out, row_loss  # noqa: E402
-from tiararodney.sekft.sft.step.gradients import Workers, gradients  # noqa: E402
-from tiararodney.sekft.sft.step.pack import pack_row  # noqa: E402
+from tiararodney.sekft.sft.step.forward import has_fused_forward, row_loss  # noqa: E402
+from tiararodney.sekft.sft.step.pack import pack_row, total_weight  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -29,8 +28,8 @@ SHAPE = {
     "initializer_range": 0.2,
     "pad_token_id": 0,
 }
-# The two ways a loss is computed here: layers written out, and transformers' own.
-PATHS = {"written out": (LlamaForCausalLM, LlamaConfig), "transformers' own": (GemmaForCausalLM, GemmaConfig)}
+# The two ways a loss is computed here: layers fused, and transformers' own.
+PATHS = {"fused": (LlamaForCausalLM, LlamaConfig), "transformers' own": (GemmaForCausalLM, GemmaConfig)}
 
 
 @pytest.fixture(params=PATHS)
@@ -44,7 +43,7 @@ def model(request: pytest.FixtureRequest) -> Any:
     for name, parameter in tuned.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.1)
-    assert is_written_out(tuned.get_base_model()) == (request.param == "written out")
+    assert has_fused_forward(tuned.get_base_model()) == (request.param == "fused")
     return tuned
 
 
@@ -67,7 +66,7 @@ def plain_loss(model: Any, example: Example, labels: list[int] | None = None) ->
 
 
 def packed_loss(model: Any, several: list[Example]) -> float:
-    return float(row_loss(model.get_base_model(), pack_row(several, share_prefix=False), "default").total.detach())
+    return float(row_loss(model.get_base_model(), pack_row(several), "default").total.detach())
 
 
 def test_pitfall_05_every_way_to_the_loss_heeds_the_mask(model):
@@ -92,8 +91,9 @@ def test_pitfall_10_a_step_in_many_rows_has_the_gradient_of_the_token_mean(model
         [plain_loss(model, e) / sum(label != IGNORED for label in e.labels) for e in several]
     ).mean()
     wrong = torch.autograd.grad(mean_of_means, list(weights.values()))
-    rows = [pack_row(several[:1], share_prefix=False), pack_row(several[1:], share_prefix=False)]
-    gradients(model.get_base_model(), "default", weights, rows, lambda: False, Workers())
+    model.zero_grad()
+    for part in (several[:1], several[1:]):
+        (row_loss(model.get_base_model(), pack_row(part), "default").total / total_weight(several)).backward()
     for weight, right, other in zip(weights.values(), expected, wrong, strict=True):
         torch.testing.assert_close(weight.grad, right, rtol=1e-3, atol=1e-4 * float(right.abs().max()))
         assert (weight.grad - right).norm() < 0.01 * (weight.grad - other).norm()
@@ -109,7 +109,7 @@ def test_pitfall_11_sessions_in_a_row_do_not_see_each_other(model):
 
 def test_pitfall_15_rows_hold_no_padding_that_could_shift_a_label():
     several = examples(3, 6, 4)
-    row = pack_row(several, share_prefix=False)
+    row = pack_row(several)
     assert row.lengths == tuple(len(e.input_ids) for e in several)
     assert list(row.input_ids) == [t for e in several for t in e.input_ids]
     assert [row.input_ids[at + 1] for at in row.keep] == list(row.targets)

@@ -17,7 +17,7 @@ from safetensors.torch import load_file  # noqa: E402 - torch first, or the whol
 from tiararodney.sekft.render import Example  # noqa: E402
 from tiararodney.sekft.sft.config import TrainConfig  # noqa: E402
 from tiararodney.sekft.sft.data import read_examples  # noqa: E402
-from tiararodney.sekft.sft.schedule import plan_run  # noqa: E402
+from tiararodney.sekft.sft.step.pack import plan_steps  # noqa: E402
 from tiararodney.sekft.sft.train import train  # noqa: E402
 from tiararodney.sekft.tokenizer import load_tokenizer  # noqa: E402
 
@@ -40,7 +40,9 @@ def plain_run(config: TrainConfig, **lora: Any) -> tuple[list[float], dict[str, 
     from transformers import AutoModelForCausalLM
 
     examples = read_examples(config, load_tokenizer(config.base)).training
-    steps, _ = plan_run([len(example.input_ids) for example in examples], config)
+    lengths = [len(example.input_ids) for example in examples]
+    steps, _ = plan_steps(lengths, config.tokens_per_batch, config.epochs, config.seed)
+    steps = steps[: config.max_steps]
     base = AutoModelForCausalLM.from_pretrained(config.base, dtype=torch.float32)
     torch.manual_seed(config.seed)
     shape = LoraConfig(r=config.lora_r, lora_alpha=config.lora_alpha, target_modules="all-linear", **lora)
@@ -51,7 +53,7 @@ def plain_run(config: TrainConfig, **lora: Any) -> tuple[list[float], dict[str, 
     losses = []
     for number, step in enumerate(steps):
         done = (number - warmup) / (len(steps) - warmup)
-        rate = (number + 1) / warmup if number < warmup else 0.5 * (1 + math.cos(math.pi * done))
+        rate = number / warmup if number < warmup else 0.5 * (1 + math.cos(math.pi * done))
         optimizer.param_groups[0]["lr"] = config.learning_rate * rate
         optimizer.zero_grad()
         loss = mean_loss(model, [examples[index] for index in step], config.terminal_weight)

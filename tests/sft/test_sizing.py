@@ -1,4 +1,4 @@
-"""Rows sized to the memory that is free."""
+"""Micro-batch size and recomputation, by the memory that is free."""
 
 from typing import Any
 
@@ -12,8 +12,8 @@ from transformers import Gemma2Config, Gemma2ForCausalLM, LlamaConfig, LlamaForC
 
 from tiararodney.sekft.render import Example  # noqa: E402
 from tiararodney.sekft.sft import sizing  # noqa: E402
-from tiararodney.sekft.sft.sizing import SHARE, Size, fitting, held_per_token  # noqa: E402
-from tiararodney.sekft.sft.step.forward import is_written_out, row_loss  # noqa: E402
+from tiararodney.sekft.sft.sizing import SHARE, Size, bytes_per_token, choose_size  # noqa: E402
+from tiararodney.sekft.sft.step.forward import Route, choose_route, row_loss  # noqa: E402
 from tiararodney.sekft.sft.step.pack import pack_row  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -42,7 +42,7 @@ def llama() -> Any:
 
 def kept_for_backward(model: Any, tokens: int) -> int:
     """Bytes that autograd holds of a row, the weights aside."""
-    row = pack_row([Example([7] * tokens, [-100] * (tokens * 4 // 5) + [7] * (tokens // 5))], share_prefix=False)
+    row = pack_row([Example([7] * tokens, [-100] * (tokens * 4 // 5) + [7] * (tokens // 5))])
     weights = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
     seen: dict[int, tuple[int, Any]] = {}
 
@@ -58,15 +58,14 @@ def kept_for_backward(model: Any, tokens: int) -> int:
     return held
 
 
-def test_what_our_layers_hold_of_a_token_is_what_is_counted(llama: Any):
-    assert is_written_out(llama)
+def test_fused_layers_hold_what_is_estimated(llama: Any):
     found = kept_for_backward(llama, 500) / 500
     # the last layer's second half holds trained positions only; the estimate has it whole
-    assert found == pytest.approx(held_per_token(llama, "default", checkpointing=False), rel=0.2)
+    assert found == pytest.approx(bytes_per_token(llama, Route.FUSED, recompute=False), rel=0.2)
 
 
 @pytest.mark.parametrize("how", ["gemma2", "dropout", "dora"])
-def test_what_other_layers_hold_of_a_token_is_at_most_what_is_counted(how: str):
+def test_other_layers_hold_at_most_what_is_estimated(how: str):
     if how == "gemma2":
         model = tuned(Gemma2ForCausalLM(Gemma2Config(**SHAPE, head_dim=64, pad_token_id=0)))
     else:
@@ -74,46 +73,52 @@ def test_what_other_layers_hold_of_a_token_is_at_most_what_is_counted(how: str):
             LlamaForCausalLM(LlamaConfig(**SHAPE)),
             **{"dropout": {"lora_dropout": 0.1}, "dora": {"use_dora": True}}[how],
         )
-    assert not is_written_out(model)
-    counted, found = held_per_token(model, "default", checkpointing=False), kept_for_backward(model, 500) / 500
-    assert counted / 5 < found <= counted
+    assert choose_route(model) is Route.PACKED
+    estimate, found = bytes_per_token(model, Route.PACKED, recompute=False), kept_for_backward(model, 500) / 500
+    assert estimate / 5 < found <= estimate
 
 
 def with_free(monkeypatch: pytest.MonkeyPatch, memory: float) -> None:
     monkeypatch.setattr(sizing, "free_memory", lambda _: round(memory))
 
 
-def test_rows_are_as_long_as_is_best_where_memory_is_free(llama: Any, monkeypatch: pytest.MonkeyPatch):
+def sized(model: Any, longest: int, asked: int = 0, recompute: str = "auto") -> Size:
+    return choose_size(model, Route.FUSED, longest=longest, asked=asked, recompute=recompute)
+
+
+def needed(model: Any, tokens: int) -> float:
+    return tokens * bytes_per_token(model, Route.FUSED, recompute=False) / SHARE
+
+
+def test_rows_have_the_best_size_where_memory_is_free(llama: Any, monkeypatch: pytest.MonkeyPatch):
     with_free(monkeypatch, 1e12)
-    assert fitting(llama, "default", longest=900, at_once=16) == Size(1024, checkpointing=False)
+    assert sized(llama, 900) == Size(1024, plain_tokens=None)
 
 
 @pytest.mark.parametrize(("share", "tokens"), [(1.0, 1024), (0.99, 512), (0.5, 512), (0.49, 256), (0.3, 256)])
 def test_rows_are_halved_until_they_fit(llama: Any, monkeypatch: pytest.MonkeyPatch, share: float, tokens: int):
-    needed = 2 * 1024 * held_per_token(llama, "default", checkpointing=False) / SHARE
-    with_free(monkeypatch, share * needed + 1)
-    assert fitting(llama, "default", longest=200, at_once=2) == Size(tokens, checkpointing=False)
+    with_free(monkeypatch, share * needed(llama, 1024) + 1)
+    assert sized(llama, 200) == Size(tokens, plain_tokens=None)
 
 
-def test_layers_are_computed_twice_only_where_the_longest_example_would_not_fit(
-    llama: Any, monkeypatch: pytest.MonkeyPatch
-):
-    needed = 4000 * held_per_token(llama, "default", checkpointing=False) / SHARE
-    with_free(monkeypatch, needed + 1)
-    assert fitting(llama, "default", longest=4000, at_once=1) == Size(1024, checkpointing=False)
-    with_free(monkeypatch, needed - 1)
-    assert fitting(llama, "default", longest=4000, at_once=1) == Size(1024, checkpointing=True)
+def test_only_rows_that_would_not_fit_are_recomputed(llama: Any, monkeypatch: pytest.MonkeyPatch):
+    with_free(monkeypatch, needed(llama, 4000) + 1)
+    assert sized(llama, 4000) == Size(1024, plain_tokens=None)
+    with_free(monkeypatch, needed(llama, 2000) + 1)
+    size = sized(llama, 4000)
+    assert size == Size(1024, plain_tokens=2000)
+    assert (size.recomputes(2000), size.recomputes(2001)) == (False, True)
 
 
 def test_what_the_user_settled_stays(llama: Any, monkeypatch: pytest.MonkeyPatch):
     with_free(monkeypatch, 1e12)
-    assert fitting(llama, "default", longest=9, at_once=1, asked=77) == Size(77, checkpointing=False)
-    assert fitting(llama, "default", longest=9, at_once=1, checkpointing=True) == Size(1024, checkpointing=True)
+    assert sized(llama, 9, asked=77) == Size(77, plain_tokens=None)
+    assert sized(llama, 9, recompute="always") == Size(1024, plain_tokens=0)
     with_free(monkeypatch, 1)
-    assert fitting(llama, "default", longest=9, at_once=1, asked=77) == Size(77, checkpointing=True)
-    assert fitting(llama, "default", longest=9, at_once=1, checkpointing=False) == Size(256, checkpointing=False)
+    assert sized(llama, 9, asked=77) == Size(77, plain_tokens=1)
+    assert sized(llama, 9, recompute="never") == Size(256, plain_tokens=None)
 
 
-def test_layers_computed_twice_hold_less(llama: Any):
-    once, twice = (held_per_token(llama, "default", checkpointing=how) for how in (False, True))
-    assert twice < once / 2
+def test_recomputed_layers_hold_less(llama: Any):
+    plain, again = (bytes_per_token(llama, Route.FUSED, recompute=how) for how in (False, True))
+    assert again < plain / 2

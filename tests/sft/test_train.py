@@ -18,8 +18,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs torch (extra gpu)")
 pytest.importorskip("peft", reason="needs peft (extra gpu)")
 
-from safetensors import safe_open  # noqa: E402 - torch first, or the whole module is skipped
-from safetensors.torch import load_file  # noqa: E402
+from safetensors.torch import load_file  # noqa: E402 - torch first, or the whole module is skipped
 
 from tiararodney.sekft.errors import RunFailed, UsageError  # noqa: E402
 from tiararodney.sekft.model import (  # noqa: E402
@@ -30,11 +29,10 @@ from tiararodney.sekft.model import (  # noqa: E402
     use_adapter,
 )
 from tiararodney.sekft.render import check_contract, render_prompt  # noqa: E402
-from tiararodney.sekft.sft import sizing  # noqa: E402
-from tiararodney.sekft.sft.checkpoint import checkpoint_folder  # noqa: E402
+from tiararodney.sekft.sft import sizing, trainer  # noqa: E402
+from tiararodney.sekft.sft.callbacks import is_diverging, loss_limit  # noqa: E402
+from tiararodney.sekft.sft.checkpoint import checkpoint_folder, newest_checkpoint  # noqa: E402
 from tiararodney.sekft.sft.config import TrainConfig  # noqa: E402
-from tiararodney.sekft.sft.progress import is_diverging  # noqa: E402
-from tiararodney.sekft.sft.step import gradients  # noqa: E402
 from tiararodney.sekft.sft.train import train  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -75,7 +73,7 @@ def test_the_loss_falls_and_the_folder_tells_all_of_the_run(configure: Configure
     losses = [entry["loss"] for entry in curve(out)]
     assert losses[-1] < 0.5 * losses[0]
     record = json.loads((out / "training.json").read_text())
-    assert record["schema_version"] == 1
+    assert record["schema_version"] == 2
     assert record["config"]["learning_rate"] == 1e-2
     assert record["seed"] == 0
     assert record["data"]["training_examples"] == 12
@@ -164,6 +162,7 @@ def test_checkpoints_resume_and_saving_leave_a_packed_base_as_it_was_and_would_n
         if not functional.has_avx512bf16():
             pytest.skip("this CPU has no AVX512-BF16, so bitsandbytes does not repack")
         monkeypatch.setattr(fourbit, "guard_against_repacking", lambda _model: 0)
+        monkeypatch.setattr("tiararodney.sekft.sft.train.check_packing", lambda *_: None)  # it would notice
     folder = make_base(hidden_size=256, intermediate_size=512, num_attention_heads=4)
     base = load_base(folder, four_bit=True, device="cpu", dequantise=False)
     ids = torch.tensor([list(range(5, 60))])
@@ -245,7 +244,7 @@ def _start(config: TrainConfig, *more: str) -> "subprocess.Popen[str]":
         _run(config, *more), env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     deadline = time.monotonic() + 120
-    while not (checkpoint_folder(config.out) / "state.safetensors").exists():
+    while newest_checkpoint(checkpoint_folder(config.out)) is None:
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -265,14 +264,14 @@ def test_an_interrupt_ends_with_130_and_no_half_written_folder(configure: Config
 
 
 def test_a_run_that_diverges_says_so_and_keeps_the_checkpoint(configure: Configure, monkeypatch: pytest.MonkeyPatch):
-    real = gradients.row_loss
+    real = trainer.row_loss
     calls = iter(range(1000))
 
     def poisoned(*args: Any, **how: Any) -> Any:
         loss = real(*args, **how)
         return replace(loss, total=loss.total * float("nan")) if next(calls) == 4 else loss
 
-    monkeypatch.setattr(gradients, "row_loss", poisoned)
+    monkeypatch.setattr(trainer, "row_loss", poisoned)
     config = configure(checkpoint_every=2)
     with pytest.raises(RunFailed, match="diverged"):
         train(config)
@@ -288,18 +287,23 @@ def test_a_loss_that_rises_out_of_hand_stops_the_run_and_the_checkpoint_is_of_be
     with pytest.raises(RunFailed, match=r"for 5 steps.*the run diverged.*--learning-rate \(here 50"):
         train(replace(config, learning_rate=50.0))
     assert beside(config) == {"good", "adapter.checkpoint"}
-    with safe_open(checkpoint_folder(config.out) / "state.safetensors", framework="pt") as file:
-        curve_so_far = json.loads(file.metadata()["progress"])["curve"]
-    assert not is_diverging(curve_so_far, steps=1), "a checkpoint is not written over by a run that is on its way out"
+    state = json.loads((newest_checkpoint(checkpoint_folder(config.out)) / "trainer_state.json").read_text())
+    losses = [entry["loss"] for entry in state["log_history"] if "loss" in entry]
+    assert losses[-1] <= loss_limit(losses), "no checkpoint is written by a run that is on its way out"
+    out = train(replace(config, learning_rate=50.0, divergence_steps=0, overwrite=True, max_steps=8))
+    assert max(entry["loss"] for entry in curve(out)) > loss_limit(losses), "the switch lets it go on"
 
 
-def test_a_loss_that_is_high_now_and_then_is_no_divergence():
-    first, high, fine = {"loss": 1.0}, {"loss": 3.1}, {"loss": 2.9}
-    assert is_diverging([first, *[high] * 5])
-    assert not is_diverging([first, *[high] * 4])
-    assert not is_diverging([first, *[high] * 4, fine, *[high] * 4])
-    assert not is_diverging([first, *[high] * 4, {"validation_loss": 9.0}])
-    assert not is_diverging([])
+def test_a_high_loss_now_and_then_is_no_divergence():
+    assert is_diverging([1.0, *[3.1] * 5], 5)
+    assert not is_diverging([1.0, *[3.1] * 4], 5)
+    assert not is_diverging([1.0, *[3.1] * 4, 2.9, *[3.1] * 4], 5)
+    assert not is_diverging([], 5)
+    assert not is_diverging([1.0, *[9.0] * 9], 0)
+
+
+def test_a_trained_start_does_not_diverge_at_an_ordinary_loss():
+    assert not is_diverging([0.1, *[1.3] * 5], 5)
 
 
 @pytest.mark.parametrize("message", ["DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes", ""])
@@ -309,63 +313,91 @@ def test_one_example_that_does_not_fit_is_told_and_another_fault_keeps_its_trace
     def crowded(*_: Any, **__: Any) -> None:
         raise RuntimeError(message)
 
-    monkeypatch.setattr(gradients, "row_loss", crowded)
+    monkeypatch.setattr(trainer, "row_loss", crowded)
     expected = RunFailed if message else RuntimeError
-    with pytest.raises(expected, match="one example in a row" if message else "^$"):
+    with pytest.raises(expected, match="one session of" if message else "^$"):
         train(configure(max_steps=1))
 
 
 def test_rows_are_halved_when_memory_runs_out(configure: Configure, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     config = configure(max_steps=3)
     expected = train(config)
-    real = gradients.row_loss
+    real = trainer.row_loss
 
     def cramped(model: Any, row: Any, *args: Any, **how: Any) -> Any:
         if len(row.lengths) > 1:
             raise torch.OutOfMemoryError("no room for two")
         return real(model, row, *args, **how)
 
-    monkeypatch.setattr(gradients, "row_loss", cramped)
+    monkeypatch.setattr(trainer, "row_loss", cramped)
     out = train(replace(config, out=tmp_path / "cramped"))
     assert json.loads((out / "training.json").read_text())["result"]["row_tokens"] < 500
     for one, other in zip(curve(expected), curve(out), strict=True):
         assert one["loss"] == pytest.approx(other["loss"], rel=1e-3)
 
 
-def test_layers_are_computed_twice_where_one_example_does_not_fit_otherwise(
+def test_a_session_that_does_not_fit_is_recomputed(
     configure: Configure, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
     config = configure(max_steps=3, tokens_per_row=1)
     expected = train(replace(config, out=tmp_path / "always", gradient_checkpointing="always"))
-    real, seen = gradients.row_loss, []
+    real, plain = trainer.row_loss, []
 
-    def cramped(*args: Any, checkpointing: bool, **how: Any) -> Any:
-        seen.append(checkpointing)
-        if not checkpointing:
+    def cramped(model: Any, row: Any, *args: Any, recompute: bool, **how: Any) -> Any:
+        if not recompute:
+            plain.append(row.tokens)
             raise torch.OutOfMemoryError("no room for all layers")
-        return real(*args, checkpointing=checkpointing, **how)
+        return real(model, row, *args, recompute=recompute, **how)
 
-    monkeypatch.setattr(gradients, "row_loss", cramped)
+    monkeypatch.setattr(trainer, "row_loss", cramped)
     out = train(config)
-    assert seen.count(False) <= 2, "asked once, by each core"
-    assert json.loads((out / "training.json").read_text())["result"]["checkpointing"] is True
-    assert (out / "adapter_model.safetensors").read_bytes() == (expected / "adapter_model.safetensors").read_bytes()
+    assert plain == sorted(set(plain), reverse=True), "each size fails once"
+    assert json.loads((out / "training.json").read_text())["result"]["plain_tokens"] < min(plain)
+    assert same_bits(out, expected)
     with pytest.raises(RunFailed, match="Let --gradient-checkpointing be auto"):
         train(replace(config, out=tmp_path / "never", gradient_checkpointing="never"))
 
 
-def test_a_resumed_run_goes_on_computing_layers_twice(
-    configure: Configure, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@pytest.mark.parametrize("route", ["fused", "transformers"])
+def test_a_step_that_ran_out_of_memory_midway_starts_clean(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, route: str
 ):
+    """The gradients that the failed attempt had added are gone: one more row would show in the norm."""
+    config = configure(
+        max_steps=3,
+        tokens_per_batch=1000,
+        tokens_per_row=450,
+        epochs=6.0,
+        lora_dropout=0.0 if route == "fused" else 0.2,
+    )
+    expected = curve(train(replace(config, out=tmp_path / "roomy", tokens_per_row=150)))
+    real, calls = trainer.row_loss, []
+
+    def cramped(model: Any, row: Any, *args: Any, **how: Any) -> Any:
+        calls.append(len(row.lengths))
+        if len(calls) == 2:
+            raise torch.AcceleratorError("CUDA error: out of memory")
+        return real(model, row, *args, **how)
+
+    monkeypatch.setattr(trainer, "row_loss", cramped)
+    found = curve(train(replace(config)))
+    assert max(calls[:2]) > 1
+    if route == "fused":  # dropout draws by rows
+        for one, other in zip(expected, found, strict=True):
+            assert one["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-3)
+    assert all(entry["grad_norm"] < 100 for entry in found)
+
+
+def test_a_resumed_run_goes_on_recomputing(configure: Configure, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(sizing, "free_memory", lambda _: 1)
-    config = configure(max_steps=3, checkpoint_every=1)
-    stops = iter([False] * 2)
+    config = configure(max_steps=3, checkpoint_every=1, tokens_per_batch=400)
+    stops = iter([False] * 3)
     with pytest.raises(KeyboardInterrupt):
         train(config, should_stop=lambda: next(stops, True))
     monkeypatch.undo()
     out = train(replace(config, resume=True))
     result = json.loads((out / "training.json").read_text())["result"]
-    assert (result["checkpointing"], result["row_tokens"]) == (True, sizing.LEAST)
+    assert (result["plain_tokens"], result["row_tokens"]) == (1, sizing.LEAST)
 
 
 @contextmanager
@@ -381,25 +413,101 @@ def _files_up_to(size: int) -> Iterator[None]:
         signal.signal(signal.SIGXFSZ, ignored)
 
 
-def test_a_disk_that_takes_no_more_is_told_and_leaves_nothing(configure: Configure):
-    config = configure(max_steps=1)
-    with _files_up_to(10_000), pytest.raises(RunFailed, match=r"adapter: cannot write it: .*(large|[Ff]ile|I/O)"):
+def test_a_full_disk_is_an_error_and_loses_no_training(configure: Configure):
+    config = configure(max_steps=3)
+    with _files_up_to(10_000), pytest.raises(RunFailed, match=r"cannot write it: .*(large|[Ff]ile|I/O)"):
         train(config)
     assert beside(config) == set()
+    assert train(config).is_dir()
+
+
+def test_a_failed_final_write_keeps_folder_and_checkpoint(configure: Configure, monkeypatch: pytest.MonkeyPatch):
+    from tiararodney.sekft.sft import adapter
+
+    def fails(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    config = configure(max_steps=3, checkpoint_every=0)
+    monkeypatch.setattr(adapter, "save_file", fails)
+    with pytest.raises(RunFailed, match=r"No space left on device.*stays in .*adapter\.writing-"):
+        train(config)
+    monkeypatch.undo()
+    assert newest_checkpoint(checkpoint_folder(config.out)).name == "checkpoint-3"
+    monkeypatch.setattr(trainer, "row_loss", fails)  # nothing is computed again
+    assert len(curve(train(replace(config, resume=True)))) == 3
+    assert beside(config) == {"adapter"}
+
+
+def test_a_picture_or_a_card_that_fails_costs_no_training(configure: Configure, monkeypatch: pytest.MonkeyPatch):
+    from tiararodney.sekft.sft import adapter
+
+    def fails(*_: Any) -> None:
+        raise RuntimeError("no font")
+
+    monkeypatch.setattr(adapter, "draw_curve", fails)
+    monkeypatch.setattr(adapter, "model_card", fails)
+    out = train(configure(max_steps=1))
+    assert not {"curve.png", "README.md"} & {file.name for file in out.iterdir()}
+    assert weights(out)
 
 
 def test_a_disk_that_is_full_at_a_checkpoint_keeps_the_one_before(configure: Configure):
     config = configure(checkpoint_every=1)
+    _stop_after_some(config)
+    before = newest_checkpoint(checkpoint_folder(config.out))
+    with _files_up_to(10_000), pytest.raises(RunFailed, match="cannot write it"):
+        train(replace(config, resume=True))
+    assert newest_checkpoint(checkpoint_folder(config.out)) == before
+    assert train(replace(config, resume=True)).is_dir()
+
+
+def _stop_after_some(config: TrainConfig) -> None:
     asked = iter([False] * 4 + [True] * 100)
     with pytest.raises(KeyboardInterrupt):
         train(config, should_stop=lambda: next(asked))
-    state = checkpoint_folder(config.out) / "state.safetensors"
-    before = state.read_bytes()
-    with _files_up_to(10_000), pytest.raises(RunFailed, match="cannot write it"):
-        train(replace(config, resume=True))
-    assert state.read_bytes() == before
-    assert [file.name for file in state.parent.iterdir()] == ["state.safetensors"]
-    assert train(replace(config, resume=True)).is_dir()
+
+
+@pytest.mark.parametrize("how", ["truncated", "bit flipped", "file missing", "no manifest"])
+def test_a_torn_checkpoint_is_skipped_for_the_one_before(
+    configure: Configure, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, how: str
+):
+    import logging
+
+    monkeypatch.setattr(logging.getLogger("tiararodney"), "propagate", True)
+    config = configure(checkpoint_every=1, max_steps=6, epochs=6.0)
+    unbroken = train(replace(config, out=tmp_path / "unbroken"))
+    asked = iter([False] * 4 + [True] * 100)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, should_stop=lambda: next(asked))
+    newest = newest_checkpoint(checkpoint_folder(config.out))
+    file = newest / ("manifest.json" if how == "no manifest" else "optimizer.pt")
+    data = file.read_bytes()
+    if how in ("file missing", "no manifest"):
+        file.unlink()
+    else:
+        file.write_bytes(data[:100] if how == "truncated" else data[:-3] + bytes([data[-3] ^ 1]) + data[-2:])
+    assert newest_checkpoint(checkpoint_folder(config.out)) not in (newest, None)
+    assert any("damaged" in message and newest.name in message for message in caplog.messages)
+    assert same_bits(unbroken, train(replace(config, resume=True)))
+
+
+def test_resume_with_nothing_to_resume_says_so(
+    configure: Configure, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    import logging
+
+    monkeypatch.setattr(logging.getLogger("tiararodney"), "propagate", True)
+    train(configure(max_steps=1, resume=True))
+    assert any("no checkpoint in" in message and "step 0" in message for message in caplog.messages)
+
+
+def test_two_runs_do_not_write_one_folder(configure: Configure):
+    from tiararodney.sekft.folders import locked
+
+    config = configure(max_steps=1)
+    with locked(config.out), pytest.raises(UsageError, match=rf"process {os.getpid()} writes it"):
+        train(config)
+    assert train(config).is_dir()
 
 
 def test_early_stopping_keeps_the_weights_that_validated_best(configure: Configure):

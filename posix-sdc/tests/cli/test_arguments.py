@@ -270,7 +270,7 @@ def test_a_model_behind_an_endpoint_operates_and_no_record_holds_its_scaffold(
 def test_help_answers_fast_and_imports_nothing_heavy():
     code = (
         "import sys; from tiararodney.posix_sdc.cli import main; main(['--help']); "
-        "heavy = {'docker', 'urllib.request', 'random', 'tiararodney.posix_sdc.worlds.protocol'}; "
+        "heavy = {'docker', 'httpx', 'random', 'tiararodney.posix_sdc.worlds.protocol'}; "
         "sys.exit(repr(sorted(heavy & set(sys.modules))))"
     )
     started = time.monotonic()

@@ -170,10 +170,20 @@ def test_nothing_in_the_world_shows_the_checker_or_the_solution(many):
         assert not [c for c in plain if not c.startswith(("sh ", "sleep "))], plain
 
 
-def test_a_panic_world_names_its_block_and_has_no_solution(many):
+def test_a_panic_world_names_its_block_and_its_reasons_words(many):
+    """What comes before the blocked piece is its reference solution; its own reason passes its own words."""
     blocked = [s for s in many if s.terminal == "panic"]
     assert 160 <= len(blocked) <= 300
-    assert all(block_of(s) and s.reference_solution == () for s in blocked)
+    assert sum(bool(s.reference_solution) for s in blocked) > 20
+    for s in blocked:
+        works = [w for d in s.directives for w in d.extra["works"]]
+        stuck = next(i for i, w in enumerate(works) if w["block"] == block_of(s))
+        done = [c for w in works[:stuck] for c in w["solution"]]
+        assert [c for c in s.reference_solution if not c.startswith("cd ")] == done
+        groups = s.checker.extra["reason"]
+        assert groups
+        assert all(any(word in works[stuck]["reason"].lower() for word in words) for words in groups)
+        assert s.checker.extra["blocked"] in {d.id for d in s.directives if works[stuck] in d.extra["works"]}
     assert all(block_of(s) == "" and s.reference_solution for s in many if s.terminal == "exit")
 
 

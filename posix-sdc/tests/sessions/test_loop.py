@@ -6,7 +6,8 @@ import pytest
 
 from tiararodney.posix_sdc.errors import UnplayableError
 from tiararodney.posix_sdc.factory.bundles import generate
-from tiararodney.posix_sdc.records.schema import Announcement
+from tiararodney.posix_sdc.records.schema import Announcement, Checker, Directive
+from tiararodney.posix_sdc.sessions.judgement import READ, REASON
 from tiararodney.posix_sdc.sessions.loop import (
     OUTCOMES,
     Mistake,
@@ -38,6 +39,7 @@ def test_done_work_and_the_right_ending_is_kept(worlds):
         "commands": 3,
         "prose_turns": [],
         "runtime": "memory",
+        "checks": {},
         "detail": "",
         "sample": 0,
     }
@@ -59,10 +61,28 @@ def test_every_reject_is_labelled_by_why(worlds):
     assert {*found, "success", "bad_bundle", "infrastructure"} == set(OUTCOMES)
 
 
-def test_panic_is_right_in_a_panic_world_and_its_reason_is_recorded(worlds):
-    t = play("touch x", "panic no such file", scenario=BLOCKED)
-    assert (t.outcome, t.turns[-1].content) == ("success", "panic no such file")
-    assert play("touch x", "exit", scenario=BLOCKED).outcome == "wrong_terminal"
+def test_panic_needs_the_directive_read_and_the_cause_named(worlds):
+    """The in-memory world prints what is echoed, so a session can be shown the directive there."""
+    blocked = replace(
+        BLOCKED,
+        directives=(Directive("7", "Sort plum.txt"),),
+        checker=Checker("true", extra={"reason": [["plum"], ["missing", "no such"]], "blocked": "7"}),
+    )
+    read = "echo 'Sort plum.txt'"
+    t = play("touch x", read, "panic no such file: plum.txt", scenario=blocked)
+    assert (t.outcome, t.verified) == ("success", True)
+    assert t.meta["checks"] == {READ: True, REASON: True}
+    for replies, detail in [
+        (("touch x", "panic plum.txt is missing"), READ),
+        (("touch x", read, "panic"), REASON),
+        (("touch x", read, "panic plum.txt is green"), REASON),
+        (("touch x", read, "panic oak.txt is missing"), REASON),
+        (("touch x", read, "panic plum missing " + 200 * "or else "), REASON),
+    ]:
+        t = play(*replies, scenario=blocked)
+        assert (t.outcome, t.verified, t.meta["detail"]) == ("unverified", False, detail), replies
+    t = play("touch x", read, "exit", scenario=blocked)
+    assert (t.outcome, t.verified) == ("wrong_terminal", False)
 
 
 def test_a_session_past_its_wall_time_is_stopped(worlds):

@@ -1,33 +1,21 @@
-"""A client of OpenAI chat completions and other JSON over HTTP, from the standard library."""
+"""A server of OpenAI chat completions, asked through posix-sdc's HTTP client, with its errors as ours."""
 
 from __future__ import annotations
 
-import http.client
-import ipaddress
-import json
-import os
-import time
-import urllib.error
-import urllib.request
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
+from tiararodney.posix_sdc import errors as theirs
+from tiararodney.posix_sdc.support import chat_completions, http_json
 from tiararodney.sekft.errors import RunFailed, SekftError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
-ATTEMPTS = 5
-FIRST_PAUSE = 0.5  # seconds; doubled before every further attempt
-LONGEST_PAUSE = 30.0  # seconds; also the most that a server's Retry-After may ask for
-_TRANSIENT = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
-_REFUSALS = frozenset({400, 413, 422})
+KEY_VARIABLE = "OPENAI_API_KEY"
 UNAUTHORIZED = frozenset({401, 403})
-_SHOWN = 300
-_LARGEST = 1 << 26
-"""Bytes of an answer that are read; no tokenized prompt comes near."""
-_PIECE = 1 << 16
+_TOO_LONG = frozenset({400, 413, 422})
+_STOPS = {"length": "length", chat_completions.CONTEXT: "context"}
 
 
 class Refused(SekftError):
@@ -36,16 +24,15 @@ class Refused(SekftError):
     Args:
         status: the status.
         text: the beginning of what the server said.
-        reason: the status in words.
     """
 
-    def __init__(self, status: int, text: str, reason: str = "") -> None:
+    def __init__(self, status: int, text: str) -> None:
         self.status, self.text = status, text
-        super().__init__(f"HTTP {status} {reason}: {text}".strip().rstrip(":"))
+        super().__init__(f"HTTP {status} {text}".strip())
 
 
-class EndpointDown(SekftError):
-    """The server did not answer after all attempts: a fault of ours, not the model's.
+class EndpointDown(RunFailed):
+    """The server did not answer after all attempts: an infrastructure error, not the model's failure.
 
     Args:
         message: what was tried.
@@ -57,8 +44,8 @@ class EndpointDown(SekftError):
         super().__init__(message)
 
 
-class NotJson(RunFailed):
-    """The answer is no JSON."""
+class UnexpectedAnswer(RunFailed):
+    """The answer is no JSON, or no chat completion."""
 
 
 @dataclass(frozen=True)
@@ -69,11 +56,15 @@ class Completion:
         text: the assistant's content, empty where the server sent none.
         stop: ``end``, ``length`` or ``context``, as in `episodes.Generation`.
         prompt_tokens: as the server counts them, 0 where it does not say.
+        why: for a reply without content, the server's ``finish_reason`` and what it sent in place of content.
+        ids: the reply's token ids without the stop token, where the server tells them.
     """
 
     text: str
     stop: str
     prompt_tokens: int = 0
+    why: str = ""
+    ids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -83,14 +74,26 @@ class Endpoint:
     Args:
         url: with its version, ``http://127.0.0.1:8000/v1``.
         model: the name under which the server knows the model.
-        api_key: sent as a bearer token, nothing where it is empty.
+        key_variable: environment variable whose value is sent as a bearer token; nothing is sent where it is empty.
         seconds: time that one request may take.
     """
 
     url: str
     model: str
-    api_key: str = ""
+    key_variable: str = KEY_VARIABLE
     seconds: float = 120.0
+    _client: chat_completions.Endpoint = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        client = chat_completions.Endpoint(
+            self.url,
+            self.model,
+            timeout=self.seconds,
+            flags="--endpoint, --model",
+            key_variable=self.key_variable,
+        )
+        # One for all requests: it remembers which parameters the server refuses.
+        object.__setattr__(self, "_client", client)
 
     def chat(self, messages: Sequence[Mapping[str, str]], max_tokens: int, temperature: float, seed: int) -> Completion:
         """Ask for one reply.
@@ -105,27 +108,58 @@ class Endpoint:
             EndpointDown: no answer after all attempts.
             RunFailed: the server refuses the request, or answers with something else than a completion.
         """
+        plain = [{"role": m["role"], "content": m["content"]} for m in messages]
+        try:
+            done = chat_completions.chat(self._client, plain, max_tokens=max_tokens, temperature=temperature, seed=seed)
+        except http_json.Unanswered as error:
+            raise _down(error) from None
+        except theirs.PosixSdcError as error:
+            raise RunFailed(f"--endpoint {error}") from None
+        return Completion(done.text, _STOPS.get(done.finish_reason, "end"), done.prompt_tokens, done.without_content)
+
+    def complete(
+        self, prompt: Sequence[int], max_tokens: int, temperature: float, seed: int, stop_ids: Collection[int]
+    ) -> Completion:
+        """Ask for the continuation of token ids, through ``/v1/completions``.
+
+        Args:
+            prompt: what stands before the model, to the token; the server applies no template.
+            max_tokens: the limit of the reply.
+            temperature: 0 is greedy.
+            seed: of the sampling, for servers that heed it.
+            stop_ids: tokens that end a reply; sent along, and cut off ids that are told.
+
+        Raises:
+            EndpointDown: no answer after all attempts.
+            RunFailed: the server refuses the request (it may take no token ids), or answers with something else.
+        """
         body = {
             "model": self.model,
-            "messages": [{"role": m["role"], "content": m["content"]} for m in messages],
+            "prompt": list(prompt),
             "max_tokens": max_tokens,
             "temperature": temperature,
             "seed": seed,
+            "stop_token_ids": sorted(stop_ids),
+            "return_token_ids": True,
         }
         try:
-            answer = self.ask(self.api + "/chat/completions", body)
-        except Refused as refused:
-            # Servers word it differently ("maximum context length", "context_length_exceeded"); all name the context.
-            if refused.status in _REFUSALS and "context" in refused.text.lower():
-                return Completion("", "context")
-            raise RunFailed(f"--endpoint {self.url}: {refused}") from None
-        completion = _completion(answer)
-        if completion is None:
-            shown = json.dumps(answer)[:_SHOWN]
-            raise RunFailed(
-                f"--endpoint {self.url}: found {shown}, expected a chat completion with choices[0].message.content."
-            )
-        return completion
+            answer = self.ask(f"{self.api}/completions", body)
+        except Refused as error:
+            if error.status in _TOO_LONG and "context" in error.text.lower():
+                return Completion("", "context", len(prompt))
+            raise RunFailed(f"--endpoint {self.url}: {error}") from None
+        try:
+            choice = answer["choices"][0]
+            text, reason, ids = str(choice["text"]), choice.get("finish_reason"), choice.get("token_ids") or ()
+            told = tuple(int(i) for i in ids)
+        except (KeyError, IndexError, TypeError, AttributeError, ValueError):
+            raise UnexpectedAnswer(
+                f"--endpoint {self.url}: found {str(answer)[:200]}, expected a completion (choices[0].text)."
+            ) from None
+        if told and told[-1] in stop_ids:
+            told = told[:-1]
+        why = "" if text.strip() else f"no content (finish_reason {reason})"
+        return Completion(text, "length" if reason == "length" else "end", len(prompt), why, told)
 
     def check(self) -> None:
         """Ask once which models there are, so that a wrong URL or name is told before any world is made.
@@ -134,18 +168,15 @@ class Endpoint:
             UsageError: nothing answers there, the key is refused, or the server does not know the model.
         """
         try:
-            answer = self.ask(self.api + "/models", None, attempts=1)
-        except EndpointDown as error:
-            raise UsageError(f"{error} Start the server, or correct the URL.") from None
-        except Refused as refused:
-            if refused.status in UNAUTHORIZED:
-                raise self.unauthorized(refused) from None
+            names = chat_completions.served_models(self._client)
+        except http_json.Refused as error:
+            if error.status in UNAUTHORIZED:
+                raise self.unauthorized(Refused(error.status, error.text)) from None
             return  # a server without /models may still complete chats
-        try:
-            # llama.cpp takes the names of --alias: one is the id, and the others stand beside it.
-            names = [str(n) for m in answer["data"] for n in dict.fromkeys([m["id"], *m.get("aliases", ())])]
-        except (KeyError, TypeError, AttributeError):
+        except http_json.UnexpectedAnswer:
             return
+        except theirs.InfrastructureError as error:
+            raise UsageError(f"--endpoint {error}. Start the server, or correct the URL.") from None
         if names and self.model not in names:
             raise UsageError(f"--model {self.model}: the endpoint serves {', '.join(names)}. Give one of these.")
 
@@ -156,93 +187,35 @@ class Endpoint:
     @property
     def api(self) -> str:
         """Where the OpenAI routes are."""
-        return self.url.rstrip("/").removesuffix("/chat/completions")
+        return self._client.api
 
     @property
     def root(self) -> str:
         """Where servers have the routes of their own: the URL without its version."""
         return self.api.removesuffix("/v1")
 
-    def ask(self, url: str, body: Mapping[str, Any] | None, attempts: int = ATTEMPTS) -> Any:
+    def ask(self, url: str, body: Mapping[str, Any] | None, attempts: int = http_json.ATTEMPTS) -> Any:
         """Send JSON (or ask for it, where there is no body) and return the JSON that comes back.
 
         Raises:
             EndpointDown: no answer after all attempts.
             Refused: the server answers with a status that stays.
-            NotJson: the answer is something else.
+            UnexpectedAnswer: the answer is no JSON.
         """
-        headers = {"Content-Type": "application/json", "User-Agent": "sekft"}
-        if self.api_key:
-            headers["Authorization"] = f"Bearer {self.api_key}"
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(url, data, headers)  # noqa: S310 - the flags let http and https pass only
-        pause, last = FIRST_PAUSE, None
-        for attempt in range(1, attempts + 1):
-            try:
-                deadline = time.monotonic() + self.seconds
-                with _opener(url).open(request, timeout=self.seconds) as response:
-                    return json.loads(_read(response, deadline))
-            except urllib.error.HTTPError as error:
-                last, asked = Refused(error.code, _told(error), error.reason), error.headers.get("Retry-After", "")
-                if error.code not in _TRANSIENT:
-                    raise last from None
-                why = str(last)
-                if asked.isdecimal():
-                    pause = max(pause, float(asked))
-            except (OSError, http.client.HTTPException) as error:
-                last, why = None, str(getattr(error, "reason", error)) or type(error).__name__
-            except (ValueError, RecursionError):
-                raise NotJson(
-                    f"--endpoint {url}: the answer is no JSON. Is this an OpenAI-compatible server?"
-                ) from None
-            if attempt < attempts:
-                time.sleep(min(pause, LONGEST_PAUSE))
-                pause *= 2
-        tries = f"{attempts} attempts" if attempts > 1 else "the first attempt"
-        raise EndpointDown(f"--endpoint {url}: no answer after {tries} ({why}).", last)
+        try:
+            return http_json.ask(url, body, key=self._client.key, timeout=self.seconds, attempts=attempts)
+        except http_json.Refused as error:
+            raise Refused(error.status, error.text) from None
+        except http_json.Unanswered as error:
+            raise _down(error) from None
+        except http_json.UnexpectedAnswer as error:
+            raise UnexpectedAnswer(f"--endpoint {error}. Is this an OpenAI-compatible server?") from None
+        except theirs.UsageError as error:
+            raise UsageError(f"--endpoint {error}") from None
 
 
-def _read(response: http.client.HTTPResponse, deadline: float) -> bytes:
-    """Read an answer whole; one that never ends is given up (a timeout of the socket alone lets it drip on)."""
-    pieces, size = [], 0
-    while piece := response.read1(_PIECE):
-        pieces.append(piece)
-        size += len(piece)
-        if size > _LARGEST:
-            raise OSError(f"an answer over {_LARGEST} bytes")
-        if time.monotonic() > deadline:
-            raise TimeoutError("the answer took too long")
-    return b"".join(pieces)
-
-
-def _told(error: urllib.error.HTTPError) -> str:
-    """Return the beginning of what a server says to an error."""
-    try:
-        return error.read(_PIECE).decode("utf-8", "replace")[:_SHOWN]
-    except (OSError, http.client.HTTPException):
-        return ""
-
-
-def _completion(answer: Any) -> Completion | None:
-    """Read an answer, None where it is no chat completion."""
-    try:
-        choice = answer["choices"][0]
-        text = choice["message"].get("content") or ""
-        stop = "length" if choice.get("finish_reason") == "length" else "end"
-        tokens = int((answer.get("usage") or {}).get("prompt_tokens") or 0)
-    except (KeyError, IndexError, TypeError, AttributeError, ValueError):
-        return None
-    return Completion(text, stop, tokens) if isinstance(text, str) else None
-
-
-def _opener(url: str) -> urllib.request.OpenerDirector:
-    """Return an opener; a proxy of the environment is not asked for hosts on this machine."""
-    host = urlsplit(url).hostname or ""
-    try:
-        local = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        local = host == "localhost"
-    return urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if local else []))
+def _down(error: http_json.Unanswered) -> EndpointDown:
+    return EndpointDown(f"--endpoint {error}.", Refused(error.status, str(error)) if error.status else None)
 
 
 def check_url(url: str) -> str:
@@ -251,16 +224,6 @@ def check_url(url: str) -> str:
     Raises:
         UsageError: it is none.
     """
-    try:
-        parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable:
+    if not chat_completions.is_url(url):
         raise UsageError(f"--endpoint: found {url!r}, expected a URL such as http://127.0.0.1:8000/v1.")
     return url
-
-
-def endpoint_key(variable: str) -> str:
-    """Return the key that an environment variable holds, empty where it is not set."""
-    return os.environ.get(variable, "")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
+import fcntl
 import os
 import shutil
 import tempfile
@@ -18,20 +21,24 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 WRITING = ".writing-"  # a folder of this name beside the one it will be is unfinished
+REPLACED = ".replaced"  # where a folder waits while another takes its place, on file systems that cannot exchange two
+AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of fcntl.h and linux/fs.h
 
 
-def cannot_write(out: Path, error: Exception) -> RunFailed:
+def cannot_write(out: Path, error: Exception, kept: Path | None = None) -> RunFailed:
     """Say that the disk refused, and why.
 
     Args:
         out: What was written.
         error: What the system, or safetensors, raised.
+        kept: Where what was written so far stays.
 
     Returns:
         The error to raise.
     """
     found = getattr(error, "strerror", None) or error
-    return RunFailed(f"{out}: cannot write it: {found}. Free some space, or name another folder.")
+    where = "" if kept is None else f" What was written stays in {kept}."
+    return RunFailed(f"{out}: cannot write it: {found}.{where} Free some space, or name another folder.")
 
 
 def drop_unfinished(out: Path, older: float = 0.0) -> None:
@@ -86,40 +93,143 @@ def check_folder(folder: Path, what: str) -> None:
         raise UsageError(f"{what}: cannot write to {there}: {error.strerror}. Name another folder.") from None
 
 
+def restore_replaced(out: Path) -> None:
+    """Bring back the folder that a killed process had moved aside before the new one was in its place.
+
+    Args:
+        out: The folder.
+    """
+    old = _aside(out)
+    if not old.exists():
+        return
+    if out.exists():
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        old.rename(out)
+
+
 @contextmanager
-def new_folder(out: Path, *, replace: bool) -> Iterator[Path]:
+def new_folder(out: Path, *, replace: bool, keep: bool = False) -> Iterator[Path]:
     """Fill a folder beside `out` and move it there when all of it is on the disk.
 
     Args:
         out: The folder to be.
         replace: Put it in place of a folder that is there.
+        keep: Leave what was written where it is when something fails, and name it in the error.
 
     Yields:
         The folder to fill.
 
     Raises:
-        RunFailed: The disk refuses; nothing is left behind.
+        RunFailed: The disk refuses; what was in `out` is there as before.
     """
     out = out.absolute()
-    temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}{WRITING}", dir=out.parent))
+    try:
+        temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}{WRITING}", dir=out.parent))
+    except OSError as error:
+        raise cannot_write(out, error) from error
+    done = False
     try:
         yield temporary
-        for file in (path for path in temporary.rglob("*") if path.is_file()):
-            file.chmod(0o644)
-            with file.open("rb") as stream:
-                os.fsync(stream.fileno())
-        temporary.chmod(0o755)
-        if replace and out.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{out.name}{WRITING}", dir=out.parent))
-            out.rename(old / out.name)
-            temporary.rename(out)
-            shutil.rmtree(old)
-        else:
-            temporary.rename(out)
+        _flush(temporary)
+        _put(temporary, out, replace=replace)
+        done = True
     except (OSError, SafetensorError) as error:
-        raise cannot_write(out, error) from error
+        raise cannot_write(out, error, temporary if keep else None) from error
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        if done or not keep:
+            shutil.rmtree(temporary, ignore_errors=True)
+    with suppress(OSError):  # it is in its place; that a power cut forgets this is the least harm
+        _sync(out.parent)
+
+
+def _flush(folder: Path) -> None:
+    """Have everything in a folder on the disk, readable by others as the user's umask would have it."""
+    for path in folder.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+        _sync(path)
+    folder.chmod(0o755)
+    _sync(folder)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _put(temporary: Path, out: Path, *, replace: bool) -> None:
+    """Move a folder to its place; where it replaces one, `temporary` is the old one afterwards, or gone."""
+    if not replace or not out.exists():
+        temporary.rename(out)
+        return
+    if _exchange(temporary, out):
+        return
+    old = _aside(out)
+    shutil.rmtree(old, ignore_errors=True)
+    out.rename(old)
+    try:
+        temporary.rename(out)
+    except BaseException:
+        old.rename(out)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _aside(out: Path) -> Path:
+    return out.absolute().with_name(f".{out.name}{REPLACED}")
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Let two folders change places in one move; False where the system or the file system cannot."""
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if renameat2 is None:
+        return False
+    if renameat2(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+        return False
+    raise OSError(code, os.strerror(code), str(other))
+
+
+@contextmanager
+def locked(out: Path, flag: str = "--out") -> Iterator[None]:
+    """Keep other runs from writing a folder, for the length of a `with` block.
+
+    The lock is the system's and goes with the process, however it ends; a file left behind locks nothing.
+
+    Args:
+        out: The folder.
+        flag: What named it.
+
+    Raises:
+        UsageError: Another run holds it.
+    """
+    file = out.absolute().with_name(f".{out.name}.lock")
+    while True:
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            who = os.read(descriptor, 32).decode("ascii", "replace").strip()
+            os.close(descriptor)
+            raise UsageError(
+                f"{flag} {out}: process {who or 'unknown'} writes it. Wait for it, or name another folder."
+            ) from None
+        with suppress(FileNotFoundError):
+            if os.stat(file).st_ino == os.fstat(descriptor).st_ino:  # noqa: PTH116 - beside its fstat
+                break
+        os.close(descriptor)  # its last holder removed it just now
+    try:
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, str(os.getpid()).encode())
+        yield
+    finally:
+        file.unlink(missing_ok=True)
+        os.close(descriptor)
 
 
 def write_whole(file: Path, text: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from jinja2 import TemplateError
 
-from tiararodney.sekft import endpoint as client
+from tiararodney.posix_sdc.support import http_json as client
 from tiararodney.sekft.console import run_cli
 from tiararodney.sekft.errors import RunFailed, UsageError
 from tiararodney.sekft.render import Message, canonical_chat_template
@@ -77,9 +77,9 @@ class Imitation:
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                told = {"vllm": {"max_model_len": outer.context}, "llama.cpp": {"meta": {"n_ctx": outer.context}}}
+                length = {"vllm": {"max_model_len": outer.context}, "llama.cpp": {"meta": {"n_ctx": outer.context}}}
                 model = {"id": "first", "aliases": ["first", "tuned"]} if outer.kind == "llama.cpp" else {"id": "tuned"}
-                self.say(200, {"data": [model | told.get(outer.kind, {})]})
+                self.say(200, {"data": [model | length.get(outer.kind, {})]})
 
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -237,17 +237,20 @@ def test_a_second_bos_shows_in_the_count_alone(look, serve, served):
 
 
 @pytest.mark.parametrize(
-    ("spoil", "told"),
+    ("corrupt", "message"),
     [
         (lambda t: t.replace("{% if add_generation_prompt %}", "{% if false %}"), "a generation prompt"),
-        (lambda t: t.replace("assistant\\n' }}{% endif", "assistant\\n<think>' }}{% endif"), "goes on with '<think>'"),
+        (
+            lambda t: t.replace("assistant\\n' }}{% endif", "assistant\\n<think>' }}{% endif"),
+            "continues with '<think>'",
+        ),
         (lambda t: t.replace("{{ bos_token }}", ""), "'<s>' at the beginning out"),
     ],
 )
-def test_common_causes_are_named(spoil, told, look, serve, served):
-    code, found = look(serve(served.with_template(spoil(served.chat_template)), "vllm"))
+def test_common_causes_are_named(corrupt, message, look, serve, served):
+    code, found = look(serve(served.with_template(corrupt(served.chat_template)), "vllm"))
     assert code == 1
-    assert any(told in cause for cause in found["causes"])
+    assert any(message in cause for cause in found["causes"])
 
 
 @pytest.mark.parametrize("kind", ["vllm", "llama.cpp", "plain"])
@@ -335,12 +338,12 @@ class Broken(Imitation):
 
 
 @pytest.mark.parametrize(
-    ("then", "told"),
+    ("then", "message"),
     [
         ((503, {"error": "overloaded"}), "HTTP 503"),
-        ((200, b"<html>"), "no JSON"),
-        ((200, b"["), "no JSON"),
-        ((200, b"[" * 100_000), "no JSON"),
+        ((200, b"<html>"), "expected JSON"),
+        ((200, b"["), "expected JSON"),
+        ((200, b"[" * 100_000), "expected JSON"),
         ((200, []), "expected the field 'tokens'"),
         ((200, {"tokens": []}), "expected ids"),
         ((200, {"tokens": ["a"]}), "expected ids"),
@@ -348,12 +351,12 @@ class Broken(Imitation):
         (lambda: (time.sleep(1.5), (200, {}))[1], "timed out"),
     ],
 )
-def test_a_server_that_breaks_off_fails_the_run(then, told, look, serve, served, capsys):
+def test_a_server_that_breaks_off_fails_the_run(then, message, look, serve, served, capsys):
     server = serve(served, "vllm", cls=Broken, after=4, then=then)
     code = run_cli(lambda: look(server, request_seconds=0.5)[0], "sekft-train")
     out, err = capsys.readouterr()
     assert (code, out) == (1, "")
-    assert told in err
+    assert message in err
     assert err.count("\n") == 1
 
 
@@ -399,7 +402,7 @@ def test_text_and_page_show_the_difference(base, data, serve, tok, capsys, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("flags", "told"),
+    ("flags", "message"),
     [
         (["--endpoint", "http://h/v1", "--model", "m"], "give that too"),
         (["--inspect", "--endpoint", "http://h/v1"], "--endpoint needs --model"),
@@ -409,11 +412,11 @@ def test_text_and_page_show_the_difference(base, data, serve, tok, capsys, tmp_p
         (["--inspect", "--endpoint", "http://h/v1", "--model", "m", "--request-seconds", "nan"], "--request-seconds"),
     ],
 )
-def test_flags_that_do_not_fit_are_bad_usage(flags, told, data, base, capsys):
+def test_flags_that_do_not_fit_are_bad_usage(flags, message, data, base, capsys):
     from tiararodney.sekft.sft.cli import main
 
     assert main(["--data", str(data), "--base", str(base), *flags]) == 2
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_the_command_line_asks_the_server(data, base, serve, served, tok, capsys):

@@ -1,4 +1,4 @@
-"""The written-out forward and backward pass against transformers' and peft's, unpacked, with full logits."""
+"""The fused forward and backward pass against transformers' and peft's, unpacked, with full logits."""
 
 import random
 from collections.abc import Iterator
@@ -24,8 +24,8 @@ from transformers import (  # noqa: E402
 )
 
 from tiararodney.sekft.render import IGNORED, Example  # noqa: E402
-from tiararodney.sekft.sft.step import attention, varlen  # noqa: E402
-from tiararodney.sekft.sft.step.forward import is_written_out, row_loss  # noqa: E402
+from tiararodney.sekft.sft.step import attention, elementwise  # noqa: E402
+from tiararodney.sekft.sft.step.forward import has_fused_forward, row_loss  # noqa: E402
 from tiararodney.sekft.sft.step.pack import pack_row  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -49,7 +49,7 @@ FAMILIES = {
     "gemma": (GemmaForCausalLM, GemmaConfig, {}),
     "llama tied": (LlamaForCausalLM, LlamaConfig, {"tie_word_embeddings": True}),
 }
-WRITTEN_OUT = [name for name in FAMILIES if name != "gemma"]
+FUSED = [name for name in FAMILIES if name != "gemma"]
 
 
 @pytest.fixture(autouse=True)
@@ -101,9 +101,9 @@ def gradients(model: Any) -> dict[str, Any]:
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
-def ours(model: Any, examples: list[Example], share: bool, **how: Any) -> tuple[float, dict[str, Any]]:
+def ours(model: Any, examples: list[Example], **how: Any) -> tuple[float, dict[str, Any]]:
     model.zero_grad()
-    loss = row_loss(model.get_base_model(), pack_row(examples, share_prefix=share), "default", **how)
+    loss = row_loss(model.get_base_model(), pack_row(examples), "default", **how)
     loss.total.backward()
     return float(loss.total.detach()), gradients(model)
 
@@ -116,32 +116,28 @@ def assert_same(one: tuple[float, dict[str, Any]], other: tuple[float, dict[str,
         torch.testing.assert_close(gradient, other[1][name], rtol=1e-3, atol=1e-4 * float(other[1][name].abs().max()))
 
 
-@pytest.mark.parametrize("share", [False, True])
-@pytest.mark.parametrize("family", WRITTEN_OUT)
-def test_a_packed_row_gives_the_loss_and_gradients_of_the_unpacked_reference_loop(family: str, share: bool):
+@pytest.mark.parametrize("family", FUSED)
+def test_a_packed_row_is_the_unpacked_reference_loop(family: str):
     model = tuned(family, target_modules="all-linear")
-    assert is_written_out(model.get_base_model())
-    examples = sessions()
-    if share:
-        assert pack_row(examples, share_prefix=True).prefix == 9
-    assert_same(ours(model, examples, share), reference(model, examples))
+    assert has_fused_forward(model.get_base_model())
+    assert_same(ours(model, sessions()), reference(model, sessions()))
 
 
 def test_transformers_own_forward_serves_the_families_that_are_not_written_out():
     model = tuned("gemma", target_modules="all-linear")
-    assert not is_written_out(model.get_base_model())
-    assert_same(ours(model, sessions(), share=False), reference(model, sessions()))
+    assert not has_fused_forward(model.get_base_model())
+    assert_same(ours(model, sessions()), reference(model, sessions()))
 
 
 @pytest.mark.parametrize("targets", [["q_proj", "v_proj"], ["down_proj"], ["o_proj", "up_proj"]])
 def test_layers_without_lora_pass_gradients_on(targets: list[str]):
     model = tuned("llama", target_modules=targets)
-    assert_same(ours(model, sessions(), share=True), reference(model, sessions()))
+    assert_same(ours(model, sessions()), reference(model, sessions()))
 
 
-def test_checkpointing_changes_nothing():
+def test_recomputation_changes_nothing():
     model = tuned("llama", target_modules="all-linear")
-    plain, again = ours(model, sessions(), True), ours(model, sessions(), True, checkpointing=True)
+    plain, again = ours(model, sessions()), ours(model, sessions(), recompute=True)
     assert plain[0] == again[0]
     assert all(torch.equal(plain[1][name], again[1][name]) for name in plain[1])
 
@@ -149,23 +145,22 @@ def test_checkpointing_changes_nothing():
 @pytest.mark.parametrize("lora", [{"lora_dropout": 0.1}, {"use_dora": True}, {"target_modules": ["embed_tokens"]}])
 def test_lora_that_the_written_out_layers_do_not_know_goes_through_peft(lora: dict[str, Any]):
     model = tuned("llama", **({"target_modules": "all-linear"} | lora))
-    assert not is_written_out(model.get_base_model())
+    assert not has_fused_forward(model.get_base_model())
 
 
 def test_dora_through_peft_matches_the_reference():
     model = tuned("llama", target_modules=["q_proj", "down_proj"], use_dora=True)
-    assert_same(ours(model, sessions(2), share=False), reference(model, sessions(2)))
+    assert_same(ours(model, sessions(2)), reference(model, sessions(2)))
 
 
-@pytest.mark.parametrize("share", [False, True])
-def test_no_document_sees_another(share: bool):
+def test_no_document_sees_another():
     """Whatever the other documents say, a document's loss stays bit for bit what it was."""
     model = tuned("llama", target_modules="all-linear")
     first, second, third = sessions()
 
     other = Example([*first.input_ids[:9], *(7 for _ in first.input_ids[9:])], first.labels)
     skip, count = (sum(label != IGNORED for label in example.labels) for example in (first, second))
-    one, another = (_states(model, pack_row([before, second, third], share_prefix=share)) for before in (first, other))
+    one, another = (_states(model, pack_row([before, second, third])) for before in (first, other))
     assert not torch.equal(one[:skip], another[:skip])
     assert torch.equal(one[skip : skip + count], another[skip : skip + count])
 
@@ -183,22 +178,56 @@ def _states(model: Any, row: Any) -> Any:
     return seen[0]
 
 
-@pytest.mark.parametrize("prefix", [0, 5])
-def test_blocks_attend_as_torchs_own_attention_does(prefix: int):
+def attended(attend: Any, lengths: tuple[int, ...], heads: int = 4, key_heads: int = 2) -> list[Any]:
+    """Output and gradients of attention over random queries, keys and values."""
     torch.manual_seed(1)
-    shape = {"query": (4, prefix + 200, 8), "key": (2, prefix + 200, 8), "value": (2, prefix + 200, 8)}
-    tensors = {name: torch.randn(size, requires_grad=True) for name, size in shape.items()}
-    how = {"lengths": (150, 50), "prefix": prefix, "scale": 0.3}
-    results = []
-    for attend in (attention.packed_attention, varlen.one_by_one):
-        output = attend(**tensors, **how)
-        results.append([output, *torch.autograd.grad(output.square().sum(), tuple(tensors.values()))])
-    for one, other in zip(*results, strict=True):
+    tensors = [torch.randn(sum(lengths), n, 8, requires_grad=True) for n in (heads, key_heads, key_heads)]
+    output = attend(*tensors, lengths, 0.3)
+    assert output.shape == (sum(lengths), heads, 8)
+    return [output, *torch.autograd.grad(output.square().sum(), tensors)]
+
+
+@pytest.mark.parametrize("heads", [(4, 2), (3, 1), (2, 2)])
+def test_blocks_attend_as_torchs_own_attention_does(heads: tuple[int, int]):
+    lengths = (150, 1, 300)
+    for one, other in zip(
+        attended(attention.blocked, lengths, *heads), attended(attention.sdpa, lengths, *heads), strict=True
+    ):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_compiled_elementwise_parts_compute_the_same(dtype: Any):
+    """What CUDA runs compiled, compiled here for the CPU, for rows of two lengths."""
+    if not elementwise.can_compile("cpu"):
+        pytest.skip("needs a C++ compiler and Python's headers")
+    generator = torch.Generator().manual_seed(0)
+
+    def random(*shape: int) -> Any:
+        return torch.randn(shape, generator=generator).to(dtype)
+
+    for tokens in (33, 70):
+        x, grad, up, weight = random(tokens, 64), random(tokens, 64), random(tokens, 64), random(64)
+        inverse = torch.rand(tokens, 1, generator=generator) + 0.5
+        cases = {
+            elementwise.normalise: (x, weight, 1e-5),
+            elementwise.normalise_again: (x, weight, inverse),
+            elementwise.normalise_backward: (grad, x, weight, inverse),
+            elementwise.rotate: (random(tokens, 4, 16), random(tokens, 1, 8), random(tokens, 1, 8)),
+            elementwise.swiglu: (x, up),
+            elementwise.swiglu_backward: (grad, x, up),
+        }
+        for function, arguments in cases.items():
+            plain, compiled = function(*arguments), elementwise._compiled(function.__wrapped__)(*arguments)
+            many = plain if isinstance(plain, tuple) else (plain,)
+            for one, other in zip(many, compiled if isinstance(plain, tuple) else (compiled,), strict=True):
+                assert one.dtype == other.dtype
+                limit = {"rtol": 1e-5, "atol": 1e-5} if dtype == torch.float32 else {"rtol": 2e-2, "atol": 2e-2}
+                torch.testing.assert_close(one, other, **limit)
+
+
 def test_bf16_gradients_stay_as_near_to_fp32_as_autocast_ones():
-    """The written-out pass may round otherwise than autocast does, not worse."""
+    """The fused pass may round otherwise than autocast does, not worse."""
     model, examples = tuned("llama", target_modules="all-linear"), sessions()
     exact = reference(model, examples)[1]
     model.zero_grad()
@@ -207,7 +236,7 @@ def test_bf16_gradients_stay_as_near_to_fp32_as_autocast_ones():
     for name, parameter in model.named_parameters():
         if "lora_" not in name:
             parameter.data = parameter.data.bfloat16()
-    own = ours(model, examples, share=True)[1]
+    own = ours(model, examples)[1]
 
     def off(found: dict[str, Any]) -> float:
         errors = [float((found[name].float() - exact[name]).norm() / exact[name].norm()) for name in exact]

@@ -21,27 +21,26 @@ def case(monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any, Any, Any]:
     return hidden, weight, torch.randint(30, (11,)), torch.rand(11) + 0.5
 
 
-@pytest.mark.parametrize("counted", [False, True])
-def test_the_loss_and_its_gradient_are_those_of_weighted_cross_entropy(case: Any, counted: bool):
-    hidden, weight, targets, counts = case
+def test_the_loss_and_its_gradient_are_those_of_weighted_cross_entropy(case: Any):
+    hidden, weight, targets, weights = case
     hidden = hidden.requires_grad_()
     each = torch.nn.functional.cross_entropy(hidden @ weight.t(), targets, reduction="none")
-    expected = (each * (counts if counted else 1)).sum()
+    expected = (each * weights).sum()
     (expected_grad,) = torch.autograd.grad(expected, hidden)
     for found in (
-        head_loss(hidden, weight, targets, counts if counted else None),
-        logits_loss(hidden @ weight.t(), targets, counts if counted else None),
+        head_loss(hidden, weight, targets, weights),
+        logits_loss(hidden @ weight.t(), targets, weights),
     ):
         torch.testing.assert_close(found.total, expected)
         torch.testing.assert_close(torch.autograd.grad(found.total, hidden)[0], expected_grad)
-        assert torch.equal(found.right, (hidden @ weight.t()).argmax(-1) == targets)
-        assert found.hits == int(found.right.sum())
-        assert found.mass is None
+        assert torch.equal(found.correct, (hidden @ weight.t()).argmax(-1) == targets)
+        torch.testing.assert_close(found.nll, each.detach())
+        assert found.probe_mass is None
 
 
 def test_the_mass_is_the_joint_probability_of_the_tokens_asked_for(case: Any):
-    hidden, weight, targets, _ = case
+    hidden, weight, targets, weights = case
     asked = torch.tensor([3, 7])
     expected = (hidden @ weight.t()).softmax(-1)[:, [3, 7]].sum(-1)
-    torch.testing.assert_close(head_loss(hidden, weight, targets, asked=asked).mass, expected)
-    torch.testing.assert_close(logits_loss(hidden @ weight.t(), targets, asked=asked).mass, expected)
+    torch.testing.assert_close(head_loss(hidden, weight, targets, weights, asked).probe_mass, expected)
+    torch.testing.assert_close(logits_loss(hidden @ weight.t(), targets, weights, asked).probe_mass, expected)

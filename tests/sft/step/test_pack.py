@@ -5,8 +5,8 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tiararodney.sekft.render import IGNORED, Example
-from tiararodney.sekft.sft.step.pack import pack_row, plan_steps, split_step, terminal_start
+from tiararodney.sekft.render import IGNORED, Example, weigh_terminal
+from tiararodney.sekft.sft.step.pack import documents, pack_row, plan_steps, split_step, terminal_start, total_weight
 
 
 def example(ids: list[int], trained: set[int]) -> Example:
@@ -16,10 +16,11 @@ def example(ids: list[int], trained: set[int]) -> Example:
 lengths = st.lists(st.integers(1, 50), min_size=1, max_size=40)
 
 
-@given(lengths, st.integers(1, 120), st.integers(0, 3))
-def test_every_example_is_dealt_once_and_no_step_is_over_the_budget_but_for_one_long_example(sizes, budget, epoch):
-    steps = plan_steps(sizes, budget, 7, epoch)
-    assert sorted(index for step in steps for index in step) == list(range(len(sizes)))
+@given(lengths, st.integers(1, 120))
+def test_every_example_is_in_one_step_of_an_epoch(sizes, budget):
+    steps, ends = plan_steps(sizes, budget, 2.0, 7)
+    for begin, end in zip([0, *ends], ends, strict=False):
+        assert sorted(index for step in steps[begin:end] for index in step) == list(range(len(sizes)))
     assert all(sum(sizes[index] for index in step) <= budget or len(step) == 1 for step in steps)
 
 
@@ -30,60 +31,45 @@ def test_rows_hold_a_step_within_the_budget(sizes, budget):
     assert all(sum(sizes[index] for index in row) <= budget or len(row) == 1 for row in rows)
 
 
-def test_the_order_is_the_seeds_and_another_one_every_epoch():
+def test_the_seed_orders_and_each_epoch_differs():
     sizes = [10] * 30
-    assert plan_steps(sizes, 40, 1, 0) == plan_steps(sizes, 40, 1, 0)
-    assert plan_steps(sizes, 40, 1, 0) != plan_steps(sizes, 40, 1, 1)
-    assert plan_steps(sizes, 40, 1, 0) != plan_steps(sizes, 40, 2, 0)
+    steps, (first, second) = plan_steps(sizes, 40, 2.0, 1)
+    assert plan_steps(sizes, 40, 2.0, 1)[0] == steps
+    assert steps[:first] != steps[first:second]
+    assert steps[:first] != plan_steps(sizes, 40, 1.0, 2)[0]
+    assert plan_steps(sizes, 40, 1.5, 1)[0] == steps[: first + (second - first) // 2]
 
 
-def test_a_row_without_sharing_is_the_documents_behind_each_other():
-    row = pack_row([example([1, 2, 3, 4], {2, 3}), example([1, 2, 9], {2})], share_prefix=False)
+def test_a_row_is_the_documents_behind_each_other():
+    row = pack_row([example([1, 2, 3, 4], {2, 3}), example([1, 2, 9], {2})])
     assert row.input_ids == (1, 2, 3, 4, 1, 2, 9)
     assert row.position_ids == (0, 1, 2, 3, 0, 1, 2)
-    assert (row.prefix, row.lengths, row.tokens) == (0, (4, 3), 7)
+    assert (row.lengths, row.tokens) == ((4, 3), 7)
     assert row.keep == (1, 2, 5)
     assert row.targets == (3, 4, 9)
 
 
-def test_a_shared_prefix_is_stored_once_and_what_predicts_stays_in_the_documents():
-    row = pack_row([example([1, 2, 3, 4, 5], {3, 4}), example([1, 2, 3, 8], {3})], share_prefix=True)
-    # position 2 predicts the first trained token of both, so only two positions can be shared
-    assert row.prefix == 2
-    assert row.input_ids == (1, 2, 3, 4, 5, 3, 8)
-    assert row.position_ids == (0, 1, 2, 3, 4, 2, 3)
-    assert row.lengths == (3, 2)
-    assert row.keep == (2, 3, 5)
-    assert row.targets == (4, 5, 8)
-    assert row.tokens == 9
+def test_a_token_without_weight_is_context():
+    masked = replace(example([1, 2, 3, 4, 5], {2, 4}), weights=[0.0, 0.0, 0.0, 0.0, 0.5])
+    row = pack_row([masked])
+    assert (row.targets, row.weights) == ((5,), (0.5,))
+    assert total_weight([masked, masked]) == 1.0
+
+
+@given(st.lists(st.integers(2, 9), min_size=1, max_size=5))
+def test_a_row_comes_apart_into_its_documents(sizes):
+    whole = [example(list(range(10, 10 + size)), {size - 1}) for size in sizes]
+    assert documents(pack_row(whole)) == [pack_row([one]) for one in whole]
 
 
 def test_a_row_tells_terminals_from_commands_and_where_turns_begin():
-    command_and_exit = replace(example([1, 2, 3, 4, 5, 6, 7], {2, 3, 5, 6}), final=True)
+    command_and_exit = replace(example([1, 2, 3, 4, 5, 6, 7], {2, 3, 5, 6}), final=True, spans=((2, 4), (5, 7)))
+    command_and_exit = weigh_terminal(command_and_exit, 3)
     cut_before_the_end = example([1, 2, 3, 4], {2, 3})
-    row = pack_row([command_and_exit, cut_before_the_end], share_prefix=False, terminal_weight=3)
+    row = pack_row([command_and_exit, cut_before_the_end])
     assert row.targets == (3, 4, 6, 7, 3, 4)
     assert row.first == (True, False, True, False, True, False)
     assert row.terminal == (False, False, True, True, False, False)
     assert row.weights == (1, 1, 3, 3, 1, 1)
-    assert pack_row([command_and_exit], share_prefix=False).weights == ()
     assert terminal_start(command_and_exit) == 5
     assert terminal_start(cut_before_the_end) == 4
-
-
-@given(st.lists(st.tuples(st.integers(2, 9), st.integers(1, 12)), min_size=2, max_size=5), st.integers(1, 6))
-def test_sharing_keeps_every_document_whole(shapes, common):
-    documents = []
-    for value, size in shapes:
-        ids = [1] * common + [value] * size
-        documents.append(example(ids, {len(ids) - 1}))
-    row = pack_row(documents, share_prefix=True)
-    assert 0 <= row.prefix <= common + min(size for _, size in shapes) - 2
-    offset = row.prefix
-    for document, length in zip(documents, row.lengths, strict=True):
-        part = slice(offset, offset + length)
-        assert list(row.input_ids[: row.prefix] + row.input_ids[part]) == document.input_ids
-        assert list(row.position_ids[: row.prefix] + row.position_ids[part]) == list(range(len(document.input_ids)))
-        offset += length
-    assert row.targets == tuple(document.input_ids[-1] for document in documents)
-    assert all(row.prefix <= position for position in row.keep)

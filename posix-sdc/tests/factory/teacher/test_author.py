@@ -252,10 +252,10 @@ def test_a_bundle_that_proves_nothing_is_refused(monkeypatch, change, kind, reas
 
 
 def test_a_bundle_that_writes_on_the_host_writes_nowhere(runtime, tmp_path):
-    """The checker is root in its world, the solution and the provider are not: none of them reaches the host."""
+    """Neither the solution nor the provider reaches the host, and a checker that writes is refused."""
     evil = f"touch {tmp_path}/evil /etc/evil /usr/bin/evil /root/evil; mkdir -p {tmp_path}/evil2"
     reply = good()
-    reply["checker"] = f"{evil}; {reply['checker']}"
+    assert refused(reply | {"checker": f"{evil}; {reply['checker']}"}, runtime)[0] is Refusal.GATE
     reply["directives"][0]["solution"].insert(0, f"({evil}) 2>/dev/null; :")
     reply["provider"]["files"][0]["content"] = PROGRAM.replace("case", f"({evil}) 2>/dev/null\ncase", 1)
     reply["fixtures"].append({"path": "/srv/lake/out", "kind": "symlink", "target": str(tmp_path)})

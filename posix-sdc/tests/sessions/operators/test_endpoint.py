@@ -1,15 +1,21 @@
 """An endpoint as operator, against a server in this process."""
 
+import functools
 import json
 
 import pytest
 
 from tiararodney.posix_sdc.errors import InfrastructureError, UsageError
 from tiararodney.posix_sdc.sessions.operators.endpoint import SCAFFOLD, EndpointOperator, bare
-from tiararodney.posix_sdc.support import chat_completions as completions
+from tiararodney.posix_sdc.support import chat_completions, http_json
 from tiararodney.posix_sdc.support.chat_completions import API_KEY, Endpoint
 
 MESSAGES = [{"role": "system", "content": "A terminal."}, {"role": "user", "content": "$ "}]
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch):
+    monkeypatch.setattr(http_json, "FIRST_PAUSE", 0.01)
 
 
 def asked(server, **settings):
@@ -65,7 +71,7 @@ def test_a_refused_request_is_the_users_mistake(server):
 @pytest.mark.parametrize("answer", [b"<html>", {}, {"choices": []}, {"choices": [{"text": "ls"}]}, [1]])
 def test_an_answer_that_is_no_chat_completion_is_named(server, answer):
     server.answers = [(200, answer)]
-    with pytest.raises(InfrastructureError, match="expected a chat completion"):
+    with pytest.raises(InfrastructureError, match=r"expected .*a chat completion"):
         asked(server).reply(MESSAGES)
 
 
@@ -101,7 +107,7 @@ def test_a_redirect_is_not_followed_with_the_key(server, monkeypatch):
 
 def test_a_server_that_names_its_pause_is_given_it(server, monkeypatch):
     pauses = []
-    monkeypatch.setattr(completions.time, "sleep", pauses.append)
+    monkeypatch.setattr(http_json.time, "sleep", pauses.append)
     server.answers = [(429, b""), says("ls")]
     server.headers = {"Retry-After": "7"}
     assert asked(server).reply(MESSAGES) == "ls"
@@ -109,7 +115,7 @@ def test_a_server_that_names_its_pause_is_given_it(server, monkeypatch):
 
 
 def test_an_answer_without_end_is_cut(server, monkeypatch):
-    monkeypatch.setattr(completions, "ANSWER_BYTES", 1000)
+    monkeypatch.setattr(chat_completions, "ask", functools.partial(http_json.ask, largest=1000))
     server.answers = [(200, b"x" * 100_000)]
     with pytest.raises(InfrastructureError, match="more than 1000 bytes"):
         asked(server).reply(MESSAGES)

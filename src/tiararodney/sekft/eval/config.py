@@ -45,10 +45,19 @@ class EvalConfig:
         metavar="[NAME=]DIR|HUB_ID",
     )
     no_base: bool = setting("do not evaluate the base itself", default=False)
-    endpoint: str | None = setting(
-        "evaluate a server of OpenAI chat completions instead (http://host:port/v1)", default=None, metavar="URL"
+    endpoint: tuple[str, ...] = setting(
+        "evaluate a server of OpenAI chat completions instead (http://host:port/v1); several are replicas that share "
+        "the sessions",
+        default=(),
+        metavar="URL",
     )
     models: tuple[str, ...] = setting("model of the endpoint", default=(), flag="--model")
+    tokenizer: Path | None = setting(
+        "render prompts here with this adapter's (or base's) tokenizer and send the endpoint token ids "
+        "(/v1/completions), so that its own template plays no part",
+        default=None,
+        metavar="DIR|HUB_ID",
+    )
     api_key_env: str = flags.api_key_env()
     n: int | None = setting(
         "number of scenarios, spread over the archetypes (default: all)", default=None, also=("--limit",), above=0
@@ -64,12 +73,24 @@ class EvalConfig:
         choices=RUNTIMES,
         group="sessions",
     )
-    max_turns: int = setting("most commands per session", default=16, above=0)
+    max_turns: int | None = setting(
+        "most commands per session (default: by scenario, twice what its reference takes and ten more)",
+        default=None,
+        above=0,
+    )
     max_new_tokens: int = setting("most tokens per reply", default=48, above=0)
     temperature: float = setting("sampling temperature; 0: greedy", default=0.0, at_least=0)
     seed: int = setting("random seed (sampling)", default=0, at_least=0)
-    batch_size: int = setting("sessions generated together", default=16, above=0)
+    repeats: int = setting("sessions per scenario (give a --temperature above 0)", default=1, above=0)
+    concurrency: int = setting("sessions played at once", default=16, also=("--batch-size",), above=0)
     command_seconds: float = setting("timeout of one command, in seconds", default=10.0, metavar="S", above=0)
+    baselines: bool = setting(
+        "also play operators that do nothing (exit at once, panic at once, prose), as what rates are read against",
+        default=True,
+    )
+    allow_seen: bool = setting(
+        "evaluate although an adapter was trained on some of the scenarios; the report says so", default=False
+    )
     ignore_contract: bool = setting(
         "evaluate an adapter whose render contract (render.json) differs; the report says so", default=False
     )
@@ -126,14 +147,23 @@ def check(config: EvalConfig) -> None:
         from tiararodney.sekft.eval.inspect_log import check_installed
 
         check_installed()
-    if config.endpoint is not None:
+    if config.repeats > 1 and config.temperature == 0:
+        raise UsageError("--repeats: greedy repeats of a scenario are all the same. Give a --temperature above 0.")
+    _check_models(config)
+
+
+def _check_models(config: EvalConfig) -> None:
+    if config.endpoint:
         if config.base is not None or config.adapters:
             raise UsageError("--endpoint was given together with --base or --adapter: evaluate them in two runs.")
         if not config.models:
             raise UsageError("--endpoint needs --model NAME: the name under which the server knows the model.")
         from tiararodney.sekft.endpoint import check_url
 
-        check_url(config.endpoint)
+        for url in config.endpoint:
+            check_url(url)
+    elif config.tokenizer is not None:
+        raise UsageError("--tokenizer goes with --endpoint: a local base has its own.")
     elif config.base is None:
         raise UsageError("--base is missing: give the folder of the base model, or --endpoint URL --model NAME.")
     elif config.models:

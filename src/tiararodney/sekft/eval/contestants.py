@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tiararodney.sekft import hub
 from tiararodney.sekft.errors import ContractMismatch, UsageError
-from tiararodney.sekft.eval.report import Contestant
+from tiararodney.sekft.eval.report import ADAPTER, BASE, ENDPOINT, Contestant
 from tiararodney.sekft.render import check_contract
 
 if TYPE_CHECKING:
@@ -35,16 +36,16 @@ def contestants(
         UsageError: an adapter is no adapter folder.
         ContractMismatch: an adapter's render contract differs, and the run does not ignore that.
     """
-    if config.endpoint is not None:
-        return [Contestant(name, "endpoint", config.endpoint) for name in config.models]
+    if config.endpoint:
+        return [Contestant(name, ENDPOINT, ", ".join(config.endpoint)) for name in config.models]
     assert base is not None
     assert tokenizer is not None
-    out = [] if config.no_base else [Contestant("base", "base", str(base), fingerprint)]
+    out = [] if config.no_base else [Contestant("base", BASE, str(base), fingerprint)]
     adapters = [_named(given) for given in config.adapters]
     for name, given in zip(unique_names(adapters), (given for _, given in adapters), strict=True):
         folder = hub.find(given, hub.ADAPTER, "--adapter")
         fingerprint = adapter_fingerprint(folder)
-        out.append(Contestant(name, "adapter", str(folder), fingerprint, _contract(folder, tokenizer, config)))
+        out.append(Contestant(name, ADAPTER, str(folder), fingerprint, _contract(folder, tokenizer, config)))
     return out
 
 
@@ -57,6 +58,48 @@ def _contract(folder: Path, tokenizer: Tokenizer, config: EvalConfig) -> str:
             raise ContractMismatch(f"{error} With --ignore-contract it is evaluated all the same.") from None
         return str(error)
     return "match"
+
+
+def check_unseen(config: EvalConfig, field: Sequence[Contestant], scenarios: Sequence[str]) -> list[str]:
+    """Hold the evaluated scenarios against what each adapter was trained on, as its ``training.json`` lists it.
+
+    Args:
+        config: the run.
+        field: who takes part.
+        scenarios: ids of the scenarios that are played.
+
+    Returns:
+        Notes for the report: an overlap that the user chose to allow, a base in another precision than in training.
+
+    Raises:
+        UsageError: a scenario was trained on, and the run does not allow that.
+    """
+    notes = []
+    for folder in (Path(c.path) for c in field if c.kind == ADAPTER):
+        record = _record(folder)
+        seen = sorted(set(scenarios) & set(record.get("scenario_ids") or ()))
+        if seen:
+            found = f"{folder}: trained on {len(seen)} of the {len(scenarios)} scenarios, such as {seen[0]}"
+            if not config.allow_seen:
+                raise UsageError(
+                    f"--adapter {found}. Evaluate on scenarios it has not seen (posix-sdc generate --split holdout), "
+                    "or give --allow-seen."
+                )
+            notes.append(f"{found}: rates over these say nothing about new worlds.")
+        trained = record.get("four_bit")
+        if isinstance(trained, bool) and trained != config.load_4bit:
+            had, has = ("4-bit (NF4)", "unquantised") if trained else ("unquantised", "4-bit (NF4)")
+            notes.append(f"{folder}: trained over a {had} base, evaluated over an {has} one: replies may differ.")
+    return notes
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    """Return ``training.json`` of an adapter; empty where there is none, as beside an adapter that others made."""
+    try:
+        record = json.loads((folder / "training.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
 
 
 def _named(given: Path) -> tuple[str, Path]:

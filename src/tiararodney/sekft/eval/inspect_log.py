@@ -76,7 +76,7 @@ def _log(report: Mapping[str, Any], model: Mapping[str, Any], episodes: Sequence
             "task": "sekft-eval",
             "dataset": {"name": "scenarios", "samples": len(ids), "sample_ids": ids},
             "model": f"sekft/{model['name']}",
-            "model_base_url": config["endpoint"],
+            "model_base_url": ", ".join(config["endpoint"]) or None,
             "model_generate_config": {"temperature": config["temperature"], "max_tokens": config["max_new_tokens"]},
             "config": {"epochs": model["repeats"]},
             "packages": {k: v for k, v in report["versions"].items() if isinstance(v, str)},

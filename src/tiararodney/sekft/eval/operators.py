@@ -1,155 +1,207 @@
-"""Who acts in the worlds: a local model, or an endpoint. Both answer for a batch of sessions and note how."""
+"""Who acts in the worlds: a local model with or without an adapter, a model behind an endpoint, or a fixed script.
+
+A `Player` makes one `SessionOperator` for each session. Sessions run side by side, each asks as soon as its last
+command has answered, and whatever batches their requests (the engine of a local model, a server) does so behind
+`answer`.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from concurrent.futures import ThreadPoolExecutor
+import time
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from tiararodney.sekft.errors import UsageError
+from tiararodney.sekft.endpoint import EndpointDown
+from tiararodney.sekft.errors import RunFailed, SekftError, UsageError
 from tiararodney.sekft.eval.episodes import Generation, prompt_hash
 from tiararodney.sekft.render import Message, render_prompt
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from tiararodney.sekft.endpoint import Endpoint
     from tiararodney.sekft.render import Tokenizer
 
-
-class BatchOperator(Protocol):
-    """Whoever acts in many sessions at once, as posix-sdc's session loop asks for it."""
-
-    @property
-    def name(self) -> str:
-        """What the recorder calls it."""
-        ...
-
-    @property
-    def notes(self) -> Notes:
-        """How each reply came about."""
-        ...
-
-    def reply_batch(self, conversations: Sequence[Sequence[Mapping[str, str]]]) -> list[str]:
-        """Return the next command of every session, in their order."""
-        ...
+    Messages = Sequence[Mapping[str, str]]
 
 
-class Notes:
-    """How each reply came about, found again by the messages that it answers.
-
-    A reply depends on nothing but its prompt, the model and the seed, so two sessions with the same messages share
-    one note.
-    """
-
-    def __init__(self) -> None:
-        self._notes: dict[bytes, Generation] = {}
-
-    def add(self, messages: Sequence[Mapping[str, str]], note: Generation) -> None:
-        """Keep the note of the reply to `messages`."""
-        self._notes[_key(messages)] = note
-
-    def of_session(self, messages: Sequence[Mapping[str, str]]) -> tuple[Generation, ...]:
-        """Return one note for every assistant turn of a finished session."""
-        out = []
-        for turn, message in enumerate(messages):
-            if message["role"] == "assistant":
-                note = self._notes.get(_key(messages[:turn]), Generation(turn))
-                out.append(replace(note, turn=turn))
-        return tuple(out)
+class NoAnswer(SekftError):
+    """One request got no usable answer although the server lives: an infrastructure error of its session alone."""
 
 
-def _key(messages: Sequence[Mapping[str, str]]) -> bytes:
-    plain = [(m["role"], m["content"]) for m in messages]
-    return hashlib.sha256(json.dumps(plain).encode()).digest()
-
-
-@dataclass(frozen=True)
-class ModelOperator:
-    """A base model, with whatever adapter is switched on.
+@dataclass
+class SessionOperator:
+    """Acts in one session and keeps how each reply came about.
 
     Args:
         name: what the recorder calls it.
-        generator: `sekft.model.Generator` over the base; keeps the sessions' key-value caches between turns.
-        tokenizer: renders, encodes and decodes.
-        stop_ids: tokens that end a reply.
-        context: tokens that the model can hold.
-        max_new_tokens: the limit of a reply, in tokens.
-        temperature: 0 is greedy.
-        seed: of the sampling.
-        notes: filled with how each reply came about.
+        answer: returns the reply to the messages so far, and its `Generation` (the turn is filled in here).
+        generations: of the session so far.
     """
 
     name: str
-    generator: Any
-    tokenizer: Tokenizer
-    stop_ids: frozenset[int]
-    context: int
+    answer: Callable[[Messages], tuple[str, Generation]]
+    generations: list[Generation] = field(default_factory=list)
+
+    def reset(self) -> None:
+        """Begin the session anew, after an infrastructure error."""
+        self.generations.clear()
+
+    def reply(self, messages: Messages) -> str:
+        """Return the next assistant turn."""
+        text, generation = self.answer(messages)
+        self.generations.append(replace(generation, turn=len(messages)))
+        return text
+
+
+class Player(Protocol):
+    """Whoever acts in many sessions at once."""
+
+    def session(self, key: str) -> SessionOperator:
+        """Return who acts in one session; the key (scenario and repeat) is what its samples are drawn by."""
+        ...
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How replies are drawn.
+
+    Args:
+        max_new_tokens: limit of a reply, in tokens.
+        temperature: 0 is greedy.
+        seed: of the sampling.
+    """
+
     max_new_tokens: int
     temperature: float = 0.0
     seed: int = 0
-    notes: Notes = field(default_factory=Notes)
 
-    def reply_batch(self, conversations: Sequence[Sequence[Mapping[str, str]]]) -> list[str]:
-        """Return the next command of every session.
+
+@dataclass(frozen=True)
+class LocalPlayer:
+    """A base model, with one of its adapters or without.
+
+    Args:
+        name: what the recorder calls it.
+        generate: ``(prompt ids, key) -> (reply ids, whether a stop token ended it)``; called from many threads at once.
+        tokenizer: renders, encodes and decodes.
+        context: tokens that the model can hold.
+        decoding: the limit of a reply.
+    """
+
+    name: str
+    generate: Callable[[Sequence[int], str], tuple[Sequence[int], bool]]
+    tokenizer: Tokenizer
+    context: int
+    decoding: Decoding
+
+    def session(self, key: str) -> SessionOperator:
+        """Return who acts in one session.
 
         A session whose prompt leaves no room for a reply gets an empty one, as from a server that refuses it.
         """
-        prompts = [render_prompt(self.tokenizer, messages) for messages in conversations]
-        fits = [i for i, ids in enumerate(prompts) if len(ids) + self.max_new_tokens <= self.context]
-        # The session loop does not say which sessions these are: equal prompts still share their draws.
-        generated = self.generator.generate(
-            [prompts[i] for i in fits],
-            self.stop_ids,
-            self.max_new_tokens,
-            self.temperature,
-            self.seed,
-            keys=[prompt_hash(prompts[i]) for i in fits],
-        )
-        replies = [""] * len(prompts)
-        notes = [Generation(0, prompt_hash(ids), len(ids), (), "context") for ids in prompts]
-        for i, reply in zip(fits, generated, strict=True):
-            replies[i] = reply_text(self.tokenizer, reply.ids)
-            notes[i] = replace(notes[i], reply_ids=tuple(reply.ids), stop="end" if reply.stopped else "length")
-        for messages, note in zip(conversations, notes, strict=True):
-            self.notes.add(messages, note)
-        return replies
+
+        def answer(messages: Messages) -> tuple[str, Generation]:
+            ids = render_prompt(self.tokenizer, messages)
+            note = Generation(0, prompt_hash(ids), len(ids), (), "context")
+            if len(ids) + self.decoding.max_new_tokens > self.context:
+                return "", note
+            reply, stopped = self.generate(ids, key)
+            return reply_text(self.tokenizer, reply), replace(
+                note, reply_ids=tuple(reply), stop="end" if stopped else "length"
+            )
+
+        return SessionOperator(self.name, answer)
 
 
 @dataclass(frozen=True)
-class EndpointOperator:
-    """A model behind an OpenAI-compatible server.
+class EndpointPlayer:
+    """A model behind one or several OpenAI-compatible servers; a session stays with one of them.
 
     Args:
         name: what the recorder calls it.
-        endpoint: the server and the model's name.
-        parallel: requests in flight at once.
-        max_new_tokens: the limit of a reply, in tokens.
-        temperature: 0 is greedy.
-        seed: sent along; servers may or may not heed it.
-        notes: filled with how each reply came about.
+        endpoints: the servers (replicas) and the model's name.
+        decoding: limit, temperature and seed; servers may or may not heed the seed.
+        tokenizer: renders prompts here, whose token ids are sent; None sends messages, which the server renders.
+        heard: when a server answered last, by index (monotonic seconds).
+        silent: replies without content, by the reason that the server gave.
     """
 
     name: str
-    endpoint: Endpoint
-    parallel: int
-    max_new_tokens: int
-    temperature: float = 0.0
-    seed: int = 0
-    notes: Notes = field(default_factory=Notes)
+    endpoints: Sequence[Endpoint]
+    decoding: Decoding
+    tokenizer: Tokenizer | None = None
+    heard: dict[int, float] = field(default_factory=dict)
+    silent: dict[str, int] = field(default_factory=dict)
 
-    def reply_batch(self, conversations: Sequence[Sequence[Mapping[str, str]]]) -> list[str]:
-        """Return the next command of every session, as the server words it."""
-        with ThreadPoolExecutor(self.parallel) as pool:
-            return list(pool.map(self.reply, conversations))
+    def session(self, key: str) -> SessionOperator:
+        """Return who acts in one session."""
+        index = sum(key.encode()) % len(self.endpoints)
+        return SessionOperator(self.name, lambda messages: self._ask(index, messages))
 
-    def reply(self, messages: Sequence[Mapping[str, str]]) -> str:
-        """Return the next command of one session."""
-        done = self.endpoint.chat(messages, self.max_new_tokens, self.temperature, self.seed)
-        self.notes.add(messages, Generation(0, "", done.prompt_tokens, (), done.stop))
-        return done.text
+    def _ask(self, index: int, messages: Messages) -> tuple[str, Generation]:
+        endpoint, asked, d, ids = self.endpoints[index], time.monotonic(), self.decoding, []
+        try:
+            if self.tokenizer is None:
+                done = endpoint.chat(messages, d.max_new_tokens, d.temperature, d.seed)
+            else:
+                ids = render_prompt(self.tokenizer, messages)
+                done = endpoint.complete(ids, d.max_new_tokens, d.temperature, d.seed, stop_ids(self.tokenizer))
+        except EndpointDown as error:
+            # Others were answered meanwhile, or the list of models is: then this request alone has no answer.
+            if self.heard.get(index, 0.0) < asked:
+                _check_alive(endpoint, error)
+            raise NoAnswer(str(error)) from error
+        except RunFailed as error:
+            raise NoAnswer(str(error)) from error
+        self.heard[index] = time.monotonic()
+        if not done.text.strip() and done.stop != "context":
+            self.silent[done.why] = self.silent.get(done.why, 0) + 1
+        text = reply_text(self.tokenizer, done.ids) if self.tokenizer is not None and done.ids else done.text
+        return text, Generation(0, prompt_hash(ids) if ids else "", done.prompt_tokens, done.ids, done.stop)
+
+
+def _check_alive(endpoint: Endpoint, error: EndpointDown) -> None:
+    """End the run where the server answers nobody.
+
+    Raises:
+        RunFailed: it does not even list its models.
+    """
+    try:
+        endpoint.check()
+    except UsageError:
+        raise RunFailed(f"{error} Start the server again; the same command resumes.") from error
+
+
+@dataclass(frozen=True)
+class ScriptedPlayer:
+    """Gives the same replies in every session, the last one for ever.
+
+    Args:
+        name: what the recorder calls it.
+        replies: at least one.
+    """
+
+    name: str
+    replies: Sequence[str]
+
+    def session(self, key: str) -> SessionOperator:
+        """Return who acts in one session."""
+        del key
+
+        def answer(messages: Messages) -> tuple[str, Generation]:
+            before = sum(m["role"] == "assistant" for m in messages)
+            return self.replies[min(before, len(self.replies) - 1)], Generation(0)
+
+        return SessionOperator(self.name, answer)
+
+
+BASELINES: Mapping[str, Sequence[str]] = {
+    "exit at once": ("exit",),
+    "panic at once": ("panic the directive cannot be carried out",),
+    "prose, then exit": ("Sure! I will take a look at the directives and do what they ask.", "exit"),
+}
+"""What doing nothing scores: operators that a rate has to be read against."""
 
 
 def reply_text(tokenizer: Tokenizer, ids: Sequence[int]) -> str:

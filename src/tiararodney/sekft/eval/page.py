@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from tiararodney.sekft.eval.failures import failure
-from tiararodney.sekft.eval.report import FEW, LABELS, MEANINGS, faults, interval_text, p_text, share_text
+from tiararodney.sekft.eval.report import FEW, LABELS, MEANINGS, count_text, faults, interval_text, p_text, share_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -49,6 +49,10 @@ def page(report: Mapping[str, Any], episodes: Sequence[Episode], bundles: Mappin
         meanings=MEANINGS,
         more=_more(models),
         paired=report["paired"],
+        baselines=[
+            {"name": b["name"]} | {k: count_text(b["rates"][k]) for k in ("operate", "verified", "success")}
+            for b in report["baselines"]
+        ],
         failures=list(dict.fromkeys(kind for m in models for kind in m["failures"])),
         archetypes=sorted({e.archetype for e in episodes}),
         many=[a for a, n in archetypes.items() if n >= FEW],
@@ -82,7 +86,7 @@ def _chips(report: Mapping[str, Any]) -> dict[str, Any]:
         "tokens per reply": f"at most {config['max_new_tokens']}",
     }
     if not config["endpoint"]:
-        facts["base"] = "NF4" if config["load_4bit"] else report.get("dtype", {}).get("name", "not quantised")
+        facts["base"] = "NF4" if config["load_4bit"] else (report.get("precision") or {}).get("dtype", "not quantised")
     return facts | {"finished": _time(report["finished"])}
 
 

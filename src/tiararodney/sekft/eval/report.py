@@ -8,6 +8,7 @@ from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 from tiararodney.sekft.eval.failures import tally
+from tiararodney.sekft.eval.operators import BASELINES
 from tiararodney.sekft.eval.rates import RATES, by_archetype, compare, counted, partial_credit, rates, tries
 from tiararodney.sekft.eval.statistics import holm, pass_at_k, pass_hat_k
 
@@ -36,6 +37,10 @@ MEANINGS = {
 }
 
 
+BASE, ADAPTER, ENDPOINT = "base", "adapter", "endpoint"
+LOCAL = (BASE, ADAPTER)
+
+
 @dataclass(frozen=True)
 class Contestant:
     """Who is evaluated.
@@ -62,7 +67,7 @@ def build_report(
 
     Args:
         contestants: in the order of the report; the first one is what the others are paired with.
-        episodes: of all of them.
+        episodes: of all of them, and of the operators that do nothing (`operators.BASELINES`).
         run: what holds for the whole run (config, versions, seed, runtime, scenarios), taken over as it is.
     """
     played = {c.name: [e for e in episodes if e.model == c.name] for c in contestants}
@@ -72,6 +77,11 @@ def build_report(
         **run,
         "models": [asdict(c) | _counts(played[c.name]) for c in contestants],
         "paired": [_comparison(first.name, other.name, played) for other in others],
+        "baselines": [
+            {"name": name, "n": len(counted(rows)), "rates": {k: _rate(r) for k, r in rates(rows).items()}}
+            for name in BASELINES
+            if (rows := [e for e in episodes if e.model == name])
+        ],
     }
 
 
@@ -132,7 +142,8 @@ def headline(report: Mapping[str, Any]) -> str:
         f"runtime {report['runtime']}",
         f"{n} scenario{'s' * (n != 1)} of {kinds} archetype{'s' * (kinds != 1)}",
         "greedy" if config["temperature"] == 0 else f"temperature {config['temperature']:g}, seed {config['seed']}",
-        f"at most {config['max_turns']} turns of {config['max_new_tokens']} tokens",
+        "turns by scenario" if config["max_turns"] is None else f"at most {config['max_turns']} turns",
+        f"{config['max_new_tokens']} tokens per reply",
     ]
     if config["load_4bit"]:
         parts.append("base in NF4")
@@ -167,6 +178,13 @@ def table(report: Mapping[str, Any], *, all_archetypes: bool = False) -> str:
             for k in max((m[key] for m in models), key=len):
                 rows.append([f"{name}{k}", *(share_text(m[key].get(k)) for m in models)])
     lines += _align(rows)
+    if report["baselines"]:
+        rows = [["doing nothing", "verified", "success"]]
+        rows += [
+            [f"  {b['name']}", *(count_text(b["rates"][k]) for k in ("verified", "success"))]
+            for b in report["baselines"]
+        ]
+        lines += ["", *_align(rows)]
     for comparison in report["paired"]:
         lines += ["", *_paired_lines(comparison)]
     lines += _failure_lines(models)
@@ -235,6 +253,11 @@ def _archetype_lines(report: Mapping[str, Any], all_archetypes: bool) -> list[st
         hidden = len(sizes) - len(shown)
         lines.append(f"{hidden} archetype{'s' * (hidden != 1)} with fewer than {FEW} scenarios: see --by-archetype")
     return lines
+
+
+def count_text(rate: Mapping[str, Any]) -> str:
+    """Write a rate as ``9/16``, a dash where nothing was counted."""
+    return f"{rate['k']}/{rate['n']}" if rate["n"] else "-"
 
 
 def rate_text(rate: Mapping[str, Any] | None) -> str:

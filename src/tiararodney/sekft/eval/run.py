@@ -1,4 +1,4 @@
-"""The evaluation as one flow: scenarios, contestants, episodes, report."""
+"""One evaluation: choose scenarios, play what is not played yet, report."""
 
 from __future__ import annotations
 
@@ -9,36 +9,39 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from tiararodney.sekft import provenance
-from tiararodney.sekft.errors import ContractMismatch, UsageError
 from tiararodney.sekft.eval import worlds
-from tiararodney.sekft.eval.contestants import contestants
+from tiararodney.sekft.eval.contestants import check_unseen, contestants
 from tiararodney.sekft.eval.episodes import EpisodeLog
 from tiararodney.sekft.eval.inspect_log import write_inspect_logs
 from tiararodney.sekft.eval.junit import junit_xml
-from tiararodney.sekft.eval.operators import EndpointOperator, ModelOperator, stop_ids
+from tiararodney.sekft.eval.live import watching
+from tiararodney.sekft.eval.local import LocalModels, precision_of
+from tiararodney.sekft.eval.operators import BASELINES, Decoding, EndpointPlayer, ScriptedPlayer
 from tiararodney.sekft.eval.page import page
-from tiararodney.sekft.eval.report import Contestant, build_report
+from tiararodney.sekft.eval.report import ENDPOINT, LOCAL, Contestant, build_report
+from tiararodney.sekft.eval.resume import claim, identity
 from tiararodney.sekft.folders import check_folder, write_whole
-from tiararodney.sekft.render import contract_tokenizer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
+    from collections.abc import Mapping, Sequence
 
+    from tiararodney.sekft.endpoint import Endpoint
     from tiararodney.sekft.eval.config import EvalConfig
     from tiararodney.sekft.eval.episodes import Episode
-    from tiararodney.sekft.eval.operators import BatchOperator
+    from tiararodney.sekft.eval.operators import Player
     from tiararodney.sekft.model import Base
+    from tiararodney.sekft.tokenizer import FileTokenizer
 
 log = logging.getLogger(__name__)
 
-_NO_CONTEXT = 1 << 30
-_BOUND = ("max_turns", "max_new_tokens", "temperature", "seed", "load_4bit", "dtype", "command_seconds", "endpoint")
-"""Settings that an episode depends on: a run that resumes must have the same."""
+PASSES = 3
+"""Sessions that an infrastructure error spoilt are played again at the end, so many passes in all."""
+PATIENCE = 60.0
+"""Seconds that a further pass waits for the runtime to answer again."""
 
 
 def evaluate(config: EvalConfig, base: Base | None = None) -> dict[str, Any]:
-    """Play every contestant on the same scenarios and write the report.
+    """Play every contestant in the same worlds and write the report.
 
     Args:
         config: what, on what, and how.
@@ -49,7 +52,7 @@ def evaluate(config: EvalConfig, base: Base | None = None) -> dict[str, Any]:
 
     Raises:
         UsageError: an input cannot be used.
-        RunFailed: the run broke off; what was played is kept, the same call goes on from there.
+        RunFailed: the run broke off; what was played is kept, the same call resumes.
     """
     started = provenance.now()
     check_folder(config.out, f"--out {config.out}")
@@ -57,20 +60,26 @@ def evaluate(config: EvalConfig, base: Base | None = None) -> dict[str, Any]:
     if config.n is not None and len(selection.scenarios) < config.n:
         log.warning("--n %d: there are only %d scenarios, all are played", config.n, len(selection.scenarios))
     runtime = worlds.resolve_runtime(config.runtime)
-    field = _contestants(config, base)
-    precision = _precision(config, base)
+    entrants = _contestants(config, base)
+    precision = precision_of(config, base)
+    notes = check_unseen(config, entrants, [s.id for s in selection.scenarios])
     config.out.mkdir(parents=True, exist_ok=True)
-    _claim(config.out / "run.json", _identity(config, runtime, field, selection, precision))
+    claim(config.out / "run.json", identity(config, runtime, entrants, selection, precision))
     with closing(EpisodeLog(config.out / "episodes.jsonl")) as episodes:
-        _play_all(_Run(config, runtime, selection, field, episodes), base)
-        played = _latest(episodes.episodes, field, selection)
+        run = _Run(config, runtime, selection, entrants, episodes)
+        notes += _play_all(run, base)
+        played = _latest(run)
+        broken = sum(bool(e.infrastructure) for e in episodes.episodes)
     report = build_report(
-        field,
+        entrants,
         played,
         {
             "started": started,
             "finished": provenance.now(),
             "runtime": runtime,
+            "precision": precision,
+            "notes": notes,
+            "infrastructure_errors_seen": broken,
             "scenarios": {
                 "path": str(config.scenarios),
                 "n": len(selection.scenarios),
@@ -79,17 +88,17 @@ def evaluate(config: EvalConfig, base: Base | None = None) -> dict[str, Any]:
                 "ids": [s.id for s in selection.scenarios],
             },
             "config": config.to_json(),
-            "precision": precision,
             "versions": provenance.versions(),
             "git_revision": provenance.git_revision(),
         },
     )
+    shown = [e for e in played if e.model not in BASELINES]
     write_whole(config.out / "report.json", json.dumps(report, indent=2, ensure_ascii=False) + "\n")
-    write_whole(config.out / "report.html", page(report, played, {s.id: s.to_json() for s in selection.scenarios}))
+    write_whole(config.out / "report.html", page(report, shown, {s.id: s.to_json() for s in selection.scenarios}))
     if config.junit is not None:
-        write_whole(config.junit, junit_xml(report, played))
+        write_whole(config.junit, junit_xml(report, shown))
     if config.log_format == "inspect":
-        write_inspect_logs(report, played, config.out / "inspect")
+        write_inspect_logs(report, shown, config.out / "inspect")
     return report
 
 
@@ -103,11 +112,12 @@ class _Run:
 
 
 def _contestants(config: EvalConfig, base: Base | None) -> list[Contestant]:
-    if config.endpoint is not None:
-        field = contestants(config, None, "", None)
-        for contestant in field:
-            _endpoint(config, contestant).endpoint.check()
-        return field
+    if config.endpoint:
+        contestants_ = contestants(config, None, "", None)
+        for contestant in contestants_:
+            for endpoint in _endpoints(config, contestant):
+                endpoint.check()
+        return contestants_
     if base is not None:
         return contestants(config, base.path, base.fingerprint, base.tokenizer)
     assert config.base is not None
@@ -119,179 +129,100 @@ def _contestants(config: EvalConfig, base: Base | None) -> list[Contestant]:
     return contestants(config, folder, base_fingerprint(folder), load_tokenizer(folder))
 
 
-def _play_all(run: _Run, base: Base | None) -> None:
-    """Play what is not played yet, one contestant after the other."""
-    left = {c.name: _left(run, c) for c in run.field}
-    with ExitStack() as attached:
-        if any(c.kind != "endpoint" and left[c.name] for c in run.field):
-            base = base or _load(run.config)
-            # All of them before the first session: an adapter that does not fit is told at once.
-            for contestant in run.field:
-                if contestant.kind == "adapter" and left[contestant.name]:
-                    _attach(base, contestant, attached)
-        for contestant in run.field:
-            if not left[contestant.name]:
-                continue
-            if base is None:
-                _play(run, contestant, left[contestant.name], _endpoint(run.config, contestant))
-            else:
-                _play_local(run, contestant, left[contestant.name], base)
+def _play_all(run: _Run, base: Base | None) -> list[str]:
+    """Play what is not played yet, and sessions that an infrastructure error spoilt once more at the end.
 
-
-def _left(run: _Run, contestant: Contestant) -> list[str]:
-    """Return the ids of the scenarios to play; one that a fault of ours spoilt is played again."""
-    done = {e.scenario_id for e in run.episodes.episodes if e.model == contestant.name and not e.infrastructure}
-    left = [s.id for s in run.selection.scenarios if s.id not in done]
-    log.info(
-        "%s: %d scenarios to play, %d played before",
-        contestant.name,
-        len(left),
-        len(run.selection.scenarios) - len(left),
-    )
-    return left
-
-
-def _attach(base: Base, contestant: Contestant, attached: ExitStack) -> None:
-    from tiararodney.sekft.model import attach_adapter, detach_adapter
-
-    name = _attached_name(contestant)
-    attach_adapter(base, contestant.path, name)
-    attached.callback(detach_adapter, base, name)
-
-
-def _attached_name(contestant: Contestant) -> str:
-    """Return a name of the run's own: the same adapter may hang on a resident's base already."""
-    return f"eval_{contestant.fingerprint[-16:]}"
-
-
-def _load(config: EvalConfig) -> Base:
-    from tiararodney.sekft.model import load_base
-
-    assert config.base is not None
-    return load_base(config.base, config.load_4bit, config.device, config.dtype)
-
-
-def _play_local(run: _Run, contestant: Contestant, left: Sequence[str], base: Base) -> None:
-    """Play the base, or the base with one adapter switched on."""
-    from tiararodney.sekft.model import Generator, use_adapter
-
-    config = run.config
-    tokenizer = _tokenizer(base, contestant)
-    generator = Generator(base, max_batch=config.batch_size)
-    operator = ModelOperator(
-        name=contestant.name,
-        generator=generator,
-        tokenizer=tokenizer,
-        stop_ids=stop_ids(tokenizer, getattr(base.model.generation_config, "eos_token_id", None)),
-        context=generator.context or _NO_CONTEXT,
-        max_new_tokens=config.max_new_tokens,
-        temperature=config.temperature,
-        seed=config.seed,
-    )
-    with use_adapter(base, _attached_name(contestant) if contestant.kind == "adapter" else None):
-        _play(run, contestant, left, operator)
-
-
-def _tokenizer(base: Base, contestant: Contestant) -> Any:
-    """Return what renders for a contestant: for an adapter, the base's with the template it was trained with."""
-    if contestant.kind != "adapter":
-        return base.tokenizer
-    try:
-        return contract_tokenizer(base.tokenizer, contestant.path)
-    except ContractMismatch:
-        if contestant.contract == "match":
-            raise
-        return base.tokenizer  # it has no contract that can be read, and the user chose to go on
-
-
-def _endpoint(config: EvalConfig, contestant: Contestant) -> EndpointOperator:
-    from tiararodney.sekft.endpoint import Endpoint, endpoint_key
-
-    endpoint = Endpoint(contestant.path, contestant.name, endpoint_key(config.api_key_env), config.request_seconds)
-    return EndpointOperator(
-        contestant.name, endpoint, config.batch_size, config.max_new_tokens, config.temperature, config.seed
-    )
-
-
-def _play(run: _Run, contestant: Contestant, left: Sequence[str], operator: BatchOperator) -> None:
-    for number, bare in enumerate(
-        worlds.play(run.selection, left, operator, contestant.name, run.runtime, run.config), 1
-    ):
-        notes = operator.notes.of_session(bare.messages)
-        episode = replace(bare, generations=notes, finished=provenance.now())
-        run.episodes.append(episode)
-        log.info(
-            "%s %d/%d %s: %s after %d turns",
-            contestant.name,
-            number,
-            len(left),
-            episode.scenario_id,
-            episode.outcome,
-            episode.commands,
-        )
-
-
-def _latest(episodes: Sequence[Episode], field: Sequence[Contestant], selection: worlds.Selection) -> list[Episode]:
-    """Return the last episode of every contestant and scenario; it supersedes an earlier infrastructure error."""
-    last = {(e.model, e.scenario_id): e for e in episodes}
-    keys = [(c.name, s.id) for c in field for s in selection.scenarios]
-    return [last[key] for key in keys if key in last]
-
-
-# ---------------------------------------------------------------------------------------------------------- resume
-
-
-def _identity(
-    config: EvalConfig,
-    runtime: str,
-    field: Sequence[Contestant],
-    selection: worlds.Selection,
-    precision: dict[str, str] | None,
-) -> dict[str, dict[str, Any]]:
-    """Return what an episode's result depends on."""
-    values = config.to_json()
-    if precision is not None:
-        values["dtype"] = precision["dtype"]
-    return {
-        "settings": {"runtime": runtime} | {name: values[name] for name in _BOUND},
-        "models": {c.name: c.fingerprint for c in field},
-        "scenarios": selection.digests,
-    }
-
-
-def _precision(config: EvalConfig, base: Base | None) -> dict[str, str] | None:
-    """Return the compute type of a local model and why it was chosen; None for an endpoint."""
-    if config.endpoint is not None:
-        return None
-    if base is not None:
-        return {"dtype": str(base.dtype).removeprefix("torch."), "reason": base.dtype_reason}
-    from tiararodney.sekft.model.base import find_device
-    from tiararodney.sekft.model.precision import choose_dtype
-
-    chosen = choose_dtype(config.dtype, find_device(config.device))
-    return {"dtype": chosen.name, "reason": chosen.reason}
-
-
-def _claim(file: Path, identity: dict[str, dict[str, Any]]) -> None:
-    """Take a new folder, or go on in one whose episodes fit: more models or scenarios may come along, none may differ.
-
-    Raises:
-        UsageError: the folder holds episodes of another run.
+    Returns:
+        Notes for the report.
     """
-    before: dict[str, dict[str, Any]] = {part: {} for part in identity}
-    if file.exists():
-        try:
-            before |= json.loads(file.read_text(encoding="utf-8"))
-        except ValueError:
-            raise UsageError(f"{file}: found no JSON, expected the record of a run. Give another --out.") from None
-    elif (file.parent / "episodes.jsonl").exists():
-        raise UsageError(f"--out {file.parent}: found episodes.jsonl but no run.json beside it. Give another --out.")
-    for part, values in identity.items():
-        for key, value in values.items():
-            if before[part].get(key, value) != value:
-                raise UsageError(
-                    f"--out {file.parent} holds another run: {part}: {key} was {before[part][key]!r}, "
-                    f"now it is {value!r}. Give another --out, or remove the folder."
-                )
-    merged = {part: before[part] | values for part, values in identity.items()}
-    write_whole(file, json.dumps(merged, indent=2) + "\n")
+    config = run.config
+    todo = _left(run)
+    log.info("%d of %d sessions to play on %s", len(todo), len(_jobs(run)), run.runtime)
+    if not todo:
+        return []
+    needed = {job.model for job in todo}
+    players: dict[str, Player] = {name: ScriptedPlayer(name, BASELINES[name]) for name in BASELINES}
+    decoding = Decoding(config.max_new_tokens, config.temperature, config.seed)
+    tokenizer = _endpoint_tokenizer(config)
+    servers = [
+        EndpointPlayer(c.name, _endpoints(config, c), decoding, tokenizer) for c in run.field if c.kind == ENDPOINT
+    ]
+    players |= {server.name: server for server in servers}
+    with ExitStack() as stack:
+        if any(c.kind in LOCAL and c.name in needed for c in run.field):
+            models = stack.enter_context(LocalModels(config, base, [c for c in run.field if c.name in needed]))
+            players |= models.players
+        for attempt in range(PASSES):
+            if attempt:
+                log.warning("%d sessions met infrastructure errors: playing them again", len(todo))
+                worlds.wait_for_runtime(run.runtime, PATIENCE)
+            _play(run, todo, players)
+            todo = _left(run)
+            if not todo:
+                break
+    notes = [note for server in servers for note in _silence(server)]
+    for note in notes:
+        log.warning(note)
+    return notes
+
+
+def _silence(server: EndpointPlayer) -> list[str]:
+    """Say that a server sent replies without content: a parser of its own may have taken them."""
+    return [
+        f"{server.name}: {n} replies had {why}. If the server parses tool calls or reasoning out of replies, serve "
+        "the model without that parser."
+        for why, n in server.silent.items()
+    ]
+
+
+def _play(run: _Run, todo: Sequence[worlds.Job], players: Mapping[str, Player]) -> None:
+    with watching(todo, [c.name for c in run.field], run.episodes.episodes) as watch:
+
+        def keep(job: worlds.Job, bare: Episode) -> None:
+            episode = replace(bare, finished=provenance.now())
+            run.episodes.append(episode)
+            watch.finished(job, episode)
+
+        worlds.play(todo, players, keep, watch.turn, run.runtime, run.config)
+
+
+def _jobs(run: _Run) -> list[worlds.Job]:
+    """Return all sessions of the run: contestants next to each other, so that an engine can batch them."""
+    names = [c.name for c in run.field]
+    jobs = [
+        worlds.Job(name, scenario, sample)
+        for sample in range(run.config.repeats)
+        for scenario in run.selection.scenarios
+        for name in names
+    ]
+    if run.config.baselines:
+        jobs += [worlds.Job(name, scenario, 0) for scenario in run.selection.scenarios for name in BASELINES]
+    return jobs
+
+
+def _left(run: _Run) -> list[worlds.Job]:
+    """Return the sessions without a result; one that an infrastructure error spoilt has none."""
+    done = {(e.model, e.scenario_id, e.sample) for e in run.episodes.episodes if not e.infrastructure}
+    return [job for job in _jobs(run) if (job.model, job.scenario.id, job.sample) not in done]
+
+
+def _endpoint_tokenizer(config: EvalConfig) -> FileTokenizer | None:
+    if config.tokenizer is None:
+        return None
+    from tiararodney.sekft import hub
+    from tiararodney.sekft.tokenizer import load_tokenizer
+
+    return load_tokenizer(hub.find(config.tokenizer, hub.TOKENIZER, "--tokenizer"))
+
+
+def _endpoints(config: EvalConfig, contestant: Contestant) -> list[Endpoint]:
+    from tiararodney.sekft.endpoint import Endpoint
+
+    return [Endpoint(url, contestant.name, config.api_key_env, config.request_seconds) for url in config.endpoint]
+
+
+def _latest(run: _Run) -> list[Episode]:
+    """Return the last episode of every session; it supersedes an earlier infrastructure error."""
+    last = {(e.model, e.scenario_id, e.sample): e for e in run.episodes.episodes}
+    keys = [(job.model, job.scenario.id, job.sample) for job in _jobs(run)]
+    return [last[key] for key in keys if key in last]

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from tiararodney.posix_sdc import errors as theirs
 from tiararodney.sekft.errors import RunFailed, UsageError
-from tiararodney.sekft.eval.episodes import Episode
+from tiararodney.sekft.eval.episodes import Check, Episode
+from tiararodney.sekft.eval.operators import NoAnswer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from tiararodney.posix_sdc.schema import Scenario, Trajectory
     from tiararodney.sekft.eval.config import EvalConfig
-    from tiararodney.sekft.eval.operators import BatchOperator
+    from tiararodney.sekft.eval.operators import Player, SessionOperator
 
 
 @dataclass(frozen=True)
@@ -106,33 +108,100 @@ def resolve_runtime(name: str) -> str:
         return str(resolve(name))
 
 
-def play(
-    selection: Selection, ids: Sequence[str], operator: BatchOperator, model: str, runtime: str, config: EvalConfig
-) -> Iterator[Episode]:
-    """Play scenarios side by side, each in a fresh world.
+def wait_for_runtime(runtime: str, seconds: float) -> None:
+    """Wait until the runtime answers, so long at most; whether it does shows when the next world is opened."""
+    from tiararodney.posix_sdc.world import resolve_runtime as resolve
+
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        try:
+            resolve(runtime)
+        except theirs.PosixSdcError:
+            time.sleep(1.0)
+        else:
+            return
+
+
+@dataclass(frozen=True)
+class Job:
+    """One session to play.
 
     Args:
-        selection: the run's scenarios.
-        ids: those of them that are left to play.
-        operator: the model.
-        model: its name in the report.
-        runtime: as `resolve_runtime` gave it.
-        config: the bounds of a session.
+        model: name of the contestant.
+        scenario: the world.
+        sample: which repeat of the scenario, from 0.
+    """
 
-    Yields:
-        Episodes as they finish, without their generations.
+    model: str
+    scenario: Scenario
+    sample: int
+
+    @property
+    def key(self) -> str:
+        """What the session's samples are drawn by: the same for every contestant, so that pairs share their seeds."""
+        return f"{self.scenario.id}/{self.sample}"
+
+
+class _Watched:
+    """An operator as posix-sdc's session loop takes it, with our errors as its own and each turn reported."""
+
+    def __init__(self, operator: SessionOperator, turn: Callable[[int], None]) -> None:
+        self._operator, self._turn = operator, turn
+        self.name = operator.name
+
+    def reset(self) -> None:
+        self._operator.reset()
+
+    def reply(self, messages: Sequence[Mapping[str, str]]) -> str:
+        self._turn(sum(m["role"] == "assistant" for m in messages) + 1)
+        try:
+            return self._operator.reply(messages)
+        except NoAnswer as error:
+            raise theirs.InfrastructureError(str(error)) from error
+
+
+def play(
+    jobs: Iterable[Job],
+    players: Mapping[str, Player],
+    keep: Callable[[Job, Episode], None],
+    turn: Callable[[Job, int], None],
+    runtime: str,
+    config: EvalConfig,
+) -> None:
+    """Play sessions side by side, each in a fresh world and at its own pace.
+
+    Args:
+        jobs: what to play, in order.
+        players: by contestant.
+        keep: given every episode as it finishes, in this thread.
+        turn: told when a session asks for its n-th reply, in the session's thread.
+        runtime: as `resolve_runtime` gave it.
+        config: the bounds of a session, and how many live at once.
 
     Raises:
-        RunFailed: the machine cannot hold worlds any more.
+        RunFailed: the machine cannot hold worlds any more, or a server answers nobody.
     """
-    from tiararodney.posix_sdc.rollout import run_batch
-    from tiararodney.posix_sdc.world import Limits
+    from tiararodney.posix_sdc.rollout import run_session
+    from tiararodney.posix_sdc.support.parallel import each
+    from tiararodney.posix_sdc.world import Limits, abort_worlds
 
-    scenarios = [s for s in selection.scenarios if s.id in set(ids)]
     limits = Limits(command_seconds=config.command_seconds)
+
+    def one(job: Job) -> tuple[Job, Episode]:
+        operator = players[job.model].session(job.key)
+        watched = _Watched(operator, lambda n: turn(job, n))
+        begun = time.monotonic()
+        trajectory = run_session(job.scenario, watched, runtime, limits, config.max_turns)
+        episode = to_episode(trajectory, job.model, runtime)
+        return job, replace(
+            episode,
+            sample=job.sample,
+            generations=tuple(operator.generations),
+            seconds=round(time.monotonic() - begun, 3),
+        )
+
     with our_errors():
-        for trajectory in run_batch(scenarios, operator, runtime, limits, config.max_turns, config.batch_size):
-            yield to_episode(trajectory, model, runtime)
+        each(config.concurrency, jobs, one, lambda result: keep(*result), abort_worlds)
 
 
 def to_episode(trajectory: Trajectory, model: str, runtime: str) -> Episode:
@@ -158,5 +227,13 @@ def to_episode(trajectory: Trajectory, model: str, runtime: str) -> Episode:
         runtime=str(meta.get("runtime") or runtime),
         infrastructure=str(meta.get("reason") or "unknown") if broken else "",
         checker=str(meta.get("detail") or ""),
+        checks=_checks(meta.get("checks")),
         messages=tuple({"role": t.role, "content": t.content} for t in trajectory.turns),
     )
+
+
+def _checks(listed: Any) -> tuple[Check, ...]:
+    """Read a verdict's checks from `meta`: name to whether it passed. Another shape lists none."""
+    if not isinstance(listed, dict):
+        return ()
+    return tuple(Check(str(name), bool(passed)) for name, passed in listed.items())

@@ -18,7 +18,7 @@ from tiararodney.sekft.render.contract.folder import (
     read_contract,
     save_contract,
 )
-from tiararodney.sekft.render.mask import build_masked_example, build_masked_examples
+from tiararodney.sekft.render.mask import build_masked_examples
 from tiararodney.sekft.render.normalize import NORMALIZER_VERSION, normalize_for_template
 from tiararodney.sekft.render.session import (
     IGNORED,
@@ -45,7 +45,6 @@ __all__ = [
     "SessionRefused",
     "Tokenizer",
     "apply_policy",
-    "build_masked_example",
     "build_masked_examples",
     "canonical_chat_template",
     "check_contract",

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from tiararodney.sekft.render.tokens import Tokenizer
 
 ESCAPE = "\u200b"
-"""What the policy ``escape`` puts behind the first character of a control token's text: a zero-width space."""
+"""What the policy ``escape`` inserts after the first character of a control token's text: a zero-width space."""
 
 
 def control_pattern(tok: Tokenizer) -> re.Pattern[str]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _end = itemgetter(1)
 _CONTEXT = 4
-"""Tokens decoded in front of a reply. Byte-level tokens may cut a character, which has at most four bytes; decoded
+"""Tokens decoded before a reply. Byte-level tokens may cut a character, which has at most four bytes; decoded
 alone, a reply's first bytes could come out as replacement characters."""
 _BARRIERS = ("", "\n", "x", "]", "0", ".")
 """Texts to encode a reply behind, tried in turn: one that no merge joins to the reply shows how it is cut where nothing
@@ -235,9 +235,9 @@ def continuation(tok: Tokenizer, prompt_ids: list[int], reply: Reply) -> list[in
 
 
 def decodes_to(tok: Tokenizer, before: list[int], ids: list[int], text: str) -> bool:
-    """Tell whether ids decode to a text behind the tokens before them.
+    """Tell whether ids decode to a text when they follow others.
 
-    Alone they would not tell: a sentencepiece decoder drops the space in front of the first token it is given.
+    They are not decoded alone: a sentencepiece decoder drops the space before the first token it is given.
     """
     return tok.decode([*before, *ids]) == tok.decode(before) + text
 
@@ -258,7 +258,7 @@ def _spelled(tok: Tokenizer, text: str) -> list[str]:
 
 
 def _behind_barrier(tok: Tokenizer, before: list[int], piece: str) -> list[int] | None:
-    """Encode a piece so that it continues given tokens: none may begin before it, no dummy space is added in front."""
+    """Encode a piece so that it continues given tokens: none may begin before it, no dummy space is added."""
     for barrier in _BARRIERS:
         # Sentencepiece adds a space before a text's first piece; behind a barrier the reply is not the first.
         head, whole = tok.encode(barrier), tok.encode(barrier + piece)

@@ -60,23 +60,6 @@ def build_masked_examples(tokenizer: object, messages: Messages) -> list[Example
     return examples[::-1]
 
 
-def build_masked_example(tokenizer: object, messages: Messages) -> Example:
-    """Turn a session into one sequence, where one serves every turn.
-
-    Args:
-        tokenizer: a `Tokenizer` or a transformers tokenizer.
-        messages: a session, ending in an assistant turn.
-
-    Raises:
-        SessionRefused: as `build_masked_examples`; (`RefusalReason.CONTEXT_DIFFERS`) where it takes several sequences.
-    """
-    examples = build_masked_examples(tokenizer, messages)
-    if len(examples) > 1:
-        detail = f"it takes {len(examples)} sequences, which build_masked_examples returns"
-        raise SessionRefused(RefusalReason.CONTEXT_DIFFERS, detail, examples[0].turns[-1])
-    return examples[0]
-
-
 @dataclass(frozen=True, slots=True)
 class _Rendered:
     """A session and its prompts as text.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Kind = Literal["trained", "masked", "context"]
 """What a position is: a target, part of a reply that its record says not to train, or anything else."""
 _BEFORE = 8
-"""Tokens decoded in front of a run, so that its first space and its first bytes come out as they do in the whole."""
+"""Tokens decoded before a run, so that its first space and its first bytes come out as they do in the whole."""
 _STYLES = {"trained": "\x1b[1;32m", "masked": "\x1b[33m", "context": "\x1b[2m"}
 _OFF = "\x1b[0m"
 _MARKS = {"trained": ("⟦", "⟧"), "masked": ("⟪", "⟫"), "context": ("", "")}

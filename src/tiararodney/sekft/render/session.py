@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
@@ -75,7 +76,7 @@ class Example:
         final: whether the last of `turns` is the session's last: its terminal.
         masked: ranges of the replies that stand here as context because their record says not to train them.
         weights: what each position counts in the loss; as long as `input_ids`. Where not given: 1 at trained
-            positions, 0 elsewhere.
+            positions, 0 elsewhere, as an array of 32-bit floats (a data set holds one for every token).
     """
 
     input_ids: list[int]
@@ -85,11 +86,12 @@ class Example:
     crossing: str = ""
     final: bool = False
     masked: tuple[Span, ...] = ()
-    weights: list[float] = field(default_factory=list)
+    weights: Sequence[float] = ()
 
     def __post_init__(self) -> None:
         if not self.weights:
-            object.__setattr__(self, "weights", [0.0 if label == IGNORED else 1.0 for label in self.labels])
+            weights = array("f", [0.0 if label == IGNORED else 1.0 for label in self.labels])
+            object.__setattr__(self, "weights", weights)
 
 
 def weigh_terminal(example: Example, weight: float) -> Example:
@@ -97,8 +99,9 @@ def weigh_terminal(example: Example, weight: float) -> Example:
     if not example.final or weight == 1:
         return example
     start, end = example.spans[-1]
-    scaled = [w * weight for w in example.weights[start:end]]
-    return replace(example, weights=[*example.weights[:start], *scaled, *example.weights[end:]])
+    weights = array("f", example.weights)
+    weights[start:end] = array("f", [w * weight for w in weights[start:end]])
+    return replace(example, weights=weights)
 
 
 class RefusalReason(StrEnum):
@@ -119,15 +122,13 @@ class RefusalReason(StrEnum):
     REPLY_REWRITTEN = "reply_rewritten"
     """The template does not show the reply as it was given."""
     NO_END_OF_TURN = "no_end_of_turn"
-    """The template writes no token after a reply, so nobody could learn to stop there."""
+    """The template writes no token after a reply, so a model could not learn to stop there."""
     PROMPT_DIVERGES = "prompt_diverges"
     """The prompt that is served opens text, other than a thought, which the template puts before no recorded reply."""
     CONTROL_TOKEN_IN_REPLY = "control_token_in_reply"  # noqa: S105 - a reason, no secret
     """The reply holds a control token: a served model would stop, or start a turn, in its middle."""
     NOT_REVERSIBLE = "not_reversible"
     """The reply's tokens do not decode to the reply: the tokenizer loses text."""
-    CONTEXT_DIFFERS = "context_differs"
-    """One sequence cannot serve every turn, and only one was asked for (`build_masked_example`)."""
 
 
 class SessionRefused(SekftError):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import signal
 import sys
+import threading
+from contextlib import ExitStack
 from dataclasses import MISSING, dataclass
 from importlib import metadata
 from pathlib import Path  # noqa: TC003 - the settings' types are read at run time
@@ -13,10 +15,11 @@ from typing import TYPE_CHECKING
 from tiararodney.sekft import flags
 from tiararodney.sekft.console import INTERRUPTED, configure_logs, naming_the_extra, run_cli
 from tiararodney.sekft.flags import Common
-from tiararodney.sekft.settings import read_settings
+from tiararodney.sekft.settings import read_settings, setting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import AbstractContextManager
     from types import FrameType
 
     from tiararodney.sekft.resident.state import Resident
@@ -40,6 +43,21 @@ class ResidentConfig:
     device: str = flags.device()
     dtype: str = flags.dtype()
 
+    serve: str | None = setting(
+        "also serve OpenAI's completions and vLLM's adapter routes here; goes on after the end of a pipe's lines",
+        default=None,
+        metavar="HOST:PORT",
+        group="serving",
+    )
+    adapter_dirs: tuple[Path, ...] = setting(
+        "folder below which adapters may be loaded over HTTP", default=(), flag="--adapter-dir", metavar="DIR"
+    )
+    api_key_env: str = setting(
+        "environment variable with the key that clients have to send; needed to serve beyond this machine",
+        default="SEKFT_API_KEY",
+        metavar="VAR",
+    )
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Load the base and carry out commands until the end of input.
@@ -62,20 +80,48 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def serve(config: ResidentConfig) -> int:
-    """Load what the configuration says, then read commands from stdin."""
+    """Load what the configuration says, then read commands from stdin and, where asked to, serve."""
     from tiararodney.sekft.resident.loop import serve_lines
 
+    address = None if config.serve is None else _address(config)
     log.info("sekft-resident %s: loading %s", metadata.version("tiararodney.sekft"), config.base)
     with naming_the_extra("a local base"):
         resident = start(config.base, config.load_4bit, config.device, config.dtype)
-    log.info("ready; `help` lists the commands")
     try:
         # Ctrl-C ends a job, so a TERM signal must not look like it: it ends the resident, job and all.
         signal.signal(signal.SIGTERM, _terminate)
-        return serve_lines(resident, sys.stdin)
+        with ExitStack() as stack:
+            if address is not None:
+                stack.enter_context(_served(config, resident, *address))
+            log.info("ready; `help` lists the commands")
+            code = serve_lines(resident, sys.stdin)
+            if address is not None and not resident.quitting and not sys.stdin.isatty():
+                log.info("end of the commands; serving until TERM or Ctrl-C")
+                threading.Event().wait()
+            return code
     except _Terminated:
         log.warning("terminated")
         return INTERRUPTED
+
+
+def _address(config: ResidentConfig) -> tuple[str, int]:
+    """Return host and port of ``--serve``, checked before the base is loaded."""
+    from tiararodney.sekft.resident.serving.run import check_exposure, parse_address, server_key
+
+    assert config.serve is not None
+    host, port = parse_address(config.serve)
+    check_exposure(host, server_key(config.api_key_env), config.api_key_env)
+    return host, port
+
+
+def _served(config: ResidentConfig, resident: Resident, host: str, port: int) -> AbstractContextManager[str]:
+    from tiararodney.sekft.resident.serving.app import Server
+    from tiararodney.sekft.resident.serving.models import ServedModels
+    from tiararodney.sekft.resident.serving.run import server_key, serving
+
+    models = ServedModels(resident.base, resident.base.path.name, config.adapter_dirs)
+    server = Server(models, resident.generator, server_key(config.api_key_env))
+    return serving(server.app(), host, port)
 
 
 class _Terminated(BaseException):
@@ -88,11 +134,11 @@ def _terminate(_number: int, _frame: FrameType | None) -> None:
 
 def start(path: Path, four_bit: bool, device: str, dtype: str) -> Resident:
     """Load a base and take the fingerprint of its logits."""
-    from tiararodney.sekft.model import load_base
+    from tiararodney.sekft.model import Generator, load_base
     from tiararodney.sekft.resident.state import Resident, probe
 
     base = load_base(path, four_bit, device, dtype)
-    return Resident(base, probe(base))
+    return Resident(base, probe(base), Generator(base))
 
 
 if __name__ == "__main__":

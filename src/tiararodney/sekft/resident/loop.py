@@ -53,6 +53,7 @@ def serve_lines(resident: Resident, source: TextIO) -> int:
         try:
             run_line(resident, line)
         except Quit:
+            resident.quitting = True
             break
     return int(piped and any(job.failed for job in resident.jobs))
 

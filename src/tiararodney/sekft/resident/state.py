@@ -12,7 +12,7 @@ from tiararodney.sekft.errors import UsageError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tiararodney.sekft.model import Base
+    from tiararodney.sekft.model import Base, Generator
 
 _PROBE_TOKENS = 48
 
@@ -41,13 +41,17 @@ class Resident:
     Args:
         base: loaded once, never changed.
         fingerprint: hash of the base's logits when it was loaded; see `probe`.
+        generator: samples from the base and its adapters, for all who ask.
         trained: adapters that this resident's own jobs wrote, by name.
         jobs: what was carried out so far.
+        quitting: a line asked for the end.
         started: when the base was loaded, in seconds since the epoch.
     """
 
     base: Base
     fingerprint: str
+    generator: Generator
+    quitting: bool = False
     trained: dict[str, Path] = field(default_factory=dict)
     jobs: list[Job] = field(default_factory=list)
     started: float = field(default_factory=time.time)

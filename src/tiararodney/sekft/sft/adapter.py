@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors.torch import save_file
 
 from tiararodney.sekft.folders import new_folder
-from tiararodney.sekft.model.adapters import RECORD, WEIGHTS, tensor_names
+from tiararodney.sekft.model.adapters import RECORD, WEIGHTS
 from tiararodney.sekft.sft.card import model_card
 from tiararodney.sekft.sft.curve import draw_curve
 
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from tiararodney.sekft.model import Base
+    import torch
+
     from tiararodney.sekft.render.contract.fingerprint import Fingerprint
 
 log = logging.getLogger(__name__)
@@ -27,8 +28,8 @@ CURVE, PICTURE, CARD = "curve.jsonl", "curve.png", "README.md"
 
 def write_adapter(
     out: Path,
-    base: Base,
-    name: str,
+    tensors: Mapping[str, torch.Tensor],
+    lora: Any,
     record: Mapping[str, Any],
     contract: Callable[[Path], Fingerprint],
     *,
@@ -38,31 +39,38 @@ def write_adapter(
 
     Args:
         out: The folder; it appears complete or not at all.
-        base: The base that the adapter hangs on.
-        name: The adapter's name.
+        tensors: The weights, by the names that peft's files have.
+        lora: peft's configuration of the adapter.
         record: What was done, for `training.json` and the card; its `curve` goes to `curve.jsonl`, a line each, and is
             drawn.
         contract: Writes tokenizer, chat template and `render.json` into a folder.
         replace: Put it in place of a folder that is there.
 
     Raises:
-        RunFailed: The disk refuses.
+        RunFailed: The disk refuses; what was written so far stays, and is named.
     """
-    with new_folder(out, replace=replace) as folder:
-        tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in tensor_names(base, name).items()}
-        save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
-        config = base.adapters.handle.peft_config[name]
-        inference = config.inference_mode
-        config.inference_mode = True
-        config.save_pretrained(folder)
-        config.inference_mode = inference
+    with new_folder(out, replace=replace, keep=True) as folder:
+        save_file(dict(tensors), folder / WEIGHTS, metadata={"format": "pt"})
+        inference = lora.inference_mode
+        lora.inference_mode = True
+        lora.save_pretrained(folder)
+        lora.inference_mode = inference
         rendered = contract(folder)
-        told = {key: value for key, value in record.items() if key != "curve"}
-        (folder / RECORD).write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        kept = {key: value for key, value in record.items() if key != "curve"}
+        (folder / RECORD).write_text(json.dumps(kept, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         lines = "".join(json.dumps(entry) + "\n" for entry in record["curve"])
         (folder / CURVE).write_text(lines, encoding="utf-8")
-        (folder / CARD).write_text(model_card(out.name, record, rendered.to_json()), encoding="utf-8")
-        try:
-            draw_curve(record["curve"], out.name, folder / PICTURE)
-        except ModuleNotFoundError as error:
-            log.warning("%s is not drawn: it needs %s. Install it: pip install matplotlib", PICTURE, error.name)
+        _best_effort(
+            CARD, lambda: (folder / CARD).write_text(model_card(out.name, record, rendered.to_json()), "utf-8")
+        )
+        _best_effort(PICTURE, lambda: draw_curve(record["curve"], out.name, folder / PICTURE))
+
+
+def _best_effort(name: str, write: Callable[[], object]) -> None:
+    """Write what an adapter can be used without."""
+    try:
+        write()
+    except ModuleNotFoundError as error:
+        log.warning("%s is not written: it needs %s. Install it: pip install %s", name, error.name, error.name)
+    except Exception as error:  # noqa: BLE001 - nothing about a picture may cost a training
+        log.warning("%s is not written: %s: %s", name, type(error).__name__, error)

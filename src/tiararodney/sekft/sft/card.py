@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 HYPER_PARAMETERS = (
-    "learning_rate", "lr_schedule", "warmup_ratio", "weight_decay", "max_grad_norm", "epochs", "max_steps",
+    "optim", "learning_rate", "lr_schedule", "warmup_ratio", "weight_decay", "max_grad_norm", "epochs", "max_steps",
     "tokens_per_batch", "max_length", "terminal_weight", "seed",
 )  # fmt: skip
 VALIDATED = {

@@ -1,28 +1,31 @@
-"""Checkpoints beside `--out`: all that a run needs to go on as if it had never been cut off."""
+"""Checkpoints beside `--out`: each is written whole or not at all, and known to be whole when it is read.
+
+`OUT.checkpoint/checkpoint-STEP/` holds the trained weights, those that validated best, the Trainer's optimizer,
+schedule and state, `progress.json` and a manifest with the SHA-256 of every file. The two newest are kept.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
+import logging
 import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-
 from tiararodney.sekft.errors import UsageError
-from tiararodney.sekft.folders import cannot_write
+from tiararodney.sekft.folders import new_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
+    from collections.abc import Callable, Mapping
 
-FILE = "state.safetensors"
+log = logging.getLogger(__name__)
+
+PREFIX, MANIFEST, PROGRESS = "checkpoint-", "manifest.json", "progress.json"
 
 
 def checkpoint_folder(out: Path) -> Path:
-    """Where the checkpoint of the run that writes `out` lies.
+    """Where the checkpoints of the run that writes `out` lie.
 
     Args:
         out: The run's `--out`.
@@ -33,98 +36,117 @@ def checkpoint_folder(out: Path) -> Path:
     return out.with_name(out.name + ".checkpoint")
 
 
-def save_checkpoint(
-    folder: Path,
-    parameters: Mapping[str, torch.Tensor],
-    best: Mapping[str, torch.Tensor],
-    optimizer: torch.optim.Optimizer,
-    progress: Mapping[str, Any],
-) -> None:
-    """Write a checkpoint in place of the one before, in one move.
+def write_checkpoint(root: str | Path, step: int, fill: Callable[[Path], None]) -> Path:
+    """Write a checkpoint in one move, and drop all but the one before.
 
     Args:
-        folder: Where it lies.
-        parameters: The trained weights by name.
-        best: Copies of the weights that validated best, by name; empty where nothing was validated.
-        optimizer: Over `parameters`.
-        progress: What else tells where the run is; JSON values.
-
-    Raises:
-        RunFailed: The disk refuses; the checkpoint before is as it was.
-    """
-    tensors = {f"weight/{name}": tensor.detach().cpu().contiguous() for name, tensor in parameters.items()}
-    tensors |= {f"best/{name}": tensor.detach().cpu().contiguous() for name, tensor in best.items()}
-    for name, parameter in parameters.items():
-        for key, value in optimizer.state.get(parameter, {}).items():
-            tensors[f"{key}/{name}"] = torch.as_tensor(value).detach().cpu().contiguous()
-    # One file that is renamed over the last one: there is no moment without a checkpoint.
-    fresh = folder / (FILE + ".new")
-    try:
-        folder.mkdir(exist_ok=True)
-        save_file(tensors, fresh, metadata={"progress": json.dumps(progress)})
-        with fresh.open("rb") as stream:
-            os.fsync(stream.fileno())
-        fresh.replace(folder / FILE)
-    except (OSError, SafetensorError) as error:
-        fresh.unlink(missing_ok=True)
-        raise cannot_write(folder, error) from error
-
-
-def load_checkpoint(
-    folder: Path,
-    parameters: Mapping[str, torch.Tensor],
-    best: dict[str, torch.Tensor],
-    optimizer: torch.optim.Optimizer,
-    same: Mapping[str, Any],
-) -> dict[str, Any] | None:
-    """Put a run where its checkpoint left it.
-
-    Args:
-        folder: Where the checkpoint lies.
-        parameters: The trained weights by name; set in place.
-        best: Filled with the weights that validated best so far.
-        optimizer: Over these weights; its state is set.
-        same: What must be as it was when the checkpoint was written.
+        root: See `checkpoint_folder`.
+        step: The last step that is done.
+        fill: Writes the files into a folder.
 
     Returns:
-        The progress that was saved, or None where there is no checkpoint.
+        The checkpoint.
 
     Raises:
-        UsageError: The checkpoint is of another run.
+        RunFailed: The disk refuses; the checkpoints before are as they were.
     """
-    if not (folder / FILE).is_file():
-        return None
-    with safe_open(folder / FILE, framework="pt") as file:
-        progress: dict[str, Any] = json.loads(file.metadata()["progress"])
-        for key, value in same.items():
-            was = progress["same"].get(key)
-            if was != value:
-                raise UsageError(
-                    f"--resume: {folder} is of another run: {key} was {was!r}, here it is {value!r}. "
-                    "Give the same flags and data, or --overwrite to begin anew."
-                )
-        with torch.no_grad():
-            for name, parameter in parameters.items():
-                parameter.copy_(file.get_tensor(f"weight/{name}"))
-                state = {}
-                for key in file.keys():  # noqa: SIM118 - no mapping
-                    kind, _, owner = key.partition("/")
-                    if owner != name or kind == "weight":
-                        continue
-                    tensor = file.get_tensor(key).to(parameter.device)
-                    if kind == "best":
-                        best[name] = tensor
-                    else:
-                        state[kind] = tensor
-                if state:
-                    optimizer.state[parameter] = state
+    folder = Path(root) / f"{PREFIX}{step}"
+    Path(root).mkdir(exist_ok=True)
+    with new_folder(folder, replace=True) as fresh:
+        fill(fresh)
+        digests = {str(file.relative_to(fresh)): _digest(file) for file in sorted(fresh.rglob("*")) if file.is_file()}
+        (fresh / MANIFEST).write_text(json.dumps(digests, indent=2) + "\n", encoding="utf-8")
+    others = {at: other for at, other in _checkpoints(root).items() if at != step}
+    before = max((at for at in others if at < step), default=None)
+    for at, other in others.items():
+        if at != before:
+            shutil.rmtree(other, ignore_errors=True)
+    return folder
+
+
+def newest_checkpoint(root: Path) -> Path | None:
+    """Find the newest checkpoint that is whole; a torn one is skipped with a warning.
+
+    Args:
+        root: See `checkpoint_folder`.
+
+    Returns:
+        Its folder; None where there is none.
+    """
+    for _, folder in sorted(_checkpoints(root).items(), reverse=True):
+        if (reason := _damage(folder)) is None:
+            return folder
+        log.warning("%s is damaged (%s): looking for the checkpoint before it", folder, reason)
+    return None
+
+
+def _checkpoints(root: str | Path) -> dict[int, Path]:
+    found = {}
+    for folder in Path(root).glob(PREFIX + "*"):
+        step = folder.name.removeprefix(PREFIX)
+        if step.isdigit() and folder.is_dir():
+            found[int(step)] = folder
+    return found
+
+
+def _damage(folder: Path) -> str | None:
+    """What is wrong with a checkpoint; None where nothing is."""
+    try:
+        digests = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        wrong = [name for name, digest in digests.items() if _digest(folder / name) != digest]
+    except (OSError, ValueError, AttributeError) as error:
+        return str(error)
+    return f"{wrong[0]} is not what was written" if wrong else None
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def write_progress(folder: Path, progress: Mapping[str, Any]) -> None:
+    """Write what a run needs to go on beside the Trainer's own state.
+
+    Args:
+        folder: A checkpoint that is being written.
+        progress: JSON values, with the run's ``identity``.
+    """
+    (folder / PROGRESS).write_text(json.dumps(progress, indent=2) + "\n", encoding="utf-8")
+
+
+def read_progress(folder: Path) -> dict[str, Any]:
+    """Read what `write_progress` wrote.
+
+    Args:
+        folder: A checkpoint.
+    """
+    progress: dict[str, Any] = json.loads((folder / PROGRESS).read_text(encoding="utf-8"))
     return progress
 
 
-def drop_checkpoint(folder: Path) -> None:
-    """Remove a checkpoint that is not needed any more.
+def check_same_run(folder: Path, identity: Mapping[str, Any]) -> None:
+    """Refuse to resume another run.
 
     Args:
-        folder: Where it lies, or does not.
+        folder: A checkpoint.
+        identity: What must be as it was when the checkpoint was written; JSON values.
+
+    Raises:
+        UsageError: Naming what differs.
     """
-    shutil.rmtree(folder, ignore_errors=True)
+    before = read_progress(folder)["identity"]
+    for key, value in identity.items():
+        if before.get(key) != value:
+            raise UsageError(
+                f"--resume: {folder} is of another run: {key} was {before.get(key)!r}, here it is {value!r}. "
+                "Give the same flags and data, or --overwrite to begin anew."
+            )
+
+
+def drop_checkpoints(root: Path) -> None:
+    """Remove the checkpoints of a run that is done, or that is not to be resumed.
+
+    Args:
+        root: See `checkpoint_folder`.
+    """
+    shutil.rmtree(root, ignore_errors=True)

@@ -105,14 +105,13 @@ def _train_and_print(config: TrainConfig, base: Base | None) -> None:
         log.info("sekft-train %s: loading torch", metadata.version("tiararodney.sekft"))
     with naming_the_extra("training (not --inspect)"):
         from tiararodney.sekft.model.base import find_device
-        from tiararodney.sekft.sft.ranks import launched
         from tiararodney.sekft.sft.train import train
     if base is None:
         find_device(config.device)
     if config.init_adapter is not None:
         config = replace(config, init_adapter=hub.find(config.init_adapter, hub.ADAPTER, "--init-adapter"))
     out = train(config, base)
-    if launched().writes:
+    if os.environ.get("RANK", "0") == "0":  # of several processes, one prints
         print(out)
 
 

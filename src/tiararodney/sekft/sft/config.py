@@ -13,9 +13,7 @@ from tiararodney.sekft.settings import setting, to_json
 VERIFIED = ("any", "passed", "failed")
 POLICIES = ("keep", "escape")  # those of `render.contract`, which --help has no time to load
 VALIDATION_BY = ("scenario", "archetype")
-TRACKERS = ("tensorboard", "wandb", "trackio")
 CHECKPOINTING = ("auto", "always", "never")
-SCHEDULES = ("cosine", "linear", "constant")
 
 
 @dataclass(frozen=True)
@@ -65,9 +63,14 @@ class TrainConfig:
     init_adapter: Path | None = setting("continue training from this adapter", default=None, metavar="DIR")
 
     learning_rate: float = setting("peak learning rate", default=5e-4, above=0, plan=True, group="optimization")
-    weight_decay: float = setting("AdamW's weight decay", default=0.0, at_least=0, plan=True)
+    weight_decay: float = setting("weight decay", default=0.0, at_least=0, plan=True)
     max_grad_norm: float = setting("clip gradients to this norm", default=1.0, above=0, plan=True)
-    lr_schedule: str = setting("learning rate schedule after warmup", default="cosine", choices=SCHEDULES, plan=True)
+    lr_schedule: str = setting(
+        "learning rate schedule, by transformers' name", default="cosine", also=("--lr-scheduler-type",), plan=True
+    )
+    optim: str = setting(
+        "optimizer, by transformers' name (adamw_8bit, paged_adamw_8bit, ...)", default="adamw_torch_fused", plan=True
+    )
     warmup_ratio: float = setting("fraction of steps for linear warmup", default=0.05, at_least=0, below=1, plan=True)
     epochs: float = setting("passes over the data", default=2.0, above=0, plan=True)
     max_steps: int = setting("stop after this many optimizer steps; 0: no limit", default=0, at_least=0, plan=True)
@@ -82,12 +85,13 @@ class TrainConfig:
         "loss weight of the tokens of a session's last turn; all others weigh 1", default=1.0, above=0, plan=True
     )
     gradient_checkpointing: str = setting(
-        "recompute activations to save memory; auto: when an example would not fit otherwise",
+        "recompute activations to save memory; auto: of micro-batches that would not fit otherwise",
         default="auto",
         choices=CHECKPOINTING,
     )
-    compile: bool = setting(
-        "torch.compile the layers where the fast ones are not used; needs a C++ compiler", default=False, plan=True
+    no_packing: bool = setting("train one session at a time instead of packed rows", default=False, plan=True)
+    divergence_steps: int = setting(
+        "stop when the loss has been out of hand for this many steps; 0: never", default=5, at_least=0
     )
     seed: int = setting("random seed (data order, LoRA initialization)", default=0, at_least=0, plan=True)
 
@@ -111,9 +115,9 @@ class TrainConfig:
     overwrite: bool = setting("replace --out, and drop a checkpoint beside it", default=False)
 
     report_to: tuple[str, ...] = setting(
-        "also log metrics to this tracker; TensorBoard's files are written beside --out",
+        "also log metrics to this tracker of transformers (tensorboard, wandb, trackio, ...); TensorBoard's files are "
+        "written beside --out",
         default=(),
-        choices=TRACKERS,
         group="further outputs",
     )
     save_merged: Path | None = setting("also write base and adapter merged into one model", default=None, metavar="DIR")

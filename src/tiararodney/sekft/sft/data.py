@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from tiararodney.sekft.errors import UsageError
-from tiararodney.sekft.render import Example, SessionRefused, build_masked_examples
+from tiararodney.sekft.render import Example, SessionRefused, build_masked_examples, weigh_terminal
 from tiararodney.sekft.trajectories import chosen, read_sessions
 
 if TYPE_CHECKING:
@@ -58,26 +58,32 @@ def read_examples(config: TrainConfig, tokenizer: Tokenizer) -> Examples:
     too_long: Counter[str] = Counter()
     digest = hashlib.sha256()
     tokens: dict[int, int] = {}
+    scenarios: set[str] = set()
+    archetypes: set[str] = set()
     for session in sessions:
         place = f"{session.id or '(no id)'} ({session.source})"
         try:
             examples = build_masked_examples(tokenizer, session.messages)
         except SessionRefused as refusal:
             refused[refusal.reason.value] += 1
-            _tell(refused[refusal.reason.value], f"{place}: {refusal}")
+            _warn_first(refused[refusal.reason.value], f"{place}: {refusal}")
             continue
         group = session.archetype if config.validation_by == "archetype" else session.scenario_id or session.id
         for example in examples:
             if len(example.input_ids) > config.max_length:
                 too_long[place] += 1
-                _tell(len(too_long), f"{place}: {len(example.input_ids)} tokens, over --max-length; left out whole")
+                _warn_first(
+                    len(too_long), f"{place}: {len(example.input_ids)} tokens, over --max-length; left out whole"
+                )
                 continue
-            rendered.append((group, _sharing(example, tokens)))
+            rendered.append((group, weigh_terminal(_sharing(example, tokens), config.terminal_weight)))
+            scenarios.add(session.scenario_id or session.id)
+            archetypes.add(session.archetype)
     held_back = _held_back({group for group, _ in rendered}, config) if rendered else frozenset()
     training = [example for group, example in rendered if group not in held_back]
     validation = [example for group, example in rendered if group in held_back]
     for group, example in rendered:
-        digest.update(repr((group in held_back, example.input_ids, example.labels)).encode())
+        digest.update(repr((group in held_back, example.input_ids, example.labels, example.weights)).encode())
     counts = {
         "read": sessions.read,
         "kept": sessions.kept,
@@ -87,6 +93,8 @@ def read_examples(config: TrainConfig, tokenizer: Tokenizer) -> Examples:
         "training_examples": len(training),
         "validation_examples": len(validation),
         "held_back": sorted(held_back),
+        "scenario_ids": sorted(scenarios),
+        "archetypes": sorted(filter(None, archetypes)),
         "training_tokens": sum(len(example.input_ids) for example in training),
         "trained_tokens": sum(end - start for example in training for start, end in example.spans),
     }
@@ -112,7 +120,7 @@ def _sharing(example: Example, tokens: dict[int, int]) -> Example:
     return replace(example, input_ids=shared(example.input_ids), labels=shared(example.labels))
 
 
-def _tell(count: int, message: str) -> None:
+def _warn_first(count: int, message: str) -> None:
     """Name the first few of a kind; the count tells of the rest."""
     (log.warning if count <= NAMED else log.debug)("%s", message)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from peft import LoraConfig
+from peft.helpers import disable_input_dtype_casting
 
 from tiararodney.sekft.errors import UsageError
 from tiararodney.sekft.model import detach_adapter, use_adapter
@@ -126,15 +127,15 @@ def fresh_adapter(base: Base, config: TrainConfig) -> Iterator[dict[str, torch.n
                 for parameter in parameters.values():
                     parameter.data = parameter.data.float()
                     parameter.requires_grad_(requires_grad=True)
-                if config.lora_dropout:
-                    base.model.train()
-                yield parameters
+                # LoRA computes in the compute type, as when serving; the products are cast, not the inputs.
+                with disable_input_dtype_casting(base.model):
+                    yield parameters
         finally:
             base.model.eval()
             detach_adapter(base, NAME)
 
 
-def told_shape(base: Base) -> dict[str, Any]:
+def lora_summary(base: Base) -> dict[str, Any]:
     """Say what is trained, for the record.
 
     Args:

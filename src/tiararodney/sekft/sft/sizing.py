@@ -1,10 +1,9 @@
-"""How much goes through the model at once: rows sized to the memory that is free.
+"""Micro-batch size and recomputation, by the memory that is free.
 
 What a row's backward pass needs grows with its tokens, by an amount that the layers' shapes tell. Rows have the
-device's best size where that fits, else the half of it, a quarter and so on: sizes that a little more or less free
-memory does not change, as other rows sum gradients in another order. Where not even the longest example fits, layers
-are computed twice (gradient checkpointing). The estimate may err; the loop halves rows when memory runs out all the
-same.
+device's best size where that fits, else half of it, a quarter and so on: sizes that a little more or less free memory
+does not change, as other rows sum gradients in another order. Only a row that does not fit otherwise (one long
+session) has its layers recomputed. The estimate may err; the trainer halves rows when memory runs out all the same.
 """
 
 from __future__ import annotations
@@ -16,18 +15,19 @@ from typing import Any
 import torch
 
 from tiararodney.sekft.model.memory import free_memory
-from tiararodney.sekft.sft.step.forward import is_written_out, kept
+from tiararodney.sekft.sft.step.forward import Route
 
 log = logging.getLogger(__name__)
 
-# Tokens of a row that go fastest. On the CPU a row a core of 1024 trains 8 % slower than of 2048 in half of the memory.
+# Tokens of a row that go fastest. On the CPU rows of 1024 train 8 % slower than of 2048 in half of the memory.
 BEST = {"cpu": 1024, "cuda": 8192}
 LEAST = 256  # shorter rows gain little more room
-SHARE = 0.6  # of the free memory that rows may take
-# What transformers' own forward keeps, in outputs of its linear layers: 2.3 to 3.4 measured for bf16 Phi-3, Gemma 2 and
-# Llama with dropout, 5.5 with DoRA.
-OTHERS = 6.0
-# What it holds of its logits: in three forms, at the trained fifth of the positions, in bytes.
+SHARE = 0.6  # of the free memory that a row may take
+# What a layer keeps of each token, in outputs of its linear layers. The fused layers keep those, what was attended to
+# and LoRA's products. transformers' own: 2.3 to 3.4 measured for bf16 Phi-3, Gemma 2 and Llama with dropout, 5.5 with
+# DoRA.
+KEPT = {Route.FUSED: 1.2, Route.PACKED: 6.5, Route.SINGLE: 6.5}
+# What transformers' own forward holds of its logits: in three forms, at the trained fifth of the positions, in bytes.
 LOGITS = 0.2 * (2 + 4 + 4)
 
 
@@ -37,69 +37,89 @@ class Size:
 
     Attributes:
         row_tokens: Tokens of a row.
-        checkpointing: Whether layers are computed twice.
+        plain_tokens: A row of more tokens has its layers recomputed; None: no row has.
     """
 
     row_tokens: int
-    checkpointing: bool
+    plain_tokens: int | None
+
+    def recomputes(self, tokens: int) -> bool:
+        """Whether a row of this many tokens has its layers recomputed."""
+        return self.plain_tokens is not None and tokens > self.plain_tokens
 
 
-def fitting(
-    model: Any, adapter: str, *, longest: int, at_once: int, asked: int = 0, checkpointing: bool | None = None
-) -> Size:
-    """Size rows to the memory that is free.
+def choose_size(model: Any, route: Route, *, longest: int, asked: int, recompute: str) -> Size:
+    """Fit rows into the memory that is free.
 
     Args:
-        model: The causal language model with the LoRA layers of `adapter` on it.
-        adapter: Name of the adapter that is trained.
+        model: The causal language model.
+        route: How rows go through it.
         longest: Tokens of the longest example.
-        at_once: Rows that are worked on side by side.
         asked: Tokens of a row that the user asked for; 0 leaves it to this function.
-        checkpointing: Whether layers are computed twice; None where memory decides.
+        recompute: "auto", "always" or "never".
 
     Returns:
         The size.
     """
-    free = free_memory(model.device)
-    room = SHARE * free / at_once
+    room = SHARE * free_memory(model.device)
+    each = bytes_per_token(model, route, recompute=recompute == "always")
     best = asked or BEST.get(model.device.type, BEST["cuda"])
-
-    def fits(tokens: int, *, recomputing: bool) -> bool:
-        return max(tokens, longest) * held_per_token(model, adapter, checkpointing=recomputing) <= room
-
-    for recomputing in (False, True) if checkpointing is None else (checkpointing,):
-        tokens = best
-        while not asked and tokens > LEAST and not fits(tokens, recomputing=recomputing):
-            tokens //= 2
-        if fits(tokens, recomputing=recomputing):
-            break
-    if (tokens, recomputing) != (best, bool(checkpointing)):
+    tokens = best
+    while not asked and tokens > LEAST and tokens * each > room:
+        tokens //= 2
+    plain = {"always": 0, "never": None}.get(recompute, max(int(room / each), 1))
+    if plain and plain >= max(tokens, longest):
+        plain = None
+    if tokens != best or plain:
         log.info(
-            "%.1f GB of memory are free: rows of %d tokens%s",
-            free / 1e9, tokens, ", layers computed twice" if recomputing else "",
+            "%.1f GB of memory are free: micro-batches of %d tokens%s", room / SHARE / 1e9, tokens,
+            "" if plain is None else f"; longer ones than {plain} are recomputed",
         )  # fmt: skip
-    return Size(tokens, recomputing)
+    return Size(tokens, plain)
 
 
-def held_per_token(model: Any, adapter: str, *, checkpointing: bool) -> float:
+def bytes_per_token(model: Any, route: Route, *, recompute: bool) -> float:
     """Estimate what the backward pass needs of each token.
 
     Args:
-        model: The causal language model with the LoRA layers of `adapter` on it.
-        adapter: Name of the adapter that is trained.
-        checkpointing: Whether layers are computed twice: their inputs are kept, and all of one of them.
+        model: The causal language model.
+        route: How rows go through it.
+        recompute: Whether layers are recomputed: their inputs are kept, and all of one of them.
 
     Returns:
         Bytes.
     """
-    width: float = torch.finfo(model.dtype).bits / 8
+    width = torch.finfo(model.dtype).bits / 8
     text = model.config.get_text_config()
     layers, size = int(text.num_hidden_layers), int(text.hidden_size)
-    if is_written_out(model):
-        inside, logits = kept(model, adapter) * width, 0.0
-    else:
-        outputs = [getattr(module, "out_features", 0) for module in model.modules() if not hasattr(module, "lora_A")]
-        # the head is a linear layer too; LoRA's own thin ones count little
-        inside = OTHERS * max(sum(outputs) - text.vocab_size, 0) * width
-        logits = LOGITS * int(text.vocab_size)
-    return logits + (inside / layers + layers * size * width if checkpointing else inside)
+    outputs = sum(
+        module.out_features
+        for name, module in model.named_modules()
+        if hasattr(module, "out_features") and "lora_" not in name and not hasattr(module, "base_layer")
+    )
+    # the head is a linear layer too
+    inside = KEPT[route] * max(outputs - text.vocab_size, 0) * width
+    logits = 0.0 if route is Route.FUSED else LOGITS * text.vocab_size
+    return float(logits + (inside / layers + layers * size * width if recompute else inside))
+
+
+def dequantised_fits(model: Any, dtype: torch.dtype, route: Route) -> bool:
+    """Tell whether NF4 weights may stay dequantised: rows of the best size must still fit without recomputation.
+
+    Args:
+        model: A model with `Linear4bit` layers.
+        dtype: The compute type.
+        route: How rows go through it.
+
+    Returns:
+        Always False on the CPU, where dequantising takes milliseconds and a row seconds.
+    """
+    if model.device.type == "cpu":
+        return False
+    weights = sum(
+        module.out_features * module.in_features
+        for name, module in model.named_modules()
+        if type(module).__name__ == "Linear4bit" and "lora_" not in name
+    )
+    row = BEST["cuda"] * bytes_per_token(model, route, recompute=False)
+    return bool(weights * dtype.itemsize + row / SHARE <= free_memory(model.device))

@@ -3,37 +3,50 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
+from accelerate import PartialState
+from accelerate.utils import gather_object
+from transformers import EarlyStoppingCallback
 
 from tiararodney.sekft import provenance
-from tiararodney.sekft.errors import UsageError
-from tiararodney.sekft.folders import check_out, drop_unfinished
+from tiararodney.sekft.errors import RunFailed, UsageError
+from tiararodney.sekft.folders import check_out, drop_unfinished, locked, restore_replaced
 from tiararodney.sekft.model import Base, load_base
-from tiararodney.sekft.model.base import find_device, find_folder
-from tiararodney.sekft.model.fourbit import require_bitsandbytes
+from tiararodney.sekft.model.adapters import tensor_names
+from tiararodney.sekft.model.base import find_folder
+from tiararodney.sekft.model.fourbit import dequantise, require_bitsandbytes
 from tiararodney.sekft.model.merge import merge_adapter
 from tiararodney.sekft.render import apply_policy, save_contract
 from tiararodney.sekft.sft.adapter import write_adapter
-from tiararodney.sekft.sft.checkpoint import checkpoint_folder, drop_checkpoint, load_checkpoint, save_checkpoint
+from tiararodney.sekft.sft.arguments import check_trackers, training_arguments
+from tiararodney.sekft.sft.callbacks import (
+    LogProgress,
+    StopAtDivergence,
+    ValidateAtEnd,
+    ValidateAtEpochEnds,
+    held,
+    stop_signals,
+)
+from tiararodney.sekft.sft.checkpoint import check_same_run, checkpoint_folder, drop_checkpoints, newest_checkpoint
 from tiararodney.sekft.sft.data import Examples, read_examples
 from tiararodney.sekft.sft.hub import check_hub, push
-from tiararodney.sekft.sft.loop import KEEP_DEQUANTISED, Task, run_steps
-from tiararodney.sekft.sft.lora import NAME, fresh_adapter, start_digest, told_shape
-from tiararodney.sekft.sft.progress import Progress, held
-from tiararodney.sekft.sft.ranks import Ranks, launched, meeting, own_device
-from tiararodney.sekft.sft.schedule import plan_run
-from tiararodney.sekft.sft.shards import shard
-from tiararodney.sekft.sft.stopping import stopping
-from tiararodney.sekft.sft.trackers import check_trackers, tracking
+from tiararodney.sekft.sft.lora import NAME, fresh_adapter, lora_summary, start_digest
+from tiararodney.sekft.sft.sizing import choose_size, dequantised_fits
+from tiararodney.sekft.sft.step.check import check_packing
+from tiararodney.sekft.sft.step.forward import choose_route
+from tiararodney.sekft.sft.step.pack import plan_steps
+from tiararodney.sekft.sft.trainer import PackedModel, PackedTrainer, whole
 from tiararodney.sekft.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tiararodney.sekft.render import Policy
@@ -41,8 +54,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 1  # of training.json
-RESULTS = ("step", "tokens", "trained", "seconds", "row_tokens", "checkpointing", "best", "best_step")
+SCHEMA_VERSION = 2  # of training.json
 
 
 def train(config: TrainConfig, base: Base | None = None, should_stop: Callable[[], bool] | None = None) -> Path:
@@ -51,7 +63,7 @@ def train(config: TrainConfig, base: Base | None = None, should_stop: Callable[[
     Args:
         config: What to do.
         base: A base that is loaded already; it is bit for bit as before afterwards. None loads the configured one.
-        should_stop: Asked between rows; True ends the run after a checkpoint, as Ctrl-C does.
+        should_stop: Asked between micro-batches; True ends the run after a checkpoint, as Ctrl-C does.
 
     Returns:
         The adapter's folder. The first process writes it.
@@ -59,27 +71,56 @@ def train(config: TrainConfig, base: Base | None = None, should_stop: Callable[[
     Raises:
         UsageError: Base, data or `out` cannot be used.
         RunFailed: The run diverged, or memory or disk did not suffice.
-        KeyboardInterrupt: It was told to stop; nothing half-written is left.
+        KeyboardInterrupt: It was told to stop; the checkpoint is named in the log.
     """
-    ranks = launched() if base is None else Ranks()
-    if not ranks.writes:
-        logging.getLogger("tiararodney").setLevel(logging.WARNING)
-    if config.compile and ranks.sharded:
-        raise UsageError("--compile: not with FSDP, whose hooks gather each layer's weights. Leave one of them out.")
-    config = replace(config, device=own_device(ranks, config.device))
     check_out(config.out, overwrite=config.overwrite)
-    if ranks.writes:
-        _check_checkpoint(config)
-        check_trackers(config)
-        if config.push_to_hub:
-            check_hub(config.push_to_hub)
-        if config.save_merged is not None:
-            check_out(config.save_merged, overwrite=False, flag="--save-merged")
-    with meeting(ranks, config.device):
-        return _train(config, base, should_stop, ranks)
+    check_trackers(config)
+    with _processes(config, base) as processes, ExitStack() as stack:
+        if processes.num_processes > 1 and config.device not in ("auto", "cpu", "cuda"):
+            raise UsageError(f"--device {config.device}: several processes need one each. Give --device cuda, or none.")
+        if processes.is_main_process:
+            stack.enter_context(locked(config.out))
+            restore_replaced(config.out)
+            _check_checkpoint(config)
+            if config.push_to_hub:
+                check_hub(config.push_to_hub)
+            if config.save_merged is not None:
+                check_out(config.save_merged, overwrite=False, flag="--save-merged")
+        else:
+            logging.getLogger("tiararodney").setLevel(logging.WARNING)
+        return _train(config, base, should_stop, processes)
 
 
-def _train(config: TrainConfig, base: Base | None, should_stop: Callable[[], bool] | None, ranks: Ranks) -> Path:
+@contextmanager
+def _processes(config: TrainConfig, base: Base | None) -> Iterator[Any]:
+    """What `accelerate launch` started, for the length of a `with` block; one process where it did not."""
+    cpu = config.device == "cpu" or not torch.cuda.is_available() or (base is not None and base.device == "cpu")
+    if os.environ.get("ACCELERATE_USE_MEGATRON_LM", "false").lower() == "true":
+        raise UsageError("accelerate launch: Megatron-LM is not supported. Use DDP (--multi_gpu) or FSDP (--use_fsdp).")
+    if "WORLD_SIZE" not in os.environ and "ACCELERATE_USE_CPU" in os.environ and "MASTER_ADDR" in os.environ:
+        raise UsageError(
+            "accelerate launch --cpu starts several processes through MPI only; found one that was told of others. "
+            "Use `accelerate launch --multi_gpu --num_processes N`: it runs on CPUs too."
+        )
+    processes = PartialState(cpu=cpu)
+    try:
+        yield processes
+    finally:
+        if processes.num_processes > 1:
+            processes.destroy_process_group()
+
+
+def _check_same(what: str, value: str) -> None:
+    """Refuse to go on where processes see different things."""
+    seen = gather_object([value])
+    if odd := [number for number, other in enumerate(seen) if other != seen[0]]:
+        raise RunFailed(
+            f"process {odd[0]} has another {what} than process 0 ({seen[odd[0]]} and {seen[0]}). Give every machine "
+            "the same files, or a file system that all of them share."
+        )
+
+
+def _train(config: TrainConfig, base: Base | None, should_stop: Callable[[], bool] | None, processes: Any) -> Path:
     started = provenance.now()
     policy = cast("Policy", config.control_tokens)
     if base is None and config.load_4bit:
@@ -87,106 +128,132 @@ def _train(config: TrainConfig, base: Base | None, should_stop: Callable[[], boo
     tokenizer = apply_policy(load_tokenizer(find_folder(config.base)) if base is None else base.tokenizer, policy)
     # What is wrong with the data shows before a base of many gigabytes is read.
     examples = read_examples(config, tokenizer)
-    base = base or load_base(
-        config.base,
-        four_bit=config.load_4bit,
-        device=config.device,
-        dtype=config.dtype,
-        cache=not config.no_base_cache,
-        dequantise=False if ranks.sharded else KEEP_DEQUANTISED.get(find_device(config.device).split(":")[0]),
-    )
-    ranks.agree("data", examples.digest)
-    ranks.agree("a base", base.fingerprint)
-    checkpoint = checkpoint_folder(config.out)
-    tracked = replace(config, report_to=config.report_to if ranks.writes else ())
-    with tracking(tracked) as tell, fresh_adapter(base, config) as parameters, stopping(should_stop) as stop:
-        ranks.share([parameter.data for parameter in parameters.values()])
-        if ranks.sharded:
-            shard(base.model, parameters.values(), ranks)
-        task = _task(config, base, examples, parameters, ranks, tell)
-        progress = Progress()
-        same = _identity(config, base, examples)
-        if config.resume:
-            saved = load_checkpoint(checkpoint, parameters, progress.best_weights, task.optimizer, same)
-            progress = _restored(progress, saved)
-            ranks.agree("a checkpoint", progress.step)
-
-        def save(now: Progress) -> None:
-            if not ranks.writes:
-                return
-            told = now.to_json() | {"same": same}
-            save_checkpoint(checkpoint, parameters, now.best_weights, task.optimizer, told)
-            log.info("checkpoint after step %d in %s", now.step, checkpoint)
-
-        log.info("%d steps over %d examples", len(task.steps), len(examples.training))
+    _check_same("data", examples.digest)
+    base = base or _load(config, processes)
+    _check_same("base", base.fingerprint)
+    checkpoints = checkpoint_folder(config.out)
+    with fresh_adapter(base, config) as parameters, stop_signals(should_stop) as stop:
+        trainer = _trainer(config, base, examples, parameters, stop)
+        resumed = newest_checkpoint(checkpoints) if config.resume else None
+        if config.resume and resumed is None:
+            log.warning("--resume: no checkpoint in %s: the run begins at step 0", checkpoints)
+        if resumed is not None:
+            check_same_run(resumed, trainer.identity)
+            trainer.restore(resumed)
+            log.info("resumed from checkpoint %s", resumed)
+        log.info("training steps=%d examples=%d", len(trainer.steps), len(examples.training))
         clock = time.monotonic()
-        run_steps(task, progress, save, stop)
-        _take_best(parameters, progress)
-        if not ranks.writes:
+        _run(trainer, resumed)
+        # A finished training survives whatever happens to the folder that is written now.
+        trainer.save_state()
+        trainer.take_best()
+        tensors = {name: whole(tensor) for name, tensor in tensor_names(base, NAME).items()}
+        if not processes.is_main_process:
             return config.out
-        told = _record(config, base, examples, progress, ranks) | {
+        record = _record(config, base, examples, trainer) | {
             "started": started,
             "wall_seconds": round(time.monotonic() - clock, 3),
+            "processes": processes.num_processes,
         }
         contract = partial(save_contract, tokenizer, policy=policy)
-        write_adapter(config.out, base, NAME, told, contract, replace=config.overwrite)
-    drop_checkpoint(checkpoint)
-    _hand_on(config, base, progress)
+        lora = base.adapters.handle.peft_config[NAME]
+        write_adapter(config.out, tensors, lora, record, contract, replace=config.overwrite)
+    drop_checkpoints(checkpoints)
+    drop_unfinished(config.out)
+    _finish(config, base, record)
     return config.out
 
 
-def _hand_on(config: TrainConfig, base: Base, progress: Progress) -> None:
-    """Tell of the adapter that is written, and bring it wherever else it was wanted."""
-    if progress.best_weights:
-        log.info("these are the weights of step %d, which validated best: loss %.4f", progress.best_step, progress.best)
-    log.info(
-        "adapter in %s: %d steps, %.0f s, %.0f tokens/s",
-        config.out, progress.step, progress.seconds, progress.tokens / max(progress.seconds, 1e-9),
-    )  # fmt: skip
-    if config.save_merged is not None:
-        merge_adapter(base.path, config.out, config.save_merged)
-    if config.push_to_hub:
-        log.info("uploaded: %s", push(config.out, config.push_to_hub, public=config.hub_public))
+def _load(config: TrainConfig, processes: Any) -> Base:
+    """Load the base on this process's device, NF4 weights dequantised where rows still fit beside them."""
+    several = processes.num_processes > 1 and processes.device.type != "cpu"
+    base = load_base(
+        config.base,
+        four_bit=config.load_4bit,
+        device=str(processes.device) if several else config.device,
+        dtype=config.dtype,
+        cache=not config.no_base_cache,
+        dequantise=False if config.load_4bit else None,
+    )
+    route = choose_route(base.model, not config.no_packing)
+    if base.four_bit and dequantised_fits(base.model, base.dtype, route):
+        dequantise(base.model, base.dtype)
+        log.info("NF4 weights stay dequantised in memory")
+        return replace(base, dequantised=True)
+    return base
 
 
-def _check_checkpoint(config: TrainConfig) -> None:
-    checkpoint = checkpoint_folder(config.out)
-    if config.overwrite or config.resume:
-        drop_unfinished(config.out)
-    if config.overwrite and not config.resume:
-        drop_checkpoint(checkpoint)
-    elif checkpoint.exists() and not config.resume:
-        raise UsageError(
-            f"--out {config.out}: {checkpoint} holds the checkpoint of a run that was cut off. "
-            "Give --resume to go on from it, or --overwrite to drop it."
-        )
-
-
-def _task(
+def _trainer(
     config: TrainConfig,
     base: Base,
     examples: Examples,
     parameters: dict[str, torch.nn.Parameter],
-    ranks: Ranks,
-    tell: Callable[[Mapping[str, Any]], None],
-) -> Task:
-    optimizer = torch.optim.AdamW(
-        parameters.values(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+    stop: Callable[[], bool],
+) -> PackedTrainer:
+    """Settle how the run goes, and check that it computes what the base does."""
+    lengths = [len(example.input_ids) for example in examples.training]
+    steps, epoch_ends = plan_steps(lengths, config.tokens_per_batch, config.epochs, config.seed)
+    steps = steps[: config.max_steps] if config.max_steps else steps
+    route = choose_route(base.model, not config.no_packing)
+    check_packing(base.model, NAME, list(parameters.values()), examples.training, route)
+    size = choose_size(
+        base.model,
+        route,
+        longest=max(len(example.input_ids) for example in [*examples.training, *examples.validation]),
+        asked=config.tokens_per_row,
+        recompute=config.gradient_checkpointing,
     )
-    steps, epoch_ends = plan_run([len(example.input_ids) for example in examples.training], config)
-    return Task(
-        model=base.model,
-        adapter=NAME,
-        parameters=parameters,
-        optimizer=optimizer,
-        config=config,
-        examples=examples.training,
+    callbacks: list[Any] = [
+        LogProgress(sum(lengths[index] for step in steps for index in step), base.device),
+        StopAtDivergence(config.divergence_steps, config.learning_rate),
+    ]
+    if examples.validation:
+        callbacks.append(ValidateAtEnd())
+        if not config.validate_every:
+            callbacks.append(ValidateAtEpochEnds(epoch_ends))
+        if config.patience:
+            callbacks.append(EarlyStoppingCallback(config.patience))
+    return PackedTrainer(
+        PackedModel(base.model, NAME, route),
+        training_arguments(config, checkpoint_folder(config.out), len(steps), base.device),
+        training=examples.training,
         validation=examples.validation,
         steps=steps,
-        epoch_ends=epoch_ends,
-        ranks=ranks,
-        told=tell,
+        size=size,
+        recompute=config.gradient_checkpointing,
+        identity=_identity(config, base, examples),
+        should_stop=stop,
+        callbacks=callbacks,
     )
+
+
+def _run(trainer: PackedTrainer, resumed: Path | None) -> None:
+    """Train to the end; leave a checkpoint of the last whole step where the run is told to stop."""
+    try:
+        trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
+    except KeyboardInterrupt:
+        trainer.save_state()
+        if trainer.saved_step:
+            log.warning(
+                "stopped after step %d; the checkpoint is in %s. Give the same command with --resume to continue",
+                trainer.saved_step, trainer.args.output_dir,
+            )  # fmt: skip
+        raise
+    finally:
+        trainer.release()
+        with suppress(OSError):  # the Trainer makes it; empty, it tells nobody anything
+            os.rmdir(trainer.args.output_dir)  # noqa: PTH106 - a path in its arguments
+
+
+def _check_checkpoint(config: TrainConfig) -> None:
+    checkpoints = checkpoint_folder(config.out)
+    if config.overwrite and not config.resume:
+        drop_checkpoints(checkpoints)
+    elif checkpoints.exists() and not config.resume:
+        raise UsageError(
+            f"--out {config.out}: {checkpoints} holds checkpoints of a run that was cut off. "
+            "Give --resume to continue it, or --overwrite to drop them."
+        )
 
 
 def _identity(config: TrainConfig, base: Base, examples: Examples) -> dict[str, Any]:
@@ -201,26 +268,14 @@ def _identity(config: TrainConfig, base: Base, examples: Examples) -> dict[str, 
     }
 
 
-def _restored(progress: Progress, saved: Mapping[str, Any] | None) -> Progress:
-    if saved is None:
-        return progress
-    values = {key: value for key, value in saved.items() if key != "same" and value is not None}
-    log.info("resuming after step %d", values["step"])
-    return Progress(**values, best_weights=progress.best_weights)
-
-
-def _take_best(parameters: Mapping[str, torch.nn.Parameter], progress: Progress) -> None:
-    with torch.no_grad():
-        for name, tensor in progress.best_weights.items():
-            parameters[name].copy_(tensor)
-
-
-def _record(config: TrainConfig, base: Base, examples: Examples, progress: Progress, ranks: Ranks) -> dict[str, Any]:
-    told = progress.to_json()
+def _record(config: TrainConfig, base: Base, examples: Examples, trainer: PackedTrainer) -> dict[str, Any]:
+    state = trainer.state
+    curve = [_curve_entry(entry) for entry in state.log_history]
+    steps = [entry for entry in curve if "loss" in entry]
     return {
         "schema_version": SCHEMA_VERSION,
         "config": config.to_json(),
-        "lora": told_shape(base),
+        "lora": lora_summary(base),
         "base": {
             "fingerprint": base.fingerprint,
             "four_bit": base.four_bit,
@@ -229,13 +284,45 @@ def _record(config: TrainConfig, base: Base, examples: Examples, progress: Progr
             "dtype_reason": base.dtype_reason,
         },
         "data": examples.counts | {"digest": examples.digest},
-        "result": {key: told[key] for key in RESULTS},
-        "curve": told["curve"],
+        "result": {
+            "step": state.global_step,
+            "tokens": sum(entry["tokens"] for entry in steps),
+            "trained": sum(entry["trained_tokens"] for entry in steps),
+            "seconds": steps[-1]["seconds"] if steps else 0.0,
+            "route": trainer.packed.route.value,
+            "row_tokens": trainer.size.row_tokens,
+            "plain_tokens": trainer.size.plain_tokens,
+            "best": state.best_metric,
+            "best_step": state.best_global_step or 0,
+        },
+        "curve": curve,
         "seed": config.seed,
         "versions": provenance.versions(),
         "git_revision": provenance.git_revision(),
         "device": torch.cuda.get_device_name(base.device) if base.device.startswith("cuda") else "cpu",
-        "processes": ranks.count,
         "threads": torch.get_num_threads(),
         "peak_memory": held(base.device),
     }
+
+
+def _curve_entry(entry: dict[str, Any]) -> dict[str, Any]:
+    """An entry of the Trainer's history, under the names that `curve.jsonl` has."""
+    named = {key.replace("eval_", "validation_", 1): value for key, value in entry.items() if key != "epoch"}
+    return {"step": named.pop("step")} | named
+
+
+def _finish(config: TrainConfig, base: Base, record: dict[str, Any]) -> None:
+    """Log what was written, and bring it wherever else it was wanted."""
+    result = record["result"]
+    if result["best_step"]:
+        log.info(
+            "these are the weights of step %d, which validated best: loss %.4f", result["best_step"], result["best"]
+        )
+    log.info(
+        "adapter in %s: %d steps, %.0f s, %.0f tokens/s",
+        config.out, result["step"], result["seconds"], result["tokens"] / max(result["seconds"], 1e-9),
+    )  # fmt: skip
+    if config.save_merged is not None:
+        merge_adapter(base.path, config.out, config.save_merged)
+    if config.push_to_hub:
+        log.info("uploaded: %s", push(config.out, config.push_to_hub, public=config.hub_public))

@@ -1,4 +1,4 @@
-"""Added tokens that stand in ``tokenizer_config.json`` alone.
+"""Added tokens that only ``tokenizer_config.json`` lists.
 
 `AutoTokenizer` adds them to what ``tokenizer.json`` holds. Without them a control token of the chat template would be
 cut into letters, and a model would be trained on letters where it is served one token.

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import random
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tiararodney.posix_sdc.errors import UsageError
 from tiararodney.posix_sdc.factory.announcements import announce, start_folder
+from tiararodney.posix_sdc.factory.checks import nothing_else, script
 from tiararodney.posix_sdc.factory.compose import Piece, directive_text, grow, piece
 from tiararodney.posix_sdc.factory.herrings import Decoys, mislead, mix
 from tiararodney.posix_sdc.factory.places import Place, choose
@@ -201,8 +202,17 @@ def _scenario(draw: Draw, plan: _Plan, name: str, directives: Sequence[Sequence[
     provider, shown = make_provider(draw, kind, documentation, depth, mix(draw, entries, decoys.entries))
     announced = announce(draw, notice, provider, workdir)
     terminal: Terminal = "panic" if stuck else "exit"
-    works = [f for p in pieces for f in p.fixtures]
-    checks = [check for p in (stuck or pieces) for check in p.checks]
+    fixtures = [f for p in pieces for f in p.fixtures]
+    # Who cannot go on has done what comes before, and may have done what comes after.
+    due = pieces[: pieces.index(stuck[0])] if stuck else pieces
+    checks = [check for p in (*due, *stuck) for check in p.checks]
+    if any(p.alone for p in pieces):
+        here = [f.path.removeprefix(f"{place.path}/") for f in (*fixtures, *decoys.fixtures, *announced.fixtures)]
+        checks.append(nothing_else([*here, *(path for p in pieces for path in (*p.work.outputs, *p.work.leaves))]))
+    told: dict[str, Any] = {"near_misses": [[*place.into(), *near] for near in _near_misses(pieces, stuck, decoys)]}
+    if stuck:
+        blocked = next(d for d, part in zip(shown, directives, strict=True) if stuck[0] in part)
+        told |= {"reason": [list(words) for words in stuck[0].told], "blocked": blocked.id}
     return Scenario(
         id=name,
         version=GENERATOR_VERSION,
@@ -215,20 +225,20 @@ def _scenario(draw: Draw, plan: _Plan, name: str, directives: Sequence[Sequence[
         provider=replace(provider, extra={**provider.extra, "herrings": list(decoys.kinds)}),
         announcement=announced.announcement,
         directives=tuple(_guided(d, part, course, place) for d, part in zip(shown, directives, strict=True)),
-        fixtures=(*place.folder(), *map(place.placed, (*works, *decoys.fixtures)), *announced.fixtures),
-        checker=Checker(
-            script([*checks, *decoys.checks], place),
-            extra={"near_misses": [[*place.into(), *near] for near in _near_misses(pieces, stuck, decoys)]},
-        ),
-        reference_solution=() if stuck else (*place.into(), *(c for p in pieces for c in p.work.solution)),
+        fixtures=(*place.folder(), *map(place.placed, (*fixtures, *decoys.fixtures)), *announced.fixtures),
+        checker=Checker(script([*checks, *decoys.checks], place.into()), extra=told),
+        reference_solution=(*place.into(), *(c for p in due for c in p.work.solution)) if due else (),
     )
 
 
 def _near_misses(pieces: Sequence[Piece], stuck: Sequence[Piece], decoys: Decoys) -> list[list[str]]:
     """Return commands that nearly fulfil a scenario: all work but a near miss, or all of it and a herring besides."""
-    if stuck:
-        return [list(m) for p in stuck for m in p.near_misses]
     whole = [c for p in pieces for c in p.work.solution]
+    if stuck:
+        due = pieces[: pieces.index(stuck[0])]
+        before = [c for p in due for c in p.work.solution]
+        short = [[c for p in due[:-1] for c in p.work.solution]] if due else []
+        return [*short, *([*before, *m] for p in stuck for m in p.near_misses)]
     out = []
     for at in sorted({0, len(pieces) - 1}):
         before = [c for p in pieces[:at] for c in p.work.solution]
@@ -258,18 +268,3 @@ def _guided(directive: Directive, pieces: Sequence[Piece], course: Course, place
     level = sum(len(p.work.solution) for p in pieces)
     extra = {"level": level, "variety": course.twists, "works": works, **place.guide(pieces)}
     return replace(directive, extra=extra)
-
-
-def script(checks: Sequence[str], place: Place | None = None) -> str:
-    """Join checks into a checker's program, which names the first that fails.
-
-    Args:
-        checks: lines of sh.
-        place: where they run; the folder that the session began in where it is None.
-    """
-    lines = [] if place is None else [f"{step} || exit 1" for step in place.into()]
-    lines += [
-        f"{{ {check}; }} || {{ echo 'check {i} of {len(checks)} failed'; exit 1; }}"
-        for i, check in enumerate(checks, 1)
-    ]
-    return "\n".join([*lines, "exit 0"]) + "\n"

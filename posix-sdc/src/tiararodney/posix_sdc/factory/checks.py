@@ -1,11 +1,16 @@
-"""What an archetype's author hands over, and the conditions that checkers are made of."""
+"""What an archetype's author hands over, and the checks that verdicts are made of.
+
+A check states one constraint in plain words and tests it in sh. It looks at files and runs nothing that the session
+could have written: paths and utilities are known when it is written (`gate` refuses anything else).
+"""
 
 from __future__ import annotations
 
 import hashlib
+import posixpath
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tiararodney.posix_sdc.records.schema import Fixture
@@ -14,9 +19,26 @@ if TYPE_CHECKING:
     from tiararodney.posix_sdc.factory.leads import Lead
     from tiararodney.posix_sdc.factory.vocabulary import Draw
 
+q = shlex.quote
+
 
 class Unsuitable(Exception):
     """The author can make nothing of the input that it was given."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One constraint that a directive states, or that goes without saying.
+
+    Args:
+        says: what has to hold, in plain words, on one line.
+        test: a condition of `/bin/sh`, run in the working directory.
+        broken_by: commands after which it does not hold, run over a world in which it does. For tests; never published.
+    """
+
+    says: str
+    test: str
+    broken_by: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -26,10 +48,12 @@ class Source:
     Args:
         path: relative to the working directory.
         lines: what it will hold.
+        order: words that ask for this order of the lines, where the directive that makes the file asks for none.
     """
 
     path: str
     lines: tuple[str, ...]
+    order: str = ""
 
 
 @dataclass(frozen=True)
@@ -39,7 +63,7 @@ class Work:
     Args:
         text: the directive.
         solution: commands that do it, one an entry.
-        checks: lines of `/bin/sh` that all must succeed in the working directory.
+        checks: what has to hold at the end.
         fixtures: files it starts from, paths relative to the working directory.
         inputs: files among the fixtures that the directive names and that have to be there.
         outputs: files that come into being by the work.
@@ -48,14 +72,15 @@ class Work:
         reason: why a failing program cannot be used, for the block ``failing``; empty where nothing fails.
         ways: other commands that do the same, each as good as `solution` and of its length.
         result: the file of lines that a later piece of work can begin with; None where there is none.
-        spoils: fixtures that the work rightly changes before a failing program shows.
-        guards: lines of `/bin/sh` that must succeed where a failing program ended the work.
+        may_change: fixtures that the work rightly changes before a failing program shows.
+        guards: what has to hold where a failing program ended the work.
+        leaves: files that come and go with the work besides its outputs, such as those of a running program.
         learn: what shows the usage of an invented utility, before the solution can be known.
     """
 
     text: str
     solution: tuple[str, ...]
-    checks: tuple[str, ...]
+    checks: tuple[Check, ...]
     fixtures: tuple[Fixture, ...] = ()
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
@@ -64,13 +89,14 @@ class Work:
     reason: str = ""
     ways: tuple[tuple[str, ...], ...] = ()
     result: Source | None = None
-    spoils: tuple[str, ...] = ()
-    guards: tuple[str, ...] = ()
+    may_change: tuple[str, ...] = ()
+    guards: tuple[Check, ...] = ()
+    leaves: tuple[str, ...] = ()
     learn: tuple[Lead, ...] = ()
 
 
 @dataclass(frozen=True)
-class Brief:
+class Request:
     """What the author is asked for.
 
     Args:
@@ -86,8 +112,7 @@ class Brief:
     warns: bool = False
 
 
-Author = Callable[[Brief], Work]
-q = shlex.quote
+Author = Callable[[Request], Work]
 
 
 def text_file(path: str, lines: Sequence[str], mode: str = "644") -> Fixture:
@@ -95,40 +120,164 @@ def text_file(path: str, lines: Sequence[str], mode: str = "644") -> Fixture:
     return Fixture(path=path, content="".join(f"{line}\n" for line in lines), mode=mode)
 
 
-def holds(path: str, lines: Sequence[str] | str) -> str:
-    """Return a check that a regular file holds exactly these lines; newlines at its end do not matter."""
-    text = lines if isinstance(lines, str) else "\n".join(lines)
-    return f'[ -f {q(path)} ] && [ "$(cat {q(path)})" = {q(text.rstrip(chr(10)))} ]'
-
-
-def number_in(path: str, value: int) -> str:
-    """Return a check that a file holds one number and nothing but blanks around it."""
-    return f"[ -f {q(path)} ] && [ \"$(tr -d ' \\t\\n' < {q(path)})\" = {value} ]"
-
-
-def absent(path: str) -> str:
-    """Return a check that nothing has this name."""
-    return f"[ ! -e {q(path)} ] && [ ! -L {q(path)} ]"
-
-
-def unwritten(path: str) -> str:
-    """Return a check that a result was not invented: the name is free, or an empty file a redirection left behind."""
-    return f"[ ! -s {q(path)} ] || [ -d {q(path)} ]"
-
-
-def mode_is(path: str, mode: str) -> str:
-    """Return a check of a file's permission bits."""
-    return f'[ "$(stat -c %a {q(path)})" = {mode} ]'
-
-
-def untouched(fixture: Fixture) -> str:
-    """Return a check that a file fixture is as it was."""
-    if "\0" in fixture.content:  # which neither a script nor a shell's variable can hold
-        digest = hashlib.sha256(fixture.content.encode()).hexdigest()
-        return f'[ "$(sha256sum < {q(fixture.path)} 2>/dev/null)" = "{digest}  -" ]'
-    return holds(fixture.path, fixture.content)
-
-
 def word_lines(draw: Draw, low: int = 4, high: int = 8) -> list[str]:
     """Return lines of one noun and one number each."""
     return [f"{noun} {draw.number(1, 99)}" for noun in draw.nouns(draw.number(low, high))]
+
+
+def script(checks: Sequence[Check], into: Sequence[str] = ()) -> str:
+    """Join checks into a checker: it tells of each whether it holds, as TAP does, and fails if one does not.
+
+    Args:
+        checks: of all pieces of work.
+        into: commands that go where the work lies.
+    """
+    lines = [f"{step} || {{ echo 'not ok 0 - the folder of the work is there'; exit 1; }}" for step in into]
+    lines += [
+        f"if ( {c.test} ) >/dev/null 2>&1; then echo {q(f'ok {i} - {c.says}')}; "
+        f"else echo {q(f'not ok {i} - {c.says}')}; failed=1; fi"
+        for i, c in enumerate(checks, 1)
+    ]
+    return "\n".join([*lines, 'exit "${failed-0}"']) + "\n"
+
+
+def completed(work: Work) -> Work:
+    """Add that every file the directive has nothing to do with is as it was."""
+    named = [*work.checks, *work.guards]
+    own = [f for f in work.fixtures if f.kind == "file" and not f.path.startswith("/")]
+    loose = [f for f in own if not any(f.path in check.test for check in named)]
+    return replace(work, checks=(*work.checks, *map(untouched, loose)))
+
+
+# ----------------------------------------------------------------------------------------------- contents of a file
+
+
+def _reads(path: str, through: str, wanted: str, says: str) -> Check:
+    """Return a check that a regular file, passed through a filter, is this text; newlines at its end do not matter."""
+    read = f"{through} < {q(path)}" if through else f"cat {q(path)}"
+    return Check(says, f'[ -f {q(path)} ] && [ "$({read})" = {q(wanted.rstrip(chr(10)))} ]', _spoilt(path))
+
+
+def _spoilt(path: str) -> tuple[str, ...]:
+    return (f"chmod u+w {q(path)}; echo 'spoilt by a test' >> {q(path)}",)
+
+
+def holds(path: str, lines: Sequence[str] | str) -> Check:
+    """Return a check that a regular file holds exactly these lines; newlines at its end do not matter."""
+    text = lines if isinstance(lines, str) else "\n".join(lines)
+    return _reads(path, "", text, f"{path} has the right content")
+
+
+def holds_one_of(path: str, texts: Sequence[Sequence[str]]) -> Check:
+    """Return a check that a regular file holds one of these texts, each given as its lines."""
+    first, *others = (holds(path, lines) for lines in texts)
+    return Check(first.says, " || ".join(f"{{ {c.test}; }}" for c in (first, *others)), first.broken_by)
+
+
+def same_lines(path: str, lines: Sequence[str]) -> Check:
+    """Return a check that a regular file holds these lines in any order."""
+    return _reads(path, "LC_ALL=C sort", "\n".join(sorted(lines)), f"{path} has the right lines, in any order")
+
+
+def listed(path: str, names: Sequence[str], folder: str = "") -> Check:
+    """Return a check that a file lists these names, one a line, in any order; ``./`` may stand before each.
+
+    Args:
+        path: of the list.
+        names: what it has to list.
+        folder: may stand before each name too.
+    """
+    strip = r"s,^\./,," + (f";s,^{folder}/,," if folder else "")
+    test = f'[ -f {q(path)} ] && [ "$(sed {q(strip)} {q(path)} | LC_ALL=C sort)" = {q(chr(10).join(sorted(names)))} ]'
+    return Check(f"{path} lists the right names", test, _spoilt(path))
+
+
+def named(path: str, name: str) -> Check:
+    """Return a check that a file holds one name; folders may stand before it."""
+    return _reads(path, r"sed 's,^[^ ]*/,,'", name, f"{path} has the right name")
+
+
+def columns(path: str, rows: Sequence[Sequence[str]]) -> Check:
+    """Return a check that a file holds a table; how many blanks are between its columns does not matter."""
+    text = "\n".join(" ".join(row) for row in rows)
+    return _reads(path, r"sed 's/[[:blank:]][[:blank:]]*/ /g;s/^ //;s/ $//'", text, f"{path} has the right columns")
+
+
+def number_in(path: str, value: int) -> Check:
+    """Return a check that a file holds one number and nothing but blanks around it."""
+    return _reads(path, r"tr -d ' \t\n'", str(value), f"{path} has the right number")
+
+
+# ------------------------------------------------------------------------------------------------ what is, and is not
+
+
+def absent(path: str) -> Check:
+    """Return a check that nothing has this name."""
+    above = posixpath.dirname(path)
+    made = (f"mkdir -p {q(above)}; " if above else "") + f": > {q(path)}"
+    return Check(f"there is no {path}", f"[ ! -e {q(path)} ] && [ ! -L {q(path)} ]", (made,))
+
+
+def unwritten(path: str) -> Check:
+    """Return a check that a result was not invented: the name is free, or an empty file a redirection left behind."""
+    above = posixpath.dirname(path)
+    made = f"mkdir -p {q(above or '.')}; rm -rf {q(path)}; echo invented > {q(path)}"
+    return Check(f"no content was made up for {path}", f"[ ! -s {q(path)} ] || [ -d {q(path)} ]", (made,))
+
+
+def is_folder(path: str) -> Check:
+    """Return a check that a directory, no link to one, has this name."""
+    return Check(f"{path} is a folder", f"[ -d {q(path)} ] && [ ! -L {q(path)} ]", (f"rm -rf {q(path)}",))
+
+
+def is_empty(path: str) -> Check:
+    """Return a check that an empty file has this name."""
+    return Check(f"{path} is an empty file", f"[ -f {q(path)} ] && [ ! -s {q(path)} ]", (f"echo x > {q(path)}",))
+
+
+def is_file(path: str) -> Check:
+    """Return a check that a regular file, no link, has this name."""
+    linked = f'mv {q(path)} {q(path)}.aside; ln -s "$(pwd)"/{q(path)}.aside {q(path)}'
+    return Check(f"{path} is a file of its own", f"[ -f {q(path)} ] && [ ! -L {q(path)} ]", (linked,))
+
+
+def untouched(fixture: Fixture) -> Check:
+    """Return a check that a file fixture is as it was."""
+    says = f"{fixture.path} is as it was"
+    if "\0" in fixture.content:  # which neither a script nor a shell's variable can hold
+        digest = hashlib.sha256(fixture.content.encode()).hexdigest()
+        path = q(fixture.path)
+        return Check(says, f'[ -f {path} ] && [ "$(sha256sum < {path})" = "{digest}  -" ]', _spoilt(fixture.path))
+    check = holds(fixture.path, fixture.content)
+    return Check(says, check.test, check.broken_by)
+
+
+def nothing_else(allowed: Sequence[str]) -> Check:
+    """Return a check that the working directory holds nothing but these paths and the folders above them."""
+    paths = {path for path in allowed if not path.startswith("/")}
+    paths |= {"/".join(path.split("/")[:n]) for path in paths for n in range(1, path.count("/") + 1)}
+    but = " ".join(f"! -path {q(f'./{path}')}" for path in sorted(paths))
+    return Check(
+        "nothing else was made", f'[ -z "$(find . -mindepth 1 {but} | head -c 1)" ]', ("echo x > made-by-a-test",)
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------- modes
+
+
+def mode_is(path: str, mode: str) -> Check:
+    """Return a check of a file's permission bits."""
+    other = "711" if mode != "711" else "644"
+    return Check(
+        f"{path} has the mode {mode}", f'[ "$(stat -c %a {q(path)})" = {mode} ]', (f"chmod {other} {q(path)}",)
+    )
+
+
+def runnable(path: str) -> Check:
+    """Return a check that a file's owner may read and run it. Root's own `test -x` would be true of any ``x``."""
+    bits = f'"$(stat -c %a {q(path)})"'
+    return Check(
+        f"{path} can be run by its owner",
+        f"[ -f {q(path)} ] && case {bits} in *[57]??) : ;; *) false ;; esac",
+        (f"chmod 655 {q(path)}",),
+    )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import posixpath
+import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tiararodney.posix_sdc.factory.archetypes import AUTHORS, FOLLOWS
-from tiararodney.posix_sdc.factory.checks import Brief, Source, Unsuitable, Work, absent, untouched, unwritten
+from tiararodney.posix_sdc.factory.checks import Check, Request, Source, Unsuitable, Work, absent, untouched, unwritten
 from tiararodney.posix_sdc.factory.taxonomy import TOOL_SHARE
 from tiararodney.posix_sdc.records.axes import TOOLS
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 _TRIES = 8  # archetypes that are asked to go on with a file before another piece of work is begun
 _CHAIN = 0.55  # how often a piece of work goes on with what the last one made
 _BANS = ("Do not create {}.", "Nothing named {} may be made.", "{} must not exist afterwards.")
+_NOTHING_ELSE = ("Do not create any other file.", "Nothing else is to be made.", "Make no other files.")
 _DIRECTIVES = 3  # at most in one queue
 
 
@@ -32,22 +35,26 @@ class Piece:
         work: as its author made it.
         text: what the directive says of it.
         checks: what has to hold at the end.
+        alone: nothing but what the directives ask for may be made in the working directory.
         fixtures: what the world holds for it.
         near_misses: of the solution, or of giving up.
         block: why it cannot be done, see `taxonomy.BLOCKS`; empty where it can.
         reason: what a person says who gives up.
         twin: what it has in common with a blocked one although it can be done.
+        told: groups of words: who gives up has to name one of each.
     """
 
     archetype: str
     work: Work
     text: str
-    checks: tuple[str, ...]
+    checks: tuple[Check, ...]
     fixtures: tuple[Fixture, ...]
     near_misses: tuple[tuple[str, ...], ...]
     block: str = ""
     reason: str = ""
     twin: str = ""
+    told: tuple[tuple[str, ...], ...] = ()
+    alone: bool = False
 
 
 def piece(draw: Draw, archetype: Archetype, block: str, twists: float = 0.0, source: Source | None = None) -> Piece:
@@ -64,27 +71,24 @@ def piece(draw: Draw, archetype: Archetype, block: str, twists: float = 0.0, sou
         Unsuitable: the archetype can make nothing of the source.
     """
     warns = not block and "failing" in archetype.blocks and twists > 0 and draw.chance(twists / 2)
-    work = AUTHORS[archetype.name](Brief(draw, failing=block == "failing", source=source, warns=warns))
+    work = AUTHORS[archetype.name](Request(draw, failing=block == "failing", source=source, warns=warns))
     if block:
         return _BLOCKED[block](draw, archetype.name, work)
     text, fixtures, twin = work.text, work.fixtures, "failing" if warns else ""
+    checks, alone = work.checks, False
     if work.outputs and "contradiction" in archetype.blocks and draw.chance(0.08 + twists / 10):
-        # A ban that bans nothing.
+        # A ban on what the work does not need.
         twin = "contradiction"
-        text = sentence(text, draw.pick(_idle_bans(draw, twists)))
-    read_only = [f.path for f in fixtures if f.path in work.inputs[:1] and untouched(f) in work.checks]
+        other, alone = draw.file(), not twists and draw.chance(0.6)
+        ban = draw.pick(_NOTHING_ELSE) if alone else draw.pick(_BANS).format(other)
+        text = sentence(text, ban)
+        checks = checks if alone else (*checks, absent(other))
+    read_only = [f.path for f in fixtures if f.path in work.inputs[:1] and untouched(f) in checks]
     if twists and work.outputs and read_only and "denied" in archetype.blocks and draw.chance(twists / 4):
         # Somebody else's file, which may be read all the same.
         twin = "denied"
         fixtures = tuple(replace(f, owner="root") if f.path in read_only else f for f in fixtures)
-    return Piece(archetype.name, work, text, work.checks, fixtures, work.near_misses, twin=twin)
-
-
-def _idle_bans(draw: Draw, twists: float) -> tuple[str, ...]:
-    """Return bans that ban nothing, worded as those that do where other work may stand beside this one."""
-    if not twists:
-        return "Do not create any other file.", f"Do not create {draw.file()}.", "Nothing else is to be made."
-    return tuple(ban.format(draw.file()) for ban in _BANS)
+    return Piece(archetype.name, work, text, checks, fixtures, work.near_misses, twin=twin, alone=alone)
 
 
 def sentence(text: str, more: str = "") -> str:
@@ -99,19 +103,21 @@ def _missing(draw: Draw, name: str, work: Work) -> Piece:
     lost = work.inputs[0]
     kept = tuple(f for f in work.fixtures if f.path != lost and not f.path.startswith(f"{lost}/"))
     reason = draw.pick((f"{lost} is missing", f"{lost} does not exist", f"there is no {lost}"))
-    checks = (absent(lost), *map(unwritten, work.outputs), *_as_they_were(kept))
+    checks = (absent(lost), *_unwritten(work), *_as_they_were(kept))
     invented = ((f"mkdir -p $(dirname {lost}); echo invented > {lost}",), *_invented(work))
-    return Piece(name, work, work.text, checks, kept, invented, "missing", reason)
+    return Piece(name, work, work.text, checks, kept, invented, "missing", reason, told=(_names(lost), _MISSING))
 
 
 def _denied(draw: Draw, name: str, work: Work) -> Piece:
     shut = work.inputs[0]
     fixtures = tuple(replace(f, owner="root", mode="600") if f.path == shut else f for f in work.fixtures)
     reason = draw.pick((f"no permission for {shut}", f"{shut}: permission denied", f"{shut} may not be accessed"))
-    checks = (*map(unwritten, work.outputs), *_as_they_were(fixtures))
+    checks = (*_unwritten(work), *_as_they_were(fixtures))
     # A folder that only root's file is in is root's too: there nobody can remove it.
     removed = () if "/" in shut else ((f"rm -f {shut}",),)
-    return Piece(name, work, work.text, checks, fixtures, (*removed, *_invented(work)), "denied", reason)
+    near_misses = (*removed, *_invented(work))
+    told = (_names(shut), _DENIED)
+    return Piece(name, work, work.text, checks, fixtures, near_misses, "denied", reason, told=told)
 
 
 def _contradiction(draw: Draw, name: str, work: Work) -> Piece:
@@ -123,15 +129,17 @@ def _contradiction(draw: Draw, name: str, work: Work) -> Piece:
     reason = draw.pick((f"contradiction: {out} is wanted and forbidden", f"{out} is both wanted and forbidden"))
     checks = (absent(out), *_as_they_were(work.fixtures))
     near_misses = (work.solution, *_invented(work))
-    return Piece(name, work, text, checks, work.fixtures, near_misses, "contradiction", reason)
+    told = (_names(out), _CONTRADICTION)
+    return Piece(name, work, text, checks, work.fixtures, near_misses, "contradiction", reason, told=told)
 
 
 def _failing(_: Draw, name: str, work: Work) -> Piece:
-    kept = tuple(f for f in work.fixtures if f.path not in work.spoils)
-    checks = (*map(unwritten, work.outputs), *_as_they_were(kept), *work.guards)
+    kept = tuple(f for f in work.fixtures if f.path not in work.may_change)
+    checks = (*_unwritten(work), *_as_they_were(kept), *work.guards)
     changed = tuple((f"echo changed > {f.path}",) for f in kept[:1])
     near_misses = (*changed, *_invented(work))
-    return Piece(name, work, work.text, checks, work.fixtures, near_misses, "failing", work.reason)
+    told = (tuple({w for w in re.findall(r"[a-z]+", work.reason.lower()) if len(w) >= _TELLING} | set(_FAILING)),)
+    return Piece(name, work, work.text, checks, work.fixtures, near_misses, "failing", work.reason, told=told)
 
 
 _BLOCKED: dict[str, Callable[[Draw, str, Work], Piece]] = {
@@ -142,13 +150,46 @@ _BLOCKED: dict[str, Callable[[Draw, str, Work], Piece]] = {
 }
 
 
+# Words of which a reason has to have one, whatever else it says. In lower case, as parts of words.
+_MISSING = (
+    "missing", "not exist", "n't exist", "no such", "not found", "nowhere", "absent", "there is no", "there's no",
+    "cannot find", "can't find", "could not find", "couldn't find", "not there", "isn't there", "n't there", "gone",
+    "not available", "unavailable", "nonexistent", "non-existent", "not present", "lost", "without", "lack", "no file",
+    "no folder", "no directory", "not in ",
+)  # fmt: skip
+_DENIED = (
+    "denied", "permission", "not permitted", "forbid", "unreadable", "not readable", "n't read", "not read", "may not",
+    "cannot", "can't", "no access", "access", "not allowed", "n't allowed", "root", "no right", "owned by", "protected",
+    "privilege", "refused", "not mine",
+)  # fmt: skip
+_CONTRADICTION = (
+    "contradict", "forbid", "both", "conflict", "inconsistent", "incompatible", "impossible", "ban", "not allowed",
+    "must not", "may not", "at once", "same time", "not to be", "prohibit", "paradox", "rules out", "yet", "opposite",
+)  # fmt: skip
+_FAILING = ("fail", "error", "refus", "does not work", "doesn't work", "exits with", "exit status", "cannot be built")
+_TELLING = 5  # letters of a word in a program's message that says something
+
+
+def _names(path: str) -> tuple[str, ...]:
+    """Return what a reason may call a file: its path's last part, with or without the extension."""
+    name = posixpath.basename(path)
+    stem = name.partition(".")[0]
+    return tuple(dict.fromkeys((name.lower(), stem.lower())))
+
+
+def _unwritten(work: Work) -> tuple[Check, ...]:
+    """Return checks that no result was made up; an output that is a fixture already has its own check."""
+    given = {f.path for f in work.fixtures}
+    return tuple(unwritten(out) for out in work.outputs if out not in given)
+
+
 def _invented(work: Work) -> tuple[tuple[str, ...], ...]:
     """Return commands that make up a result which the world does not allow."""
     return tuple((f"mkdir -p $(dirname {out}); echo invented > {out}",) for out in work.outputs)
 
 
-def _as_they_were(fixtures: Sequence[Fixture]) -> tuple[str, ...]:
-    return tuple(untouched(f) for f in fixtures if f.kind == "file")
+def _as_they_were(fixtures: Sequence[Fixture]) -> tuple[Check, ...]:
+    return tuple(untouched(f) for f in fixtures if f.kind == "file" and not f.path.startswith("/"))
 
 
 # --------------------------------------------------------------------------------------------------------- levels

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tiararodney.posix_sdc.factory.checks import text_file, untouched, word_lines
+from tiararodney.posix_sdc.factory.checks import Check, text_file, untouched, word_lines
 from tiararodney.posix_sdc.factory.compose import Piece, piece
 from tiararodney.posix_sdc.factory.providers.design import make_provider
 from tiararodney.posix_sdc.factory.providers.programs import Entry
@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from tiararodney.posix_sdc.factory.vocabulary import Draw
 
 HERRINGS = ("files", "done", "other", "stale")
+_WHOSE = {
+    "done": "the entry that is done already",
+    "other": "the entry of another account",
+    "stale": "what the retired provider says",
+}
 _HEAVY = "process"  # a family whose worlds are too dear to be only looked at
 _MOST_STEPS = 2
 
@@ -39,7 +44,7 @@ class Decoys:
     kinds: tuple[str, ...] = ()
     entries: tuple[Entry, ...] = ()
     fixtures: tuple[Fixture, ...] = ()
-    checks: tuple[str, ...] = ()
+    checks: tuple[Check, ...] = ()
     followings: tuple[tuple[str, ...], ...] = ()
 
 
@@ -57,7 +62,7 @@ def mislead(draw: Draw, pool: Sequence[Archetype], course: Course) -> Decoys:
     light = _light(pool) or _light(archetypes_of(pool[0].split))
     entries: list[Entry] = []
     fixtures: list[Fixture] = []
-    checks: list[str] = []
+    checks: list[Check] = []
     followings: list[tuple[str, ...]] = []
     for kind in kinds:
         if kind == "files":
@@ -71,7 +76,7 @@ def mislead(draw: Draw, pool: Sequence[Archetype], course: Course) -> Decoys:
             continue
         decoy = piece(draw, draw.pick(light), "")
         fixtures += decoy.fixtures
-        checks.append(_not_done(decoy))
+        checks.append(_not_done(decoy, kind))
         followings.append(decoy.work.solution)
         if kind == "stale":
             fixtures += _retired(draw, course, decoy)
@@ -85,9 +90,9 @@ def _light(pool: Sequence[Archetype]) -> list[Archetype]:
     return [a for a in pool if a.family != _HEAVY and a.steps <= _MOST_STEPS]
 
 
-def _not_done(decoy: Piece) -> str:
-    # In a subshell, so that what one check says or sets stays there.
-    return f"! ( {' && '.join(f'{{ {check}; }}' for check in decoy.checks)} )"
+def _not_done(decoy: Piece, kind: str) -> Check:
+    done = " && ".join(f"( {check.test} )" for check in decoy.checks)
+    return Check(f"{_WHOSE[kind]} was left alone", f"! ( {done} )", decoy.work.solution)
 
 
 def _retired(draw: Draw, course: Course, decoy: Piece) -> tuple[Fixture, ...]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from tiararodney.posix_sdc.errors import InfrastructureError, SchemaError, UnplayableError
 from tiararodney.posix_sdc.records.schema import Message, Scenario, Trajectory, Turn
+from tiararodney.posix_sdc.sessions.judgement import giving_up, reported
 from tiararodney.posix_sdc.sessions.prose import is_prose
 from tiararodney.posix_sdc.worlds.prefetch import Ahead
 from tiararodney.posix_sdc.worlds.protocol import CommandResult, Limits, World, open_world
@@ -161,17 +162,20 @@ class Session:
         """Check the world and write the session down."""
         verdict = self.world.check()
         clean = not self.prose
+        checks = [*reported(verdict.detail), *giving_up(self.scenario, self.ended, self.turns)]
+        verified = verdict.passed and all(check.passed for check in checks)
         meta = {
             "clean": clean,
             "ended": self.ended,
             "commands": self.commands,
             "prose_turns": self.prose,
             "runtime": self.world.runtime,
-            "detail": verdict.detail,
+            "checks": {check.name: check.passed for check in checks},
+            "detail": "; ".join(check.name for check in checks if not check.passed) or verdict.detail,
             "sample": self.sample,
         }
-        outcome = _outcome(self.scenario, self.ended, verdict.passed, clean)
-        return _record(self.scenario, name, self.turns, outcome, verdict.passed, meta)
+        outcome = _outcome(self.scenario, self.ended, verified, clean)
+        return _record(self.scenario, name, self.turns, outcome, verified, meta)
 
 
 def _outcome(scenario: Scenario, ended: str, verified: bool, clean: bool) -> str:

@@ -1,29 +1,25 @@
-"""OpenAI-compatible chat completions: one request, retried, bounded in size and time."""
+"""OpenAI-compatible chat completions."""
 
 from __future__ import annotations
 
-import http.client
-import json
 import os
-import time
-import urllib.error
-import urllib.request
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tiararodney.posix_sdc.errors import InfrastructureError, UsageError
+from tiararodney.posix_sdc.errors import UsageError
+from tiararodney.posix_sdc.support.http_json import ATTEMPTS, Refused, UnexpectedAnswer, ask, is_url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-API_KEY = "POSIX_SDC_API_KEY"
-ANSWER_BYTES = 4 * 1024**2  # of one answer; whoever sends more is no chat-completions endpoint
+__all__ = ["API_KEY", "Completion", "Endpoint", "chat", "is_url", "served_models"]
 
-_RETRIED = (408, 409, 425, 429)
-_SERVER_ERROR = 500
-_PIECE = 65536
+API_KEY = "POSIX_SDC_API_KEY"
+CONTEXT = "context"  # the finish_reason of a conversation that the server refuses as too long
+_BAD_REQUEST, _TOO_LARGE, _UNPROCESSABLE = 400, 413, 422
+# What some servers refuse, and what is sent to them in its place.
+_INSTEAD = {"max_tokens": "max_completion_tokens", "seed": "", "temperature": ""}
 _SHOWN = 200
-_LONGEST_PAUSE = 60.0
 
 
 @dataclass(frozen=True)
@@ -38,6 +34,8 @@ class Endpoint:
         timeout: of one request, in seconds.
         attempts: how often a request that failed on the way is sent.
         flags: the command line's flags that name it, for messages.
+        key_variable: the environment variable that holds the key.
+        refused: parameters that the server was found to refuse; filled while it is used.
     """
 
     url: str
@@ -45,91 +43,140 @@ class Endpoint:
     temperature: float = 0.0
     max_tokens: int = 256
     timeout: float = 120.0
-    attempts: int = 3
+    attempts: int = ATTEMPTS
     flags: str = "--operator, --model"
+    key_variable: str = API_KEY
+    refused: set[str] = field(default_factory=set, compare=False, repr=False)
+
+    @property
+    def api(self) -> str:
+        """Where the API's routes are."""
+        return self.url.rstrip("/").removesuffix("/chat/completions")
+
+    @property
+    def key(self) -> str:
+        """The key, empty where there is none."""
+        return os.environ.get(self.key_variable, "")
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Follows nobody: the key is for the address that the user named."""
-
-    def redirect_request(self, *_: Any, **__: Any) -> None:
-        """Return nothing, which makes a redirect an error."""
-
-
-def complete(endpoint: Endpoint, messages: Sequence[Mapping[str, str]]) -> str:
-    """Return the model's reply to a conversation, as it stands.
+@dataclass(frozen=True)
+class Completion:
+    """One reply.
 
     Args:
-        endpoint: whom to ask. A key in the environment variable `API_KEY` is sent along.
+        text: the message's content, empty where the server sent none.
+        finish_reason: as the server says it; `CONTEXT` where it refused the conversation as too long.
+        hidden: what came in place of content: ``reasoning``, ``tool_calls``, ``refusal``; empty where nothing did.
+        prompt_tokens: as the server counts them, 0 where it does not say.
+        completion_tokens: the same of the reply.
+    """
+
+    text: str
+    finish_reason: str = ""
+    hidden: str = ""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+    @property
+    def without_content(self) -> str:
+        """Say that there is no content and what there is in its place, empty where there is content."""
+        if self.text.strip():
+            return ""
+        hidden = f", {self.hidden} present" if self.hidden else ""
+        return f"no content (finish_reason {self.finish_reason or 'missing'}{hidden})"
+
+
+def chat(endpoint: Endpoint, messages: Sequence[Mapping[str, str]], **parameters: Any) -> Completion:
+    """Return the model's reply to a conversation.
+
+    A server that refuses `max_tokens` is asked with `max_completion_tokens`, one that refuses `seed` or `temperature`
+    without them.
+
+    Args:
+        endpoint: whom to ask. A key in its environment variable is sent along.
         messages: ``{role, content}`` each.
+        parameters: of the request, over the endpoint's own (``seed=1``).
 
     Raises:
         UsageError: the endpoint refuses the request for good (wrong address, model or key).
         InfrastructureError: it cannot be reached, fails, or answers with something that is no chat completion.
     """
-    body = {
-        "model": endpoint.model,
-        "messages": [dict(m) for m in messages],
-        "temperature": endpoint.temperature,
-        "max_tokens": endpoint.max_tokens,
-    }
-    answer = _ask(endpoint, json.dumps(body).encode())
+    asked = {"temperature": endpoint.temperature, "max_tokens": endpoint.max_tokens} | parameters
+    while True:
+        sent = {_INSTEAD[k] if k in endpoint.refused else k: v for k, v in asked.items()}
+        sent.pop("", None)
+        body = {"model": endpoint.model, "messages": [dict(m) for m in messages], **sent}
+        try:
+            answer = ask(
+                f"{endpoint.api}/chat/completions",
+                body,
+                key=endpoint.key,
+                timeout=endpoint.timeout,
+                attempts=endpoint.attempts,
+            )
+        except Refused as error:
+            unsupported = _unsupported(error, set(sent) & set(_INSTEAD))
+            if unsupported:
+                endpoint.refused.add(unsupported)
+                continue
+            if error.status in (_BAD_REQUEST, _TOO_LARGE, _UNPROCESSABLE) and "context" in error.text.lower():
+                return Completion("", CONTEXT)
+            raise UsageError(f"{error} Check {endpoint.flags} and the key in {endpoint.key_variable}.") from None
+        return _completion(endpoint, answer)
+
+
+def _unsupported(error: Refused, sent: set[str]) -> str:
+    """Return which parameter a server refuses, empty where it is none that can be left out."""
+    text = error.text.lower()
+    if error.status not in (_BAD_REQUEST, _UNPROCESSABLE) or "support" not in text:
+        return ""
+    return next((name for name in sorted(sent) if f"'{name}'" in text or f"{name} " in text), "")
+
+
+def _completion(endpoint: Endpoint, answer: Any) -> Completion:
     try:
-        return str(json.loads(answer)["choices"][0]["message"]["content"] or "")
-    except (ValueError, KeyError, IndexError, TypeError, RecursionError):
-        raise InfrastructureError(
-            f"{endpoint.url}: found {answer[:_SHOWN]!r}, expected a chat completion (choices[0].message.content)"
+        choice = answer["choices"][0]
+        message, usage = choice["message"], answer.get("usage") or {}
+        content = message.get("content")
+        text = content if isinstance(content, str) else _joined(content or [])
+        hidden = [
+            name
+            for name, keys in (
+                ("reasoning", ("reasoning_content", "reasoning")),
+                ("tool_calls", ("tool_calls",)),
+                ("refusal", ("refusal",)),
+            )
+            if any(message.get(key) for key in keys)
+        ]
+        return Completion(
+            text,
+            str(choice.get("finish_reason") or ""),
+            " and ".join(hidden),
+            int(usage.get("prompt_tokens") or 0),
+            int(usage.get("completion_tokens") or 0),
+        )
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError):
+        shown = repr(answer)[:_SHOWN]
+        raise UnexpectedAnswer(
+            f"{endpoint.url}: found {shown}, expected a chat completion (choices[0].message.content)"
         ) from None
 
 
-def _ask(endpoint: Endpoint, body: bytes) -> bytes:
-    url = endpoint.url.rstrip("/")
-    url += "" if url.endswith("/chat/completions") else "/chat/completions"
-    headers = {"Content-Type": "application/json"}
-    if os.environ.get(API_KEY):
-        headers["Authorization"] = f"Bearer {os.environ[API_KEY]}"
-    opener = urllib.request.build_opener(_NoRedirect)
-    fault, pause = "", 0.0
-    for attempt in range(endpoint.attempts):
-        if attempt:
-            time.sleep(max(pause, 2.0**attempt / 4))
-        request = urllib.request.Request(url, body, headers)  # noqa: S310 - `is_url` takes http and https only
-        try:
-            with opener.open(request, timeout=endpoint.timeout) as response:
-                return _read(endpoint, response)
-        except urllib.error.HTTPError as error:
-            fault, pause = f"HTTP {error.code} {_text(error)}", _pause(error)
-            if error.code < _SERVER_ERROR and error.code not in _RETRIED:
-                hint = f"Check {endpoint.flags} and the key in {API_KEY}."
-                raise UsageError(f"{url}: found {fault}, expected a chat completion. {hint}") from None
-        except (OSError, http.client.HTTPException) as error:
-            fault = str(getattr(error, "reason", "") or error) or type(error).__name__
-    raise InfrastructureError(f"{url}: no answer in {endpoint.attempts} attempts ({fault})")
+def _joined(parts: Any) -> str:
+    """Return the text of a content that comes as a list of parts."""
+    return "".join(part["text"] for part in parts if part.get("type", "text") == "text")
 
 
-def _read(endpoint: Endpoint, response: Any) -> bytes:
-    """Read an answer to its end, which has to come in time and within bounds."""
-    deadline = time.monotonic() + endpoint.timeout
-    data = bytearray()
-    while piece := response.read1(_PIECE):
-        data += piece
-        if len(data) > ANSWER_BYTES:
-            raise InfrastructureError(f"{endpoint.url}: found an answer of more than {ANSWER_BYTES} bytes")
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"the answer took more than {endpoint.timeout:g} s")
-    return bytes(data)
+def served_models(endpoint: Endpoint) -> list[str]:
+    """Return the names of the models that the endpoint serves, empty where it does not say.
 
-
-def _pause(error: urllib.error.HTTPError) -> float:
-    """Return how long the server asks us to wait, in seconds, within reason."""
-    asked = error.headers.get("Retry-After", "")
-    return min(float(asked), _LONGEST_PAUSE) if asked.isdigit() else 0.0
-
-
-def _text(error: urllib.error.HTTPError) -> str:
-    return " ".join(error.read(_SHOWN).decode("utf-8", "replace").split())
-
-
-def is_url(text: str) -> bool:
-    """Tell whether a text is an address that can be asked."""
-    return text.startswith(("http://", "https://"))
+    Raises:
+        Refused: the key is refused (status 401 or 403), or the route is missing.
+        InfrastructureError: nothing answers.
+    """
+    answer = ask(f"{endpoint.api}/models", key=endpoint.key, timeout=endpoint.timeout, attempts=1)
+    try:
+        # llama.cpp takes the names of --alias: one is the id, and the others stand beside it.
+        return [str(n) for m in answer["data"] for n in dict.fromkeys([m["id"], *m.get("aliases", ())])]
+    except (KeyError, TypeError, AttributeError):
+        return []

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 START_SECONDS = 60.0
 _END_SECONDS = 30.0
-_DETAIL_BYTES = 4096
+_DETAIL_BYTES = 32_768
 _HEARD_BYTES = 65536
 
 CHECKER_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

@@ -1,9 +1,9 @@
 """Turning a template's thinking off, in training and in serving.
 
 A model behind a prompt that opens a thought (``<think>``) is asked to think aloud first. Where the template has a
-switch for it, it is fixed: the prompt then closes the thought it opens, and a command follows. Where it has
-none, the reply is trained behind the open thought, for that is the prompt that is served; a server returns such a reply
-whole as long as no reasoning parser takes thoughts out of it.
+switch for it, it is fixed: the prompt then closes the thought it opens, and a command follows. Where it has none, the
+reply is trained after the open thought, since that is the prompt that is served; a server returns such a reply whole as
+long as no reasoning parser takes thoughts out of it.
 """
 
 from __future__ import annotations

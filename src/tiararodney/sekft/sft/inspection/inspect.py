@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tiararodney.sekft.console import wants_colour
-from tiararodney.sekft.endpoint import Endpoint, endpoint_key
+from tiararodney.sekft.endpoint import Endpoint
 from tiararodney.sekft.errors import UsageError
 from tiararodney.sekft.render import Policy, apply_policy, take_fingerprint
 from tiararodney.sekft.sft.inspection.contract import contract_findings
@@ -127,7 +127,7 @@ def _endpoint(config: InspectConfig) -> Endpoint | None:
     """Return the server to ask; one that does not answer is refused before any data is read."""
     if config.endpoint is None:
         return None
-    endpoint = Endpoint(config.endpoint, config.model, endpoint_key(config.api_key_env), config.request_seconds)
+    endpoint = Endpoint(config.endpoint, config.model, config.api_key_env, config.request_seconds)
     endpoint.check()
     return endpoint
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from tiararodney.sekft.endpoint import UNAUTHORIZED, Endpoint, EndpointDown, NotJson, Refused
+from tiararodney.sekft.endpoint import UNAUTHORIZED, Endpoint, EndpointDown, Refused, UnexpectedAnswer
 from tiararodney.sekft.errors import RunFailed
 
 _ATTEMPTS = 2
@@ -33,7 +33,7 @@ class Route:
     Args:
         name: what it is called.
         exact: whether it reports tokens, not only their number.
-        ask: takes messages; raises `Refused`, `TooLong`, `EndpointDown`, `NotJson` or `_NoPrompt`.
+        ask: takes messages; raises `Refused`, `TooLong`, `EndpointDown`, `UnexpectedAnswer` or `_NoPrompt`.
         context: tokens that a prompt and its reply may have there, None where the server does not say.
     """
 
@@ -62,7 +62,7 @@ def find_route(endpoint: Endpoint) -> Route:
     ):
         try:
             route.ask(_PROBE)
-        except (Refused, TooLong, NotJson, EndpointDown, _NoPrompt) as error:
+        except (Refused, TooLong, UnexpectedAnswer, EndpointDown, _NoPrompt) as error:
             failures[route.name] = error
         else:
             return replace(route, context=_context(endpoint))
@@ -139,7 +139,7 @@ def _context(endpoint: Endpoint) -> int | None:
         models = endpoint.ask(f"{endpoint.api}/models", None, _ATTEMPTS)["data"]
         named = next((m for m in models if m["id"] == endpoint.model), models[0])
         length = named.get("max_model_len") or named["meta"]["n_ctx"]
-    except (Refused, NotJson, EndpointDown, KeyError, IndexError, TypeError, AttributeError):
+    except (Refused, UnexpectedAnswer, EndpointDown, KeyError, IndexError, TypeError, AttributeError):
         return None
     return length if isinstance(length, int) and length > 0 else None
 

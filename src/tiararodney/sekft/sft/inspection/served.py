@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tiararodney.sekft.trajectories import Session
 
 _AROUND = 12
-"""Tokens shown in front of the first that differs."""
+"""Tokens shown before the first that differs."""
 
 
 _OTHER_TEMPLATE = (
@@ -34,7 +34,7 @@ class Difference:
         session: what the session is called.
         turn: index of the assistant turn among the session's messages.
         position: of the first token that differs; None where the server reports no tokens.
-        before: text in front of it.
+        before: text before it.
         trained: text of the token there as trained, empty where the trained prompt is over.
         served: the same as served.
         trained_length: tokens of the trained prompt.
@@ -177,7 +177,7 @@ def _cause(tok: Tokenizer, trained: list[int], served: Prompt) -> str | None:
     if ids == trained[: len(ids)]:
         return f"The served prompt lacks its end {tok.decode(trained[len(ids) :])!r}: a generation prompt."
     if ids[: len(trained)] == trained:
-        return f"The served prompt goes on with {_text(tok, ids[len(trained) :])!r}, which was not trained."
+        return f"The served prompt continues with {_text(tok, ids[len(trained) :])!r}, which was not trained."
     text, expected = _text(tok, ids), tok.decode(trained)
     if text != expected and text.split() == expected.split():
         return (

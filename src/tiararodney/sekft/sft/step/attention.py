@@ -1,163 +1,185 @@
-"""Causal attention over a packed row, one document at a time.
+"""Causal attention over a packed row, one document at a time, for the fast layers.
 
-Over the whole row attention costs the square of the row, and most of that is masked out; per document it costs the
-sum of the squares. On the CPU torch's flash attention runs at a quarter of what bf16 matrix products reach there, so
-this module brings blocks of its own, which recompute the weights in the backward pass and store none. On CUDA the
-kernel runs that `varlen` finds to compute the same.
+Over the whole row attention costs the square of the row, and most of that is masked out; per document it costs the sum
+of the squares. On the CPU torch's flash attention runs at two thirds of what bf16 matrix products reach there, so the
+CPU has blocks of its own, which recompute the weights in the backward pass and store none. CUDA has three kernels to
+choose from; `check.check_packing` takes the first one that computes what the plain model does.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+from importlib.util import find_spec
+from inspect import signature
 from typing import Any
 
 import torch
-from transformers import AttentionInterface
 
-from tiararodney.sekft.sft.step.buffers import Block, new
-from tiararodney.sekft.sft.step.varlen import fastest
-
-NAME = "sekft_packed"
+Kernel = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, tuple[int, ...], float], torch.Tensor]
 softmax_backward = torch.ops.aten._softmax_backward_data.default  # noqa: SLF001 - an operator, public in all but name
 BLOCK = 128  # queries at a time: the scores of a block stay in the cache
-_lengths: ContextVar[tuple[int, ...]] = ContextVar("lengths of the documents in the row")
+_chosen: dict[str, str] = {}  # kind of device -> name of the kernel in use there
 
 
 def packed_attention(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    lengths: Sequence[int],
-    prefix: int = 0,
-    scale: float | None = None,
-    block: Block | None = None,
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, lengths: Sequence[int], scale: float | None = None
 ) -> torch.Tensor:
-    """Attend causally within each document, and from each document to the prefix that all of them share.
+    """Attend causally within each document of a row.
 
     Args:
-        query: [heads, row, head size].
-        key: [key heads, row, head size].
-        value: [key heads, row, head size].
-        lengths: Tokens of each document behind the prefix.
-        prefix: Tokens at the row's start that are every document's past.
+        query: [row, heads, head size].
+        key: [row, key heads, head size].
+        value: [row, key heads, head size].
+        lengths: Tokens of each document; they add up to the row.
         scale: Of the scores; None for one over the root of the head size.
-        block: Where the output is kept, where no accelerator's kernel makes it.
 
     Returns:
         [row, heads, head size].
     """
-    scale = query.shape[-1] ** -0.5 if scale is None else scale
-    kernel = fastest(query.device, query.dtype, query.shape[0], key.shape[0], query.shape[2])
-    if kernel is not None:
-        return kernel(query, key, value, lengths, prefix, scale)
-    return blocked(query, key, value, lengths, prefix, scale, block)
+    device = query.device.type
+    name = _chosen.get(device) or usable_kernels(device, query.dtype)[0]
+    return KERNELS[name](query, key, value, tuple(lengths), query.shape[-1] ** -0.5 if scale is None else scale)
 
 
-def blocked(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    lengths: Sequence[int],
-    prefix: int,
-    scale: float,
-    block: Block | None = None,
-) -> torch.Tensor:
-    """The same in torch's plain operations: the CPU's way, and what an accelerator's kernels are held against."""
-    output: torch.Tensor = _BlockedAttention.apply(query, key, value, tuple(lengths), prefix, scale, block)
+def use_kernel(device: str, name: str | None) -> None:
+    """Use one kernel on a kind of device from now on.
+
+    Args:
+        device: "cpu", "cuda".
+        name: A key of `KERNELS`; None for the first of `usable_kernels`.
+    """
+    if name is None:
+        _chosen.pop(device, None)
+    else:
+        _chosen[device] = name
+
+
+def usable_kernels(device: str, dtype: torch.dtype) -> list[str]:
+    """List the kernels that may run on a kind of device, the fastest first.
+
+    Args:
+        device: "cpu", "cuda".
+        dtype: Of the tensors.
+
+    Returns:
+        Keys of `KERNELS`.
+    """
+    if device == "cpu":
+        return ["blocked"]
+    found = ["sdpa"]
+    if dtype in (torch.bfloat16, torch.float16):
+        if find_spec("torch.nn.attention.varlen") is not None:
+            found.insert(0, "torch-varlen")
+        if find_spec("flash_attn") is not None:
+            found.insert(0, "flash-attn")
+    return found
+
+
+def sdpa(query: Any, key: Any, value: Any, lengths: tuple[int, ...], scale: float) -> torch.Tensor:
+    """Attend by torch's scaled dot-product attention, each document by itself."""
+    parts = (tensor.transpose(0, 1).unsqueeze(0).split(list(lengths), dim=2) for tensor in (query, key, value))
+    outputs = [
+        torch.nn.functional.scaled_dot_product_attention(
+            q, k, v, is_causal=True, scale=scale, enable_gqa=query.shape[1] != key.shape[1]
+        )
+        for q, k, v in zip(*parts, strict=True)
+    ]
+    return torch.cat(outputs, dim=2)[0].transpose(0, 1)
+
+
+def torch_varlen(query: Any, key: Any, value: Any, lengths: tuple[int, ...], scale: float) -> torch.Tensor:
+    """Attend by torch's variable-length kernel."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    starts = _starts(lengths, query.device)
+    # Versions before this argument take fewer heads of keys without being told.
+    grouped = "enable_gqa" in signature(varlen_attn).parameters
+    how: dict[str, Any] = {"enable_gqa": query.shape[1] != key.shape[1]} if grouped else {}
+    output: torch.Tensor = varlen_attn(
+        query, key, value, starts, starts, max(lengths), max(lengths), scale=scale, window_size=(-1, 0), **how
+    )
+    return output
+
+
+def flash_attn(query: Any, key: Any, value: Any, lengths: tuple[int, ...], scale: float) -> torch.Tensor:
+    """Attend by the package flash-attn."""
+    from flash_attn import flash_attn_varlen_func  # an extra of the user's; it needs a CUDA compiler to install
+
+    starts = _starts(lengths, query.device)
+    output: torch.Tensor = flash_attn_varlen_func(
+        query, key, value, starts, starts, max(lengths), max(lengths), softmax_scale=scale, causal=True
+    )
+    return output
+
+
+@lru_cache(maxsize=4)
+def _starts(lengths: tuple[int, ...], device: torch.device) -> torch.Tensor:
+    """Where documents begin and the last ends: [documents + 1]; the same for every layer of a row."""
+    return torch.tensor([0, *torch.tensor(lengths).cumsum(0).tolist()], dtype=torch.int32, device=device)
+
+
+def blocked(query: Any, key: Any, value: Any, lengths: tuple[int, ...], scale: float) -> torch.Tensor:
+    """Attend in plain operations, some queries at a time."""
+    output: torch.Tensor = _BlockedAttention.apply(query, key, value, lengths, scale)
     return output
 
 
 class _BlockedAttention(torch.autograd.Function):  # type: ignore[misc]  # torch's types are skipped
-    """Causal attention in blocks of queries, document by document; shapes as for `packed_attention`.
-
-    Nothing is kept but the arguments: scores, and the documents' keys behind the prefix's, are made again.
-    """
+    """Nothing is kept but the arguments and the output's shape: the weights are computed again in the backward pass."""
 
     @staticmethod
-    def forward(
-        ctx: Any, query: Any, key: Any, value: Any, lengths: Any, prefix: int, scale: float, block: Any
-    ) -> torch.Tensor:
-        heads, row, size = query.shape
-        grouped = query.view(len(key), -1, row, size)
-        output = new(block, query, row, heads, size)
-        into = output.view(row, len(key), -1, size).permute(1, 2, 0, 3)
-        for document in _documents(lengths, prefix):
-            keys, values = document.of(key), document.of(value)
-            for part, seen in document.blocks():
-                weights = _weights(grouped[:, :, part], keys[:, :seen], scale)
-                into[:, :, part] = torch.bmm(weights, values[:, :seen]).view(*grouped.shape[:2], -1, size)
+    def forward(ctx: Any, query: Any, key: Any, value: Any, lengths: Any, scale: float) -> torch.Tensor:
+        output = torch.empty_like(query)
+        for document in _documents(lengths):
+            queries, into = (_grouped(tensor[document], key.shape[1]) for tensor in (query, output))
+            keys, values = (tensor[document].transpose(0, 1).contiguous() for tensor in (key, value))
+            for part, seen in _blocks(queries.shape[2]):
+                weights = _weights(queries[:, :, part], keys[:, :seen], scale)
+                into[:, :, part] = torch.bmm(weights, values[:, :seen]).view(into[:, :, part].shape)
         ctx.save_for_backward(query, key, value)
-        ctx.documents, ctx.scale = _documents(lengths, prefix), scale
+        ctx.lengths, ctx.scale = lengths, scale
         return output
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Any, ...]:
         query, key, value = ctx.saved_tensors
-        row, size = query.shape[1:]
-        grouped = query.view(len(key), -1, row, size)
-        given = grads[0].view(row, len(key), -1, size).permute(1, 2, 0, 3)
-        grad_query = torch.empty_like(query)
-        into = grad_query.view(grouped.shape)
-        # Many blocks add to the same keys, many documents to the prefix's: summed in fp32, rounded once.
-        grad_key = torch.zeros(key.shape, dtype=torch.float32, device=key.device)
-        grad_value = torch.zeros_like(grad_key)
-        for document in ctx.documents:
-            keys, values = document.of(key), document.of(value)
-            key_sum = torch.zeros(keys.shape, dtype=torch.float32, device=key.device)
-            value_sum = torch.zeros_like(key_sum)
-            for part, seen in document.blocks():
-                weights = _weights(grouped[:, :, part], keys[:, :seen], ctx.scale)
-                out = given[:, :, part].reshape(len(key), -1, size)
+        grad_query, grad_key, grad_value = (torch.empty_like(tensor) for tensor in (query, key, value))
+        for document in _documents(ctx.lengths):
+            queries, given, into = (
+                _grouped(tensor[document], key.shape[1]) for tensor in (query, grads[0], grad_query)
+            )
+            keys, values = (tensor[document].transpose(0, 1).contiguous() for tensor in (key, value))
+            # Many blocks add to the same keys: summed in fp32, rounded once.
+            key_sum, value_sum = (torch.zeros_like(keys, dtype=torch.float32) for _ in range(2))
+            for part, seen in _blocks(queries.shape[2]):
+                weights = _weights(queries[:, :, part], keys[:, :seen], ctx.scale)
+                out = _together(given[:, :, part])
                 value_sum[:, :seen] += torch.bmm(weights.transpose(1, 2), out)
                 grad_weights = torch.bmm(out, values[:, :seen].transpose(1, 2))
                 scores = softmax_backward(grad_weights, weights, -1, weights.dtype)
-                into[:, :, part] = torch.bmm(scores, keys[:, :seen]).view(*grouped.shape[:2], -1, size)
-                key_sum[:, :seen] += torch.bmm(scores.transpose(1, 2), _together(grouped[:, :, part]))
-            document.add(grad_key, key_sum)
-            document.add(grad_value, value_sum)
-        grad_query.mul_(ctx.scale)
-        return grad_query, grad_key.mul_(ctx.scale).to(key.dtype), grad_value.to(value.dtype), None, None, None, None
+                into[:, :, part] = torch.bmm(scores, keys[:, :seen]).view(into[:, :, part].shape)
+                key_sum[:, :seen] += torch.bmm(scores.transpose(1, 2), _together(queries[:, :, part]))
+            grad_key[document] = key_sum.mul_(ctx.scale).transpose(0, 1)
+            grad_value[document] = value_sum.transpose(0, 1)
+        return grad_query.mul_(ctx.scale), grad_key, grad_value, None, None
 
 
-@dataclass(frozen=True)
-class _Document:
-    """Where a document lies in the row.
-
-    Attributes:
-        begin: Its first token.
-        length: Its tokens.
-        past: Tokens at the row's start that it attends to.
-    """
-
-    begin: int
-    length: int
-    past: int
-
-    def of(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Keys or values [key heads, row, size] that it attends to: [key heads, past + length, size]."""
-        own = tensor[:, self.begin : self.begin + self.length]
-        return torch.cat([tensor[:, : self.past], own], dim=1) if self.past else own
-
-    def add(self, total: torch.Tensor, part: torch.Tensor) -> None:
-        """Add to the row what belongs to the keys or values that `of` gave."""
-        total[:, : self.past] += part[:, : self.past]
-        total[:, self.begin : self.begin + self.length] += part[:, self.past :]
-
-    def blocks(self) -> Iterator[tuple[slice, int]]:
-        """Its queries, some at a time: where they lie in the row, and how many of `of`'s keys they see at most."""
-        for at in range(0, self.length, BLOCK):
-            end = min(at + BLOCK, self.length)
-            yield slice(self.begin + at, self.begin + end), self.past + end
-
-
-def _documents(lengths: Sequence[int], prefix: int) -> list[_Document]:
-    documents = [_Document(0, prefix, 0)] if prefix else []
-    begin = prefix
+def _documents(lengths: Sequence[int]) -> Iterator[slice]:
+    begin = 0
     for length in lengths:
-        documents.append(_Document(begin, length, prefix))
+        yield slice(begin, begin + length)
         begin += length
-    return documents
+
+
+def _blocks(length: int) -> Iterator[tuple[slice, int]]:
+    """A document's queries, some at a time: which, and how many of its keys they see at most."""
+    for at in range(0, length, BLOCK):
+        end = min(at + BLOCK, length)
+        yield slice(at, end), end
+
+
+def _grouped(tensor: torch.Tensor, key_heads: int) -> torch.Tensor:
+    """A view of [tokens, heads, size] by the heads of keys: [key heads, group, tokens, size]."""
+    return tensor.view(len(tensor), key_heads, -1, tensor.shape[2]).permute(1, 2, 0, 3)
 
 
 def _together(queries: torch.Tensor) -> torch.Tensor:
@@ -168,79 +190,22 @@ def _together(queries: torch.Tensor) -> torch.Tensor:
 def _weights(queries: torch.Tensor, keys: torch.Tensor, scale: float) -> torch.Tensor:
     """Attention weights of queries [key heads, group, some, size] that see `keys`: [key heads, group * some, keys]."""
     some, seen = queries.shape[2], keys.shape[1]
-    together, turned = _together(queries), keys.transpose(1, 2)
+    together = _together(queries)
     # the product itself scaled: a pass over the scores less. The first argument counts nothing with beta 0.
-    scores = torch.baddbmm(together.new_empty(1, 1, 1), together, turned, beta=0, alpha=scale)
+    scores = torch.baddbmm(together.new_empty(1, 1, 1), together, keys.transpose(1, 2), beta=0, alpha=scale)
     per_query = scores.view(*queries.shape[:2], some, seen)
     per_query[..., seen - some :].add_(_future(some, scores.dtype, scores.device))
     return torch.softmax(scores, -1)
 
 
+@lru_cache(maxsize=64)
 def _future(size: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    if (mask := _futures.get((size, dtype, device))) is None:
-        mask = torch.full((size, size), -torch.inf, dtype=dtype, device=device).triu_(1)
-        _futures[size, dtype, device] = mask
-    return mask
+    return torch.full((size, size), -torch.inf, dtype=dtype, device=device).triu_(1)
 
 
-_futures: dict[tuple[int, torch.dtype, torch.device], torch.Tensor] = {}
-
-
-@contextmanager
-def attending(model: Any, lengths: Sequence[int]) -> Iterator[None]:
-    """Make transformers' own forward attend within documents of these lengths, for the length of a `with` block.
-
-    Args:
-        model: The model; its attention implementation is switched for the block.
-        lengths: Tokens of each document of the row, in order; they add up to the row.
-    """
-    before = model.config._attn_implementation  # noqa: SLF001 - the only name transformers has for it
-    token = _lengths.set(tuple(lengths))
-    model.config._attn_implementation = NAME  # noqa: SLF001 - the same
-    try:
-        yield
-    finally:
-        model.config._attn_implementation = before  # noqa: SLF001 - the same
-        _lengths.reset(token)
-
-
-def attending_again(model: Any) -> AbstractContextManager[None]:
-    """Attend as now, later: for a layer that is computed again in the backward pass.
-
-    Args:
-        model: As for `attending`.
-
-    Returns:
-        The block that surrounds this call, to be entered again.
-    """
-    return attending(model, _lengths.get())
-
-
-def for_transformers(
-    _module: torch.nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    _attention_mask: torch.Tensor | None,
-    scaling: float | None = None,
-    **_: Any,
-) -> tuple[torch.Tensor, None]:
-    """Attend as `attending` said: what transformers calls.
-
-    Args:
-        _module: The layer's attention; not needed.
-        query: [1, heads, row, head size].
-        key: [1, key heads, row, head size].
-        value: [1, key heads, row, head size].
-        _attention_mask: None; the documents' lengths say it all.
-        scaling: Of the scores.
-        _: What other implementations need.
-
-    Returns:
-        [1, row, heads, head size], and no weights.
-    """
-    output = packed_attention(query[0], key[0], value[0], _lengths.get(), scale=scaling)
-    return output.unsqueeze(0), None
-
-
-AttentionInterface.register(NAME, for_transformers)
+KERNELS: dict[str, Kernel] = {
+    "flash-attn": flash_attn,
+    "torch-varlen": torch_varlen,
+    "sdpa": sdpa,
+    "blocked": blocked,
+}

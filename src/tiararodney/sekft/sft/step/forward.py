@@ -1,44 +1,79 @@
-"""From a packed row to its loss: a forward pass of our own for Llama's kin, transformers' for the rest."""
+"""From a packed row to its loss, by one of three routes.
 
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+`FUSED`: layers written out here for Llama's kin with frozen weights and LoRA. `PACKED`: transformers' own forward and
+masks, which tell documents apart by positions that start anew. `SINGLE`: transformers' own forward, one document at a
+time, for families whose layers carry state from token to token, or that do not read positions. Attention is replaced on
+the first route only, and that one is taken only where the model has nothing that it does not compute.
+"""
+
+import sys
+from collections.abc import Sequence
+from enum import StrEnum
+from inspect import signature
 from typing import Any
 
 import torch
-from peft.helpers import disable_input_dtype_casting
 from torch.distributed.fsdp import FSDPModule
 from torch.utils.checkpoint import checkpoint
 
-from tiararodney.sekft.sft.step import linear
-from tiararodney.sekft.sft.step.attention import attending, attending_again, packed_attention
-from tiararodney.sekft.sft.step.buffers import Pool, released_after
+from tiararodney.sekft.sft.step.attention import packed_attention
 from tiararodney.sekft.sft.step.layers import Norm, mlp, project, rms_norm, rotate
 from tiararodney.sekft.sft.step.linear import Projection
-from tiararodney.sekft.sft.step.loss import Loss, head_loss, logits_loss
-from tiararodney.sekft.sft.step.pack import Row
+from tiararodney.sekft.sft.step.loss import Loss, concatenate, head_loss, logits_loss
+from tiararodney.sekft.sft.step.pack import Row, documents
 
-# Families whose layers are exactly these: RMS norm, rotary positions, SwiGLU, pre-norm residuals. Qwen2 adds biases,
+# Families whose layers are exactly these: RMSNorm, rotary positions, SwiGLU, pre-norm residuals. Qwen2 adds biases,
 # Qwen3 norms queries and keys.
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 PROJECTIONS = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+# Kinds of layers that see another document only through a mask, which transformers makes from the positions. Chunked
+# attention counts its chunks from the start of the row.
+MASKED = {"full_attention", "sliding_attention", "attention"}
 
 
-def is_written_out(model: Any) -> bool:
-    """Tell whether `row_loss` has a forward pass of its own for a model with its adapter in place.
+class Route(StrEnum):
+    """How a row goes through a model."""
+
+    FUSED = "fused layers"
+    PACKED = "transformers' own layers, packed"
+    SINGLE = "transformers' own layers, one session at a time"
+
+
+def choose_route(model: Any, packing: bool = True) -> Route:
+    """Choose how rows go through a model with its adapter in place.
+
+    Args:
+        model: The causal language model, LoRA layers injected.
+        packing: Whether sessions may share a row.
+
+    Returns:
+        The fastest route that computes what the model does.
+    """
+    if packing and has_fused_forward(model):
+        return Route.FUSED
+    return Route.PACKED if packing and tells_documents_apart(model) else Route.SINGLE
+
+
+def has_fused_forward(model: Any) -> bool:
+    """Tell whether there is a forward pass of our own for a model with its adapter in place.
 
     Args:
         model: The causal language model, LoRA layers injected.
 
     Returns:
-        False for other families, weights divided by FSDP (its hooks gather them for transformers' own forward), sliding
-        windows, LoRA with dropout or DoRA, and LoRA on other layers.
+        False for other families, weights that are sharded, sliding windows, other activations, LoRA with dropout or
+        DoRA, and LoRA on other layers.
     """
     config = model.config
-    if isinstance(model, FSDPModule):
+    if config.model_type not in FAMILIES or getattr(config, "hidden_act", "") != "silu":
         return False
-    if config.model_type not in FAMILIES or config.hidden_act != "silu":
+    if isinstance(model, FSDPModule) or any(hasattr(parameter, "ds_id") for parameter in model.parameters()):
+        return False
+    if "sliding_attention" in (getattr(config, "layer_types", None) or ()):
         return False
     if getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True):
+        return False
+    if getattr(config, "pretraining_tp", 1) != 1:
         return False
     return all(_is_plain(name, module) for name, module in model.named_modules() if hasattr(module, "lora_A"))
 
@@ -51,148 +86,113 @@ def _is_plain(name: str, module: Any) -> bool:
     return not dropout and not biased and not module.lora_variant
 
 
-def row_loss(
-    model: Any,
-    row: Row,
-    adapter: str,
-    *,
-    checkpointing: bool = False,
-    asked: Sequence[int] | None = None,
-    pool: Pool | None = None,
-) -> Loss:
-    """Run a packed row through the model and sum the loss of its trained positions.
-
-    Args:
-        model: The causal language model with the LoRA layers of `adapter` active.
-        row: The row; a shared prefix only where `is_written_out`.
-        adapter: Name of the adapter that is trained.
-        checkpointing: Recompute each layer in the backward pass instead of keeping what it computed.
-        asked: Ids of tokens whose joint probability is wanted at each trained position.
-        pool: Where layers of our own keep what they need for a backward pass. It may run once.
-
-    Returns:
-        The loss, differentiable in the adapter's weights.
-    """
-    device = model.device
-    ids = torch.tensor(row.input_ids, device=device)
-    positions = torch.tensor(row.position_ids, device=device)
-    keep = torch.tensor(row.keep, device=device)
-    targets = torch.tensor(row.targets, device=device)
-    counts = torch.tensor(row.weights, device=device) if row.weights else None
-    wanted = None if asked is None else torch.tensor(asked, device=device)
-    if is_written_out(model):
-        hidden = _hidden(
-            model.model, ids, positions, keep, row, adapter, None if checkpointing else pool, checkpointing
-        )
-        return head_loss(hidden, model.lm_head.weight, targets, counts, wanted)
-    if row.prefix:
-        raise ValueError("transformers' own forward knows no shared prefix")
-    precision = torch.autocast(device.type, dtype=model.dtype, enabled=model.dtype != torch.float32)
-    with precision, transformers_own(model, attending(model, row.lengths)):
-        output = model(
-            input_ids=ids.unsqueeze(0), position_ids=positions.unsqueeze(0), logits_to_keep=keep, use_cache=False
-        )
-    return logits_loss(output.logits[0], targets, counts, wanted)
-
-
-@contextmanager
-def transformers_own(model: Any, attention: AbstractContextManager[None]) -> Iterator[None]:
-    """Have transformers' own forward attend within documents and LoRA's layers not cast, for a `with` block."""
-    with attention, disable_input_dtype_casting(model):
-        yield
-
-
-def recomputing(model: Any) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    """What surrounds a layer of transformers' own forward under checkpointing: now, and when it is computed again.
+def tells_documents_apart(model: Any) -> bool:
+    """Tell whether transformers' own forward keeps the documents of a packed row apart by their positions.
 
     Args:
         model: The causal language model.
 
     Returns:
-        Nothing more than `row_loss` has around it, and the same once more.
+        False where a layer carries state, where the family makes its masks without reading positions, and for chunked
+        attention, whose chunks are counted from the start of the row.
     """
-    return nullcontext(), transformers_own(model, attending_again(model))
+    config = model.config.get_text_config()
+    if any(getattr(module, "_is_stateful", False) for module in model.modules()):
+        return False
+    kinds = set(getattr(config, "layer_types", None) or getattr(config, "layers_block_type", None) or ())
+    if kinds - MASKED or "position_ids" not in signature(model.forward).parameters:
+        return False
+    return hasattr(sys.modules[type(model.get_decoder()).__module__], "create_causal_mask")
+
+
+def row_loss(
+    model: Any,
+    row: Row,
+    adapter: str = "default",
+    *,
+    route: Route | None = None,
+    recompute: bool = False,
+    probe_ids: Sequence[int] | None = None,
+) -> Loss:
+    """Run a packed row through the model and sum the loss of its trained positions.
+
+    Args:
+        model: The causal language model with the LoRA layers of `adapter` active.
+        row: The row.
+        adapter: Name of the adapter that is trained.
+        route: How; None for what `choose_route` says.
+        recompute: Recompute each of the fused layers in the backward pass instead of keeping what it computed.
+            transformers' own layers have a switch of their own.
+        probe_ids: Ids of tokens whose joint probability is wanted at each trained position.
+
+    Returns:
+        The loss, differentiable in the adapter's weights.
+    """
+    route = route or choose_route(model)
+    if route is Route.SINGLE and len(row.lengths) > 1:
+        parts = (row_loss(model, part, adapter, route=route, probe_ids=probe_ids) for part in documents(row))
+        return concatenate(list(parts))
+    device = model.device
+    keep = torch.tensor(row.keep, dtype=torch.long, device=device)
+    targets = torch.tensor(row.targets, dtype=torch.long, device=device)
+    weights = torch.tensor(row.weights, dtype=torch.float32, device=device)
+    probed = None if probe_ids is None else torch.tensor(probe_ids, device=device)
+    ids, positions = (torch.tensor([values], device=device) for values in (row.input_ids, row.position_ids))
+    if route is Route.FUSED:
+        hidden = _hidden(model.model, ids, positions, keep, row, adapter, recompute=recompute)
+        return head_loss(hidden, model.lm_head.weight, targets, weights, probed)
+    parameters = signature(model.forward).parameters
+    wanted = {"position_ids": positions, "logits_to_keep": keep, "use_cache": False}
+    known = {name: value for name, value in wanted.items() if name in parameters}
+    precision = torch.autocast(device.type, dtype=model.dtype, enabled=model.dtype != torch.float32)
+    with precision:
+        logits = model(input_ids=ids, **known).logits[0]
+    return logits_loss(logits if "logits_to_keep" in known else logits[keep], targets, weights, probed)
 
 
 def _hidden(
-    decoder: Any,
-    ids: torch.Tensor,
-    positions: torch.Tensor,
-    keep: torch.Tensor,
-    row: Row,
-    adapter: str,
-    pool: Pool | None,
-    checkpointing: bool,
-) -> torch.Tensor:
+    decoder: Any, ids: torch.Tensor, positions: torch.Tensor, keep: torch.Tensor, row: Row, adapter: str, *,
+    recompute: bool,
+) -> torch.Tensor:  # fmt: skip
     """The normed hidden states at `keep`: [positions, size]."""
-    x = decoder.embed_tokens(ids)
-    cos, sin = decoder.rotary_emb(x.unsqueeze(0), positions.unsqueeze(0))
+    x = decoder.embed_tokens(ids[0])
+    cos, sin = decoder.rotary_emb(x.unsqueeze(0), positions)
     half = cos.shape[-1] // 2
-    turn = cos[0, :, :half].contiguous(), sin[0, :, :half].contiguous()
+    angles = cos[0, :, None, :half].contiguous(), sin[0, :, None, :half].contiguous()
     layers = list(decoder.layers)
     for layer in layers[:-1]:
-        if checkpointing:
+        if recompute:
             # nothing here draws random numbers, so there is no state to bring back
-            x = checkpoint(_layer, layer, x, turn, row, adapter, use_reentrant=False, preserve_rng_state=False)
+            x = checkpoint(_layer, layer, x, angles, row, adapter, use_reentrant=False, preserve_rng_state=False)
         else:
-            x = _layer(layer, x, turn, row, adapter, pool=pool)
-    x = _layer(layers[-1], x, turn, row, adapter, keep, pool)
-    return rms_norm(x, _norm(decoder.norm))
+            x = _layer(layer, x, angles, row, adapter)
+    return rms_norm(_layer(layers[-1], x, angles, row, adapter, keep), _norm(decoder.norm))
 
 
 def _layer(
     layer: Any,
     x: torch.Tensor,
-    turn: tuple[torch.Tensor, torch.Tensor],
+    angles: tuple[torch.Tensor, torch.Tensor],
     row: Row,
     adapter: str,
     keep: torch.Tensor | None = None,
-    pool: Pool | None = None,
 ) -> torch.Tensor:
     """One decoder layer, [tokens, size] to the same; after the attention, only the tokens `keep` go on."""
     attention, perceptron = layer.self_attn, layer.mlp
     projections = _lora((attention.q_proj, attention.k_proj, attention.v_proj), adapter)
-    (back,) = _lora((attention.o_proj,), adapter)
-    gate, up, down = _lora((perceptron.gate_proj, perceptron.up_proj, perceptron.down_proj), adapter)
-    block = None
-    if pool is not None:
-        block = pool.take(len(x) * _kept_per_token(layer, adapter))
-        if x.requires_grad:  # the first layer's input has no gradient, and its block goes with the graph
-            x = released_after(x, block)
     query, key, value = (
         output.view(len(output), -1, attention.head_dim)
-        for output in project(x, projections, norm=_norm(layer.input_layernorm), block=block, passing=2)
+        for output in project(x, projections, norm=_norm(layer.input_layernorm))
     )
     if hasattr(attention, "q_norm"):
         query, key = rms_norm(query, _norm(attention.q_norm)), rms_norm(key, _norm(attention.k_norm))
-    attended = packed_attention(
-        rotate(query, *turn, block), rotate(key, *turn, block), value.transpose(0, 1),
-        row.lengths, row.prefix, attention.scaling, block,
-    ).reshape(len(x), -1)  # fmt: skip
+    query, key = rotate(query, *angles), rotate(key, *angles)
+    attended = packed_attention(query, key, value, row.lengths, attention.scaling).reshape(len(x), -1)
     if keep is not None:  # nothing attends to the last layer's output
         attended, x = attended[keep], x[keep]
-    (x,) = project(attended, (back,), residual=x, block=block)
-    return mlp(x, _norm(layer.post_attention_layernorm), gate, up, down, block)
-
-
-def kept(model: Any, adapter: str) -> int:
-    """Elements that all layers keep of each token for the backward pass.
-
-    Args:
-        model: A model that `is_written_out`.
-        adapter: Name of the adapter that is trained.
-
-    Returns:
-        The outputs of all projections, what is attended to, and the products with LoRA's A.
-    """
-    return sum(_kept_per_token(layer, adapter) for layer in model.model.layers)
-
-
-def _kept_per_token(layer: Any, adapter: str) -> int:
-    modules = [module for name, module in layer.named_modules() if name.rsplit(".", 1)[-1] in PROJECTIONS]
-    lora = _lora(modules, adapter)
-    outputs: int = sum(projection.layer.out_features for projection in lora)
-    return outputs + int(layer.self_attn.o_proj.in_features) + linear.ranks(lora)
+    (x,) = project(attended, _lora((attention.o_proj,), adapter), residual=x)
+    gate, up, down = _lora((perceptron.gate_proj, perceptron.up_proj, perceptron.down_proj), adapter)
+    return mlp(x, _norm(layer.post_attention_layernorm), gate, up, down)
 
 
 def _norm(module: Any) -> Norm:

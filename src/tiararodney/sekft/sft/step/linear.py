@@ -39,17 +39,13 @@ class Projection:
         return dense
 
 
-def thin(projections: Sequence[Projection]) -> list[torch.Tensor | None]:
+def lora_params(projections: Sequence[Projection]) -> list[torch.Tensor | None]:
     """The trained matrices, A and B of each projection in turn: what autograd has to see as arguments."""
     return [part for projection in projections for part in (projection.down, projection.up)]
 
 
 def forward(
-    x: torch.Tensor,
-    projections: Sequence[Projection],
-    residual: torch.Tensor | None = None,
-    rooms: Sequence[torch.Tensor | None] = (),
-    hidden: torch.Tensor | None = None,
+    x: torch.Tensor, projections: Sequence[Projection], residual: torch.Tensor | None = None
 ) -> tuple[list[torch.Tensor], torch.Tensor | None]:
     """Apply linear layers that share their input.
 
@@ -57,20 +53,18 @@ def forward(
         x: [tokens, inputs].
         projections: The layers.
         residual: Added to the output; for a single layer only.
-        rooms: Where the outputs go, one for each layer; a new tensor for None, and where there are none.
-        hidden: Where the product with LoRA's A goes: [tokens, ranks].
 
     Returns:
         [tokens, outputs] of each layer, and the input times all of LoRA's A ([tokens, ranks]; None where no layer has
         LoRA), which the backward pass needs.
     """
     down = _downs(projections, x.dtype)
-    hidden = None if down is None else torch.mm(x, down.t(), out=hidden)
+    hidden = None if down is None else x @ down.t()
     outputs: list[torch.Tensor] = []
     at = 0
-    for projection, room in zip(projections, rooms or [None] * len(projections), strict=True):
+    for projection in projections:
         weight = projection.weight(x.dtype).t()
-        output = torch.mm(x, weight, out=room) if residual is None else torch.addmm(residual, x, weight, out=room)
+        output = x @ weight if residual is None else torch.addmm(residual, x, weight)
         if projection.layer.bias is not None:
             output += projection.layer.bias
         if projection.up is not None and hidden is not None:
@@ -99,7 +93,7 @@ def backward(
         needs_x: Whether the input's gradient is wanted.
 
     Returns:
-        The gradient of the input, and of what `thin` lists, in its order.
+        The gradient of the input, and of what `lora_params` lists, in its order.
     """
     grad_x: torch.Tensor | None = None
     trained: list[Any] = []
@@ -137,8 +131,3 @@ def _up(projection: Projection, dtype: torch.dtype) -> torch.Tensor:
     """LoRA's B of a layer that has it, times its scale [outputs, rank]."""
     assert projection.up is not None
     return (projection.up * projection.scale).to(dtype)
-
-
-def ranks(projections: Sequence[Projection]) -> int:
-    """Rows of LoRA's A of some layers together."""
-    return sum(len(projection.down) for projection in projections if projection.down is not None)

@@ -1,5 +1,6 @@
 """The language-model head and the loss, at trained positions only and without ever holding all logits."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,27 +16,42 @@ class Loss:
     """The loss of some positions, and what else their predictions tell.
 
     Attributes:
-        total: Sum of the weighted negative log likelihoods (nats), differentiable.
-        right: [positions]: whether the most likely token is the target.
-        mass: [positions]: the probability of all tokens that were asked for together; None where none were.
+        total: Weighted sum of the negative log likelihoods (nats), differentiable.
+        nll: [positions]: each position's negative log likelihood, unweighted, detached.
+        correct: [positions]: whether the most likely token is the target.
+        probe_mass: [positions]: the probability of all probed tokens together; None where none were asked for.
     """
 
     total: torch.Tensor
-    right: torch.Tensor
-    mass: torch.Tensor | None = None
+    nll: torch.Tensor
+    correct: torch.Tensor
+    probe_mass: torch.Tensor | None = None
 
-    @property
-    def hits(self) -> int:
-        """Positions whose most likely token is the target."""
-        return int(self.right.sum())
+
+def concatenate(losses: Sequence[Loss]) -> Loss:
+    """Join the losses of consecutive positions.
+
+    Args:
+        losses: At least one; all with `probe_mass` or all without.
+
+    Returns:
+        Their sum, and the positions of all behind each other.
+    """
+    masses = [loss.probe_mass for loss in losses if loss.probe_mass is not None]
+    return Loss(
+        total=torch.stack([loss.total for loss in losses]).sum(),
+        nll=torch.cat([loss.nll for loss in losses]),
+        correct=torch.cat([loss.correct for loss in losses]),
+        probe_mass=torch.cat(masses) if masses else None,
+    )
 
 
 def head_loss(
     hidden: torch.Tensor,
     weight: torch.Tensor,
     targets: torch.Tensor,
-    counts: torch.Tensor | None = None,
-    asked: torch.Tensor | None = None,
+    weights: torch.Tensor,
+    probe_ids: torch.Tensor | None = None,
 ) -> Loss:
     """Loss of the head's predictions. The gradient of the hidden states is made along the way.
 
@@ -43,62 +59,58 @@ def head_loss(
         hidden: [positions, size], after the last norm.
         weight: The head's weight [vocabulary, size], frozen.
         targets: [positions].
-        counts: [positions], fp32: what each position counts; None for 1.
-        asked: Ids of tokens whose joint probability is wanted at each position.
+        weights: [positions], fp32: each position's weight in the loss.
+        probe_ids: Ids of tokens whose joint probability is wanted at each position.
 
     Returns:
         The loss.
     """
-    seen: list[tuple[torch.Tensor, torch.Tensor | None]] = []
-    total = _HeadLoss.apply(hidden, weight, targets, counts, asked, seen)
-    right = torch.cat([right for right, _ in seen]) if seen else torch.zeros(0, dtype=torch.bool)
-    mass = torch.cat([mass for _, mass in seen if mass is not None]) if asked is not None and seen else None
-    return Loss(total, right, mass)
+    nll = torch.zeros(len(targets), dtype=torch.float32, device=hidden.device)
+    correct = torch.zeros(len(targets), dtype=torch.bool, device=hidden.device)
+    mass = None if probe_ids is None else torch.zeros_like(nll)
+    total = _HeadLoss.apply(hidden, weight, targets, weights, probe_ids, (nll, correct, mass))
+    return Loss(total, nll, correct, mass)
 
 
 def logits_loss(
-    logits: torch.Tensor, targets: torch.Tensor, counts: torch.Tensor | None = None, asked: torch.Tensor | None = None
+    logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor, probe_ids: torch.Tensor | None = None
 ) -> Loss:
     """The same from logits that are there, differentiable through them by autograd.
 
     Args:
         logits: [positions, vocabulary].
         targets: [positions].
-        counts: [positions], fp32: what each position counts; None for 1.
-        asked: Ids of tokens whose joint probability is wanted at each position.
+        weights: [positions], fp32: each position's weight in the loss.
+        probe_ids: Ids of tokens whose joint probability is wanted at each position.
 
     Returns:
         The loss.
     """
-    each = torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
-    total = each.sum() if counts is None else (each * counts).sum()
-    mass = None if asked is None else logits.detach().float().softmax(dim=-1)[:, asked].sum(dim=-1)
-    return Loss(total, logits.argmax(dim=-1) == targets, mass)
+    nll = torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
+    mass = None if probe_ids is None else logits.detach().float().softmax(dim=-1)[:, probe_ids].sum(dim=-1)
+    return Loss((nll * weights).sum(), nll.detach(), logits.argmax(dim=-1) == targets, mass)
 
 
 class _HeadLoss(torch.autograd.Function):  # type: ignore[misc]  # torch's types are skipped
     @staticmethod
-    def forward(ctx: Any, hidden: Any, weight: Any, targets: Any, counts: Any, asked: Any, seen: Any) -> Any:
-        total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+    def forward(ctx: Any, hidden: Any, weight: Any, targets: Any, weights: Any, probe_ids: Any, seen: Any) -> Any:
+        nll, correct, mass = seen  # filled
         grad = torch.empty_like(hidden)
         chunk = CHUNK.get(hidden.device.type, CHUNK["cuda"])
         for begin in range(0, len(targets), chunk):
             part = slice(begin, begin + chunk)
             target = targets[part].unsqueeze(1)
             chances = torch.log_softmax(hidden[part] @ weight.t(), dim=-1, dtype=torch.float32)
-            likelihoods = chances.gather(1, target)
-            right = (chances.argmax(dim=-1, keepdim=True) == target).squeeze(1)
-            count = None if counts is None else counts[part].unsqueeze(1)
-            total -= (likelihoods if count is None else likelihoods * count).sum()
-            seen.append((right, None if asked is None else chances[:, asked].exp().sum(dim=-1)))
+            nll[part] = -chances.gather(1, target).squeeze(1)
+            correct[part] = chances.argmax(dim=-1) == targets[part]
+            if mass is not None:
+                mass[part] = chances[:, probe_ids].exp().sum(dim=-1)
             if not ctx.needs_input_grad[0]:
                 continue
             chances.exp_().scatter_add_(1, target, chances.new_full((), -1.0).expand(target.shape))
-            if count is not None:
-                chances *= count
-            grad[part] = chances.to(hidden.dtype) @ weight
+            grad[part] = chances.mul_(weights[part].unsqueeze(1)).to(hidden.dtype) @ weight
         ctx.save_for_backward(grad)
-        return total
+        return (nll * weights).sum()
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Any, ...]:

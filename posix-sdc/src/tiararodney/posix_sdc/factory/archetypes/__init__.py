@@ -26,6 +26,7 @@ from tiararodney.posix_sdc.factory.archetypes import (
     tools,
 )
 from tiararodney.posix_sdc.factory.archetypes.filters import follows
+from tiararodney.posix_sdc.factory.checks import completed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,7 +54,15 @@ _MODULES = (
     survey,
     tools,
 )
-AUTHORS: Mapping[str, Author] = {name: author for module in _MODULES for name, author in module.AUTHORS.items()}
+
+
+def _complete(author: Author) -> Author:
+    return lambda request: completed(author(request))
+
+
+AUTHORS: Mapping[str, Author] = {
+    name: _complete(author) for module in _MODULES for name, author in module.AUTHORS.items()
+}
 # Archetypes that can begin with a file which a former step makes.
 FOLLOWS: frozenset[str] = frozenset(
     name for module in (text, rewriting, logs, convert) for name, row in module.TABLE.items() if follows(row)

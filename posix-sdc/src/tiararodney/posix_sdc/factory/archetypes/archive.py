@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 from tiararodney.posix_sdc.factory.checks import (
     Author,
-    Brief,
+    Check,
+    Request,
     Source,
     Work,
     absent,
     holds,
+    listed,
     q,
     text_file,
     untouched,
@@ -46,9 +48,28 @@ def _members(draw: Draw, folder: str) -> list[Fixture]:
     return [text_file(f"{folder}/{draw.file('txt', 'csv')}", word_lines(draw, 1, 2)) for _ in range(draw.number(2, 3))]
 
 
-def pack(brief: Brief) -> Work:
+def _is_compressed(path: str) -> Check:
+    return Check(f"{path} is compressed with gzip", f"gzip -t {path}", (f"gzip -dc {path} > raw; mv raw {path}",))
+
+
+def _member(path: str, name: str) -> str:
+    """Return sh that prints one member of an archive, packed with or without ``./`` before its name."""
+    return f"{{ tar xOf {path} {q(name)} || tar xOf {path} {q(f'./{name}')}; }}"
+
+
+def _packs(path: str, folder: str, members: Sequence[Fixture]) -> Check:
+    """Return a check that an archive holds these files with their contents, and no others."""
+    inside = [f'[ "$({_member(path, m.path)})" = {q(m.content.rstrip())} ]' for m in members]
+    names = chr(10).join(sorted(m.path for m in members))
+    listed = f"tar tf {path} | sed 's,^\\./,,' | grep -v '/$' | LC_ALL=C sort"
+    emptied = f"for f in {folder}/*; do cat $f > keep.$$; : > $f; tar czf {path} {folder}; cat keep.$$ > $f; done"
+    test = " && ".join([f"[ -f {path} ]", f'[ "$({listed})" = {q(names)} ]', *inside])
+    return Check(f"{path} holds the files of {folder} with their contents, and no others", test, (emptied,))
+
+
+def pack(request: Request) -> Work:
     """Pack a folder into a compressed archive."""
-    d = brief.draw
+    d = request.draw
     folder, out = d.noun(), f"{d.noun()}.tar.gz"
     one, two = (
         text_file(f"{folder}/{d.file()}", word_lines(d, 1, 2)),
@@ -61,11 +82,10 @@ def pack(brief: Brief) -> Work:
             f"{out} is to be a gzipped tar of {folder}.",
         ]
     )
-    listed = f"tar tzf {out} 2>/dev/null | grep -qx"
     return Work(
         text,
         (f"tar czf {out} {folder}",),
-        (f"{listed} {one.path}", f"{listed} {two.path}", untouched(one), untouched(two)),
+        (_is_compressed(out), _packs(out, folder, (one, two)), untouched(one), untouched(two)),
         (one, two),
         (folder,),
         (out,),
@@ -75,9 +95,9 @@ def pack(brief: Brief) -> Work:
     )
 
 
-def unpack(brief: Brief) -> Work:
+def unpack(request: Request) -> Work:
     """Unpack a shell archive: a script that writes its files when run."""
-    d = brief.draw
+    d = request.draw
     path, out = d.file("shar"), d.file("txt")
     lines = word_lines(d, 2, 3)
     text = d.wording(
@@ -102,9 +122,9 @@ def unpack(brief: Brief) -> Work:
     )
 
 
-def extract(brief: Brief) -> Work:
+def extract(request: Request) -> Work:
     """Unpack a tar file."""
-    d = brief.draw
+    d = request.draw
     path, folder = d.file("tar"), d.noun()
     members = _members(d, folder)
     text = d.wording(
@@ -117,7 +137,7 @@ def extract(brief: Brief) -> Work:
     return Work(
         text,
         (f"tar xf {path}",),
-        (*(holds(m.path, m.content) for m in members), f"[ -s {path} ]"),
+        tuple(holds(m.path, m.content) for m in members),
         (_tar(path, members),),
         (path,),
         tuple(m.path for m in members),
@@ -127,9 +147,9 @@ def extract(brief: Brief) -> Work:
     )
 
 
-def member(brief: Brief) -> Work:
+def member(request: Request) -> Work:
     """Take one file out of a tar file."""
-    d = brief.draw
+    d = request.draw
     path, folder, out = d.file("tar"), d.noun(), d.file("txt", "out")
     members = _members(d, folder)
     wanted = d.pick(members)
@@ -162,9 +182,9 @@ def member(brief: Brief) -> Work:
     )
 
 
-def contents(brief: Brief) -> Work:
+def contents(request: Request) -> Work:
     """Write down what is in a tar file."""
-    d = brief.draw
+    d = request.draw
     path, folder, out = d.file("tar"), d.noun(), d.file("txt", "list")
     members = _members(d, folder)
     text = d.wording(
@@ -177,20 +197,25 @@ def contents(brief: Brief) -> Work:
     return Work(
         text,
         (f"tar tf {path} > {out}",),
-        (holds(out, [m.path for m in members]), absent(folder)),
+        (listed(out, [m.path for m in members]), absent(folder)),
         (_tar(path, members),),
         (path,),
         (out,),
         ((f"tar tvf {path} > {out}",), (f"tar xf {path}", f"ls {folder} > {out}"), (f"ls {path} > {out}",)),
         (f"cat {out}",),
         ways=((f"tar -tf {path} > {out}",), (f"tar --list --file={path} > {out}",)),
-        result=Source(out, tuple(m.path for m in members)),
+        result=Source(out, tuple(m.path for m in members), "The order is that of the archive."),
     )
 
 
-def add(brief: Brief) -> Work:
+def _holds_member(path: str, member: Fixture) -> Check:
+    test = f'[ -f {path} ] && [ "$({_member(path, member.path)})" = {q(member.content.rstrip())} ]'
+    return Check(f"{member.path} is in {path} with its content", test, (f"tar --delete -f {path} {member.path}",))
+
+
+def add(request: Request) -> Work:
     """Put one more file into a tar file, then remove it from the folder."""
-    d = brief.draw
+    d = request.draw
     path, folder, more = d.file("tar"), d.noun(), d.file("txt", "csv")
     members, given = _members(d, folder), text_file(more, word_lines(d, 1, 2))
     text = d.wording(
@@ -204,7 +229,7 @@ def add(brief: Brief) -> Work:
         text,
         (f"tar rf {path} {more}", f"rm {more}"),
         (
-            *(f'[ "$(tar xOf {path} {m.path})" = {q(m.content.rstrip())} ]' for m in (*members, given)),
+            *(_holds_member(path, m) for m in (*members, given)),
             absent(more),
         ),
         (_tar(path, members), given),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tiararodney.posix_sdc.factory.checks import (
     Author,
-    Brief,
+    Request,
     Source,
     Work,
     absent,
@@ -18,13 +18,13 @@ WARNINGS = ("licence expires soon", "the pool is nearly full", "compiler is old"
 FAILURES = ("licence has expired", "no space left in the pool", "compiler is missing", "lock is held by another host")
 
 
-def _warning(brief: Brief, script: str) -> list[str]:
-    return [f'echo "{script}: warning: {brief.draw.pick(WARNINGS)}" >&2'] if brief.warns else []
+def _warning(request: Request, script: str) -> list[str]:
+    return [f'echo "{script}: warning: {request.draw.pick(WARNINGS)}" >&2'] if request.warns else []
 
 
-def run(brief: Brief) -> Work:
+def run(request: Request) -> Work:
     """Run a script that makes a file out of another."""
-    d = brief.draw
+    d = request.draw
     script, out = d.file("sh"), d.file("txt", "out", "bin")
     result = " ".join(d.nouns(2))
     text = d.wording(
@@ -37,8 +37,8 @@ def run(brief: Brief) -> Work:
     why = d.pick(FAILURES)
     body = (
         [f'echo "{script}: {why}" >&2', "exit 3"]
-        if brief.failing
-        else [*_warning(brief, script), f"echo '{result}' > {out}", f"echo built {out}"]
+        if request.failing
+        else [*_warning(request, script), f"echo '{result}' > {out}", f"echo built {out}"]
     )
     given = text_file(script, body)
     return Work(
@@ -50,15 +50,15 @@ def run(brief: Brief) -> Work:
         (out,),
         ((f"touch {out}",), (f"cat {script} > {out}",), (f"echo {out} > {out}",)),
         (f"cat {out}", "ls"),
-        why if brief.failing else "",
-        ways=((f"sh ./{script}",), (f". ./{script}",)) if not brief.failing else (),
+        why if request.failing else "",
+        ways=((f"sh ./{script}",), (f". ./{script}",)) if not request.failing else (),
         result=Source(out, (result,)),
     )
 
 
-def chain(brief: Brief) -> Work:
+def chain(request: Request) -> Work:
     """Run a script, then move what it made."""
-    d = brief.draw
+    d = request.draw
     script, out, folder = d.file("sh"), d.file("txt", "out"), d.noun()
     lines = word_lines(d, 1, 2)
     text = d.wording(
@@ -69,27 +69,27 @@ def chain(brief: Brief) -> Work:
         ]
     )
     why = d.pick(FAILURES)
-    made = [*_warning(brief, script), f"cat > {out} <<END", *lines, "END"]
-    body = [f'echo "{script}: {why}" >&2', "exit 3"] if brief.failing else made
+    made = [*_warning(request, script), f"cat > {out} <<END", *lines, "END"]
+    body = [f'echo "{script}: {why}" >&2', "exit 3"] if request.failing else made
     given = text_file(script, body)
     kept = text_file(f"{folder}/{d.file()}", word_lines(d, 1, 2))
     return Work(
         text,
         (f"sh {script}", f"mv {out} {folder}/"),
-        (holds(f"{folder}/{out}", lines), f"[ ! -e {out} ]", untouched(kept)),
+        (holds(f"{folder}/{out}", lines), absent(out), untouched(kept), untouched(given)),
         (given, kept),
         (script,),
         (f"{folder}/{out}",),
         ((f"sh {script}",), (f"touch {folder}/{out}",), (f"sh {script}", f"cat {out} > {folder}/{out}")),
         (f"ls {folder}",),
-        why if brief.failing else "",
-        ways=((f"sh ./{script}", f"mv {out} {folder}"),) if not brief.failing else (),
+        why if request.failing else "",
+        ways=((f"sh ./{script}", f"mv {out} {folder}"),) if not request.failing else (),
     )
 
 
-def order(brief: Brief) -> Work:
+def order(request: Request) -> Work:
     """Run three scripts in the order in which they need each other."""
-    d = brief.draw
+    d = request.draw
     steps = [d.file("sh") for _ in range(3)]
     parts, words = [d.file("o", "part") for _ in range(2)], d.nouns(3)
     out = d.file("bin", "out")
@@ -99,7 +99,7 @@ def order(brief: Brief) -> Work:
         one: [f"echo {words[0]} > {parts[0]}"],
         two: [f"cat {parts[0]} > {parts[1]} && echo {words[1]} >> {parts[1]}"],
         three: [f'echo "{three}: {why}" >&2', "exit 3"]
-        if brief.failing
+        if request.failing
         else [f"cat {parts[1]} > {out} && echo {words[2]} >> {out}"],
     }
     text = d.wording(
@@ -123,14 +123,14 @@ def order(brief: Brief) -> Work:
             (f"sh {three} 2>/dev/null", f"sh {two} 2>/dev/null", f"sh {one}"),
         ),
         (f"cat {out}",),
-        why if brief.failing else "",
+        why if request.failing else "",
         result=Source(out, tuple(words)),
     )
 
 
-def repair(brief: Brief) -> Work:
+def repair(request: Request) -> Work:
     """Mend a script that reads a file of another name, then run it."""
-    d = brief.draw
+    d = request.draw
     script, wrong, right, out = d.file("sh"), d.file("txt", "dat"), d.file("txt", "dat"), d.file("out", "bin")
     lines = word_lines(d, 1, 3)
     text = d.wording(
@@ -141,7 +141,7 @@ def repair(brief: Brief) -> Work:
         ]
     )
     why = d.pick(FAILURES)
-    act = f'echo "{script}: {why}" >&2; exit 3' if brief.failing else f"cat {{}} > {out}"
+    act = f'echo "{script}: {why}" >&2; exit 3' if request.failing else f"cat {{}} > {out}"
     body, mended = ([f"[ -f {name} ] || exit 1", act.replace("{}", name)] for name in (wrong, right))
     given = text_file(right, lines)
     return Work(
@@ -157,16 +157,16 @@ def repair(brief: Brief) -> Work:
             (f"mv {right} {wrong}", f"sh {script}"),
         ),
         (f"cat {out}", f"cat {script}"),
-        why if brief.failing else "",
-        spoils=(script,),
-        ways=((f'sed -i "s/{wrong}/{right}/" {script}', f"sh ./{script}"),) if not brief.failing else (),
+        why if request.failing else "",
+        may_change=(script,),
+        ways=((f'sed -i "s/{wrong}/{right}/" {script}', f"sh ./{script}"),) if not request.failing else (),
         result=Source(out, tuple(lines)),
     )
 
 
-def variable(brief: Brief) -> Work:
+def variable(request: Request) -> Work:
     """Run a script that takes what it makes from a variable."""
-    d = brief.draw
+    d = request.draw
     script, out, name, value = d.file("sh"), d.file("out", "bin"), d.variable(), d.noun()
     text = d.wording(
         [
@@ -178,7 +178,7 @@ def variable(brief: Brief) -> Work:
     why = d.pick(FAILURES)
     body = (
         [f'echo "{script}: {why}" >&2', "exit 3"]
-        if brief.failing
+        if request.failing
         else [
             f'[ -n "${name}" ] || {{ echo "{script}: {name} is not set" >&2; exit 2; }}',
             f'echo "for ${name}" > {out}',
@@ -194,9 +194,9 @@ def variable(brief: Brief) -> Work:
         (out,),
         ((f"sh {script}",), (f"{name}={name} sh {script}",), (f"echo {value} > {out}",)),
         (f"cat {out}",),
-        why if brief.failing else "",
+        why if request.failing else "",
         ways=((f"env {name}={value} sh {script}",), (f"export {name}={value}; sh {script}",))
-        if not brief.failing
+        if not request.failing
         else (),
     )
 

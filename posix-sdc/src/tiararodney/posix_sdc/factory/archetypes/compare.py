@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from tiararodney.posix_sdc.factory.checks import Author, Brief, Source, Work, holds, text_file, untouched
+from tiararodney.posix_sdc.factory.checks import Author, Request, Source, Work, named, same_lines, text_file, untouched
 
 
-def missing(brief: Brief) -> Work:
+def missing(request: Request) -> Work:
     """Write down which lines of a list are not in another."""
-    d = brief.draw
+    d = request.draw
     whole, part, out = d.file("txt", "list"), d.file("txt", "list"), d.file("txt", "out")
     names = sorted(d.nouns(d.number(5, 7)))
     gone = sorted(d.rng.sample(names, d.number(2, 3)))
@@ -25,7 +25,7 @@ def missing(brief: Brief) -> Work:
     return Work(
         text,
         (f"comm -23 {whole} {part} > {out}",),
-        (holds(out, gone), untouched(a), untouched(b)),
+        (same_lines(out, gone), untouched(a), untouched(b)),
         (a, b),
         (whole, part),
         (out,),
@@ -36,13 +36,13 @@ def missing(brief: Brief) -> Work:
         ),
         (f"cat {out}",),
         ways=((f"grep -vxFf {part} {whole} > {out}",),),
-        result=Source(out, tuple(gone)),
+        result=Source(out, tuple(gone), "Leave them sorted."),
     )
 
 
-def newer(brief: Brief) -> Work:
+def newer(request: Request) -> Work:
     """Bring a folder's copy up to date where it differs."""
-    d = brief.draw
+    d = request.draw
     old, new = d.nouns(2)
     names = [d.file("txt", "csv") for _ in range(d.number(3, 4))]
     changed = d.pick(names)
@@ -61,7 +61,7 @@ def newer(brief: Brief) -> Work:
     return Work(
         text,
         (f"for f in $(ls {old}); do cmp -s {old}/$f {new}/$f || echo $f; done > {out}",),
-        (holds(out, [changed]), *map(untouched, (*ours, *theirs))),
+        (named(out, changed), *map(untouched, (*ours, *theirs))),
         (*ours, *theirs),
         (old, new),
         (out,),

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING
 
 from tiararodney.posix_sdc.factory.checks import (
     Author,
-    Brief,
+    Request,
     Source,
     Work,
     absent,
     holds,
+    holds_one_of,
+    same_lines,
     text_file,
     untouched,
 )
@@ -28,9 +30,9 @@ def _lines(settings: dict[str, str]) -> list[str]:
     return [f"{k}={v}" for k, v in settings.items()]
 
 
-def change(brief: Brief) -> Work:
+def change(request: Request) -> Work:
     """Set a key to another value."""
-    d = brief.draw
+    d = request.draw
     path, settings = d.file("conf", "ini", "cfg"), _settings(d)
     key = d.pick(list(settings))
     value = d.pick((str(d.number(2, 9000)), d.noun()))
@@ -47,7 +49,7 @@ def change(brief: Brief) -> Work:
     return Work(
         text,
         (f"sed -i 's/^{key}=.*/{key}={value}/' {path}",),
-        (holds(path, _lines(settings | {key: value})),),
+        (same_lines(path, _lines(settings | {key: value})),),
         (text_file(path, _lines(settings)),),
         (path,),
         (),
@@ -57,9 +59,9 @@ def change(brief: Brief) -> Work:
     )
 
 
-def add(brief: Brief) -> Work:
+def add(request: Request) -> Work:
     """Append a key."""
-    d = brief.draw
+    d = request.draw
     path, settings = d.file("conf", "ini", "cfg"), _settings(d)
     key, value = d.noun(), d.pick((str(d.number(2, 9000)), d.noun()))
     text = d.wording(
@@ -82,9 +84,9 @@ def add(brief: Brief) -> Work:
     )
 
 
-def read(brief: Brief) -> Work:
+def read(request: Request) -> Work:
     """Copy a value out."""
-    d = brief.draw
+    d = request.draw
     path, settings, out = d.file("conf", "ini", "cfg"), _settings(d), d.file("txt", "val")
     key = d.pick(list(settings))
     text = d.wording(
@@ -109,9 +111,9 @@ def read(brief: Brief) -> Work:
     )
 
 
-def drop(brief: Brief) -> Work:
+def drop(request: Request) -> Work:
     """Delete a key's line."""
-    d = brief.draw
+    d = request.draw
     path, settings = d.file("conf", "ini", "cfg"), _settings(d)
     key = d.pick(list(settings))
     text = d.wording(
@@ -133,9 +135,9 @@ def drop(brief: Brief) -> Work:
     )
 
 
-def backup(brief: Brief) -> Work:
+def backup(request: Request) -> Work:
     """Keep a copy of a file, then add a key to it."""
-    d = brief.draw
+    d = request.draw
     path, settings = d.file("conf", "ini", "cfg"), _settings(d)
     kept = f"{path}.{d.pick(('bak', 'orig', 'old'))}"
     key, value = d.noun(), d.pick((str(d.number(2, 9000)), d.noun()))
@@ -164,9 +166,9 @@ def backup(brief: Brief) -> Work:
     )
 
 
-def comment(brief: Brief) -> Work:
+def comment(request: Request) -> Work:
     """Turn a setting off, or on again, by a hash sign."""
-    d = brief.draw
+    d = request.draw
     path, settings = d.file("conf", "ini", "cfg"), _settings(d)
     key, on = d.pick(list(settings)), d.chance(0.4)
     lines = _lines(settings)
@@ -191,7 +193,7 @@ def comment(brief: Brief) -> Work:
     return Work(
         text,
         (usual,),
-        (holds(path, after),),
+        (holds_one_of(path, [after] if on else [after, [line.replace("#", "# ") for line in after]]),),
         (text_file(path, before),),
         (path,),
         (),
@@ -201,9 +203,9 @@ def comment(brief: Brief) -> Work:
     )
 
 
-def section(brief: Brief) -> Work:
+def section(request: Request) -> Work:
     """Set a key in one section of a file in which others have the same key."""
-    d = brief.draw
+    d = request.draw
     path, key, sections = d.file("ini", "conf"), d.noun(), d.nouns(d.number(2, 3))
     values = {name: str(d.number(2, 400)) for name in sections}
     wanted, value = d.pick(sections), str(d.number(500, 9000))
@@ -236,9 +238,9 @@ def section(brief: Brief) -> Work:
     )
 
 
-def merge(brief: Brief) -> Work:
+def merge(request: Request) -> Work:
     """Append one file's settings to another, then remove it."""
-    d = brief.draw
+    d = request.draw
     path, more = d.file("conf", "cfg"), d.file("conf", "add")
     a, b = _lines(_settings(d)), _lines({d.noun(): d.noun(), d.noun(): str(d.number(2, 99))})
     text = d.wording(

@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from tiararodney.posix_sdc.factory.archetypes.filters import Filter, Lines, Values, author
-from tiararodney.posix_sdc.factory.checks import Author, word_lines
+from tiararodney.posix_sdc.factory.checks import Author, Check, q, word_lines
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -88,6 +88,13 @@ def _own_settings(draw: Draw) -> tuple[Lines, Values]:
 def _encoded(lines: Sequence[str]) -> Lines:
     text = base64.b64encode("".join(f"{line}\n" for line in lines).encode()).decode()
     return [text[i : i + 76] for i in range(0, len(text), 76)]
+
+
+def _holds_base64(path: str, lines: Sequence[str]) -> Check:
+    """Take it broken into lines anywhere, or not at all."""
+    text = base64.b64decode("".join(lines)).decode().rstrip("\n")
+    test = f'[ -f {path} ] && [ "$(base64 -d < {path})" = {q(text)} ]'
+    return Check(f"{path} is the right base64", test, (f"base64 < {path} > {path}.new; mv {path}.new {path}",))
 
 
 _COLUMN = Filter(
@@ -189,6 +196,7 @@ _ENCODE = Filter(
     lambda lines, _: _encoded(lines),
     lambda _, lines: {} if len(lines) > 1 else None,
     writes=("b64", "txt"),
+    check=_holds_base64,
     passes_on=False,
 )
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from tiararodney.posix_sdc.factory.checks import (
     Author,
-    Brief,
+    Check,
+    Request,
     Work,
     absent,
     holds,
+    is_empty,
+    is_file,
     q,
     text_file,
     untouched,
@@ -15,9 +18,9 @@ from tiararodney.posix_sdc.factory.checks import (
 )
 
 
-def note(brief: Brief) -> Work:
+def note(request: Request) -> Work:
     """Write one line into a new file."""
-    d = brief.draw
+    d = request.draw
     out = d.file("txt", "md", "note")
     line = " ".join(d.nouns(d.number(1, 4)))
     text = d.wording(
@@ -42,9 +45,9 @@ def note(brief: Brief) -> Work:
     )
 
 
-def rename(brief: Brief) -> Work:
+def rename(request: Request) -> Work:
     """Rename a file."""
-    d = brief.draw
+    d = request.draw
     old, new = d.file("txt", "csv", "dat"), d.file("txt", "csv", "dat")
     text = d.wording(
         [
@@ -58,7 +61,7 @@ def rename(brief: Brief) -> Work:
     return Work(
         text,
         (f"mv {old} {new}",),
-        (holds(new, given.content), absent(old)),
+        (holds(new, given.content), is_file(new), absent(old)),
         (given,),
         (old,),
         (new,),
@@ -68,9 +71,9 @@ def rename(brief: Brief) -> Work:
     )
 
 
-def remove(brief: Brief) -> Work:
+def remove(request: Request) -> Work:
     """Delete one file and no other."""
-    d = brief.draw
+    d = request.draw
     gone, kept = d.file("txt", "tmp", "bak", "csv"), d.file("txt", "csv")
     text = d.wording(
         [
@@ -94,9 +97,9 @@ def remove(brief: Brief) -> Work:
     )
 
 
-def join(brief: Brief) -> Work:
+def join(request: Request) -> Work:
     """Join two files into a third."""
-    d = brief.draw
+    d = request.draw
     one, two = d.file("txt", "csv"), d.file("txt", "csv")
     out = d.file("txt", "all")
     text = d.wording(
@@ -120,9 +123,9 @@ def join(brief: Brief) -> Work:
     )
 
 
-def copy(brief: Brief) -> Work:
+def copy(request: Request) -> Work:
     """Copy a file under a new name."""
-    d = brief.draw
+    d = request.draw
     old, new = d.file("txt", "csv", "dat"), d.file("txt", "csv", "bak")
     text = d.wording(
         [
@@ -136,7 +139,7 @@ def copy(brief: Brief) -> Work:
     return Work(
         text,
         (f"cp {old} {new}",),
-        (holds(new, given.content), untouched(given), f"[ ! -L {new} ]"),
+        (holds(new, given.content), is_file(new), untouched(given)),
         (given,),
         (old,),
         (new,),
@@ -145,9 +148,14 @@ def copy(brief: Brief) -> Work:
     )
 
 
-def link(brief: Brief) -> Work:
+def _is_link(name: str) -> Check:
+    broken = f"mv {name} {name}.aside; cat {name}.aside > {name}"
+    return Check(f"{name} is a symbolic link", f"[ -L {name} ]", (broken,))
+
+
+def link(request: Request) -> Work:
     """Make a symbolic link."""
-    d = brief.draw
+    d = request.draw
     target, name = d.file("txt", "conf", "dat"), d.noun()
     text = d.wording(
         [
@@ -160,7 +168,7 @@ def link(brief: Brief) -> Work:
     return Work(
         text,
         (f"ln -s {target} {name}",),
-        (f"[ -L {name} ]", holds(name, given.content), untouched(given)),
+        (_is_link(name), holds(name, given.content), untouched(given)),
         (given,),
         (),
         (name,),
@@ -169,9 +177,9 @@ def link(brief: Brief) -> Work:
     )
 
 
-def empty(brief: Brief) -> Work:
+def empty(request: Request) -> Work:
     """Make an empty file."""
-    d = brief.draw
+    d = request.draw
     out = d.file("txt", "log", "lock", "flag")
     text = d.wording(
         [
@@ -184,7 +192,7 @@ def empty(brief: Brief) -> Work:
     return Work(
         text,
         (f"touch {out}",),
-        (f"[ -f {out} ] && [ ! -s {out} ]",),
+        (is_empty(out),),
         (),
         (),
         (out,),
@@ -194,14 +202,19 @@ def empty(brief: Brief) -> Work:
     )
 
 
-def compress(brief: Brief) -> Work:
+def _holds_compressed(path: str, content: str) -> Check:
+    test = f'[ -f {path} ] && [ "$(gzip -dc {path} | head -c 65536)" = {q(content.rstrip())} ]'
+    return Check(f"{path} has the right content, compressed", test, (f"echo other | gzip > {path}",))
+
+
+def compress(request: Request) -> Work:
     """Compress a file with gzip."""
-    d = brief.draw
+    d = request.draw
     path = d.file("txt", "log", "csv")
     text = d.wording(
         [
-            f"Compress {path} with gzip",
-            f"Gzip {path}.",
+            f"Compress {path} with gzip, so that only {path}.gz is left",
+            f"Gzip {path}: afterwards there is {path}.gz, and no {path} any more.",
             f"{path} is to become {path}.gz",
             f"Turn {path} into {path}.gz, compressed.",
         ]
@@ -210,7 +223,7 @@ def compress(brief: Brief) -> Work:
     return Work(
         text,
         (f"gzip {path}",),
-        (f'[ -f {path}.gz ] && [ "$(gzip -dc {path}.gz)" = {q(given.content.rstrip())} ]', absent(path)),
+        (_holds_compressed(f"{path}.gz", given.content), absent(path)),
         (given,),
         (path,),
         (f"{path}.gz",),
@@ -220,9 +233,9 @@ def compress(brief: Brief) -> Work:
     )
 
 
-def swap(brief: Brief) -> Work:
+def swap(request: Request) -> Work:
     """Let two files change names."""
-    d = brief.draw
+    d = request.draw
     a, b = (text_file(d.file("txt", "csv", "dat"), word_lines(d, 2, 3)) for _ in range(2))
     aside = d.file("tmp")
     text = d.wording(

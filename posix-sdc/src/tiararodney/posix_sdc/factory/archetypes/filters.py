@@ -8,7 +8,8 @@ from typing import Any
 
 from tiararodney.posix_sdc.factory.checks import (
     Author,
-    Brief,
+    Check,
+    Request,
     Source,
     Unsuitable,
     Work,
@@ -54,7 +55,7 @@ class Filter:
     suits: Suits = _no_lines_but_its_own
     reads: tuple[str, ...] = ("txt", "list")
     writes: tuple[str, ...] = ("txt", "out")
-    check: Callable[[str, Sequence[str]], str] = holds
+    check: Callable[[str, Sequence[str]], Check] = holds
     verify: tuple[str, ...] = ("cat {out}",)
     passes_on: bool = True
 
@@ -67,8 +68,8 @@ def follows(table: Filter) -> bool:
 def author(table: Filter) -> Author:
     """Return the author of one row of a table."""
 
-    def write(brief: Brief) -> Work:
-        d, given = brief.draw, brief.source
+    def write(request: Request) -> Work:
+        d, given = request.draw, request.source
         if given is None:
             source, out = d.file(*table.reads), d.file(*table.writes)
             lines, values = table.own(d)
@@ -103,6 +104,6 @@ def author(table: Filter) -> Author:
     return write
 
 
-def one_number(path: str, lines: Sequence[str]) -> str:
+def one_number(path: str, lines: Sequence[str]) -> Check:
     """Return a check that a file holds the number of one line."""
     return number_in(path, int(lines[0]))

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from tiararodney.posix_sdc.factory.checks import (
     Author,
-    Brief,
+    Request,
     Work,
     absent,
     holds,
+    is_empty,
+    is_folder,
+    listed,
     text_file,
     untouched,
     word_lines,
 )
 
 
-def folder(brief: Brief) -> Work:
+def folder(request: Request) -> Work:
     """Make a folder, or one in another."""
-    d = brief.draw
+    d = request.draw
     outer, inner = d.nouns(2)
     deep = d.chance(0.5)
     path = f"{outer}/{inner}" if deep else outer
@@ -31,7 +34,7 @@ def folder(brief: Brief) -> Work:
     return Work(
         text,
         (f"mkdir -p {path}" if deep else f"mkdir {path}",),
-        (f"[ -d {path} ]",),
+        (is_folder(path),),
         (),
         (),
         (path,),
@@ -45,9 +48,9 @@ def folder(brief: Brief) -> Work:
     )
 
 
-def shelve(brief: Brief) -> Work:
+def shelve(request: Request) -> Work:
     """Make a folder and move a file into it."""
-    d = brief.draw
+    d = request.draw
     moved, shelf = d.file("txt", "csv", "log", "md"), d.noun()
     text = d.wording(
         [
@@ -61,19 +64,19 @@ def shelve(brief: Brief) -> Work:
     return Work(
         text,
         (f"mkdir {shelf}", f"mv {moved} {shelf}/"),
-        (holds(f"{shelf}/{moved}", given.content), absent(moved)),
+        (holds(f"{shelf}/{moved}", given.content), is_folder(shelf), absent(moved)),
         (given,),
         (moved,),
-        (shelf,),
+        (shelf, f"{shelf}/{moved}"),
         ((f"mkdir {shelf}",), (f"mv {moved} {shelf}",), (f"mkdir {shelf}", f"cat {moved} > {shelf}/{moved}")),
         (f"ls {shelf}",),
         ways=((f"mkdir -p {shelf}", f"mv {moved} {shelf}/{moved}"), (f"mkdir ./{shelf}", f"mv {moved} {shelf}")),
     )
 
 
-def move(brief: Brief) -> Work:
+def move(request: Request) -> Work:
     """Move a file into a folder that is there."""
-    d = brief.draw
+    d = request.draw
     moved, shelf = d.file("txt", "csv", "log", "md"), d.noun()
     text = d.wording(
         [
@@ -97,23 +100,23 @@ def move(brief: Brief) -> Work:
     )
 
 
-def names(brief: Brief) -> Work:
+def names(request: Request) -> Work:
     """Write down what is in a folder."""
-    d = brief.draw
+    d = request.draw
     folder, out = d.noun(), d.file("txt", "list")
     inside = sorted(d.file("txt", "csv") for _ in range(d.number(2, 4)))
     text = d.wording(
         [
-            f"List the files of the folder {folder} in {out}",
-            f"Write the names of the files in {folder} to {out}.",
-            f"{out} is to hold a listing of the directory {folder}.",
+            f"List the names of the files in the folder {folder} in {out}, one a line",
+            f"Write the names of the files in {folder} to {out}, each on a line of its own.",
+            f"Save the names of everything in the directory {folder} as {out}: one name a line, nothing else.",
         ]
     )
     files = tuple(text_file(f"{folder}/{name}", word_lines(d, 1, 1)) for name in inside)
     return Work(
         text,
         (f"ls {folder} > {out}",),
-        (f'[ -f {out} ] && [ "$(sort {out})" = "$(printf \'%s\\n\' {" ".join(inside)} | sort)" ]',),
+        (listed(out, inside, folder),),
         files,
         (folder,),
         (out,),
@@ -123,9 +126,9 @@ def names(brief: Brief) -> Work:
     )
 
 
-def find(brief: Brief) -> Work:
+def find(request: Request) -> Work:
     """Find a file in a tree and write its path down."""
-    d = brief.draw
+    d = request.draw
     top, name, out = d.noun(), d.file("txt", "csv", "dat"), d.file("txt", "path")
     folders = [f"{top}/{a}/{b}" for a, b in (d.nouns(2) for _ in range(d.number(2, 4)))]
     place = f"{d.pick(folders)}/{name}"
@@ -140,7 +143,7 @@ def find(brief: Brief) -> Work:
     return Work(
         text,
         (f"find {top} -name {name} > {out}",),
-        (holds(out, place), f"[ -f {place} ]"),
+        (listed(out, [place]),),
         (*others, text_file(place, word_lines(d, 1, 2))),
         (top,),
         (out,),
@@ -150,9 +153,9 @@ def find(brief: Brief) -> Work:
     )
 
 
-def gather(brief: Brief) -> Work:
+def gather(request: Request) -> Work:
     """Move all files of a kind from one folder into another."""
-    d = brief.draw
+    d = request.draw
     kind, other = d.rng.sample(["log", "csv", "md", "bak", "dat"], 2)
     here, shelf = d.nouns(2)
     names = [d.file(kind) for _ in range(d.number(2, 4))]
@@ -179,7 +182,7 @@ def gather(brief: Brief) -> Work:
         ),
         (*moved, *kept, there),
         (),
-        (f"{shelf}/{names[0]}",),
+        tuple(f"{shelf}/{name}" for name in names),
         (
             (f"mv {here}/* {shelf}/",),
             (f"mv {moved[0].path} {shelf}/",),
@@ -190,9 +193,9 @@ def gather(brief: Brief) -> Work:
     )
 
 
-def tree(brief: Brief) -> Work:
+def tree(request: Request) -> Work:
     """Make folders within a folder, with an empty file in one of them."""
-    d = brief.draw
+    d = request.draw
     top, one, two = d.nouns(3)
     flag = d.file("flag", "keep", "txt")
     text = d.wording(
@@ -205,10 +208,10 @@ def tree(brief: Brief) -> Work:
     return Work(
         text,
         (f"mkdir -p {top}/{one} {top}/{two}", f"touch {top}/{two}/{flag}"),
-        (f"[ -d {top}/{one} ]", f"[ -f {top}/{two}/{flag} ] && [ ! -s {top}/{two}/{flag} ]"),
+        (is_folder(f"{top}/{one}"), is_folder(f"{top}/{two}"), is_empty(f"{top}/{two}/{flag}")),
         (),
         (),
-        (f"{top}/{two}/{flag}",),
+        (f"{top}/{two}/{flag}", f"{top}/{one}"),
         (
             (f"mkdir -p {top}/{one} {top}/{two}",),
             (f"mkdir -p {top}/{one} {top}/{two}", f"touch {top}/{one}/{flag}"),

@@ -6,7 +6,17 @@ import re
 from typing import TYPE_CHECKING
 
 from tiararodney.posix_sdc.factory.archetypes.filters import Filter, Lines, Values, author, one_number
-from tiararodney.posix_sdc.factory.checks import Author, Brief, Work, holds, q, text_file, untouched
+from tiararodney.posix_sdc.factory.checks import (
+    Author,
+    Request,
+    Work,
+    holds,
+    is_empty,
+    is_file,
+    q,
+    text_file,
+    untouched,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -128,9 +138,9 @@ _LOUDEST = Filter(
 )
 
 
-def rotate(brief: Brief) -> Work:
+def rotate(request: Request) -> Work:
     """Move a log aside and leave an empty one."""
-    d = brief.draw
+    d = request.draw
     path = d.file("log")
     old = f"{path}.{d.pick(('1', 'old', 'prev'))}"
     text = d.wording(
@@ -144,7 +154,7 @@ def rotate(brief: Brief) -> Work:
     return Work(
         text,
         (f"mv {path} {old}", f"touch {path}"),
-        (holds(old, given.content), f"[ -f {path} ] && [ ! -s {path} ]"),
+        (holds(old, given.content), is_file(old), is_empty(path)),
         (given,),
         (path,),
         (old,),
@@ -154,9 +164,9 @@ def rotate(brief: Brief) -> Work:
     )
 
 
-def split(brief: Brief) -> Work:
+def split(request: Request) -> Work:
     """Copy the errors to one file and the warnings to another."""
-    d = brief.draw
+    d = request.draw
     path, errors, warnings = d.file("log"), d.file("log", "txt"), d.file("log", "txt")
     lines = [*_log(d, "ERROR"), f"WARN {d.noun()} {d.number(1, 99)}"]
     d.rng.shuffle(lines)

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 from tiararodney.posix_sdc.factory.checks import (
     Author,
-    Brief,
+    Request,
     Source,
     Work,
     absent,
     holds,
+    listed,
     number_in,
     text_file,
     untouched,
@@ -23,9 +24,9 @@ if TYPE_CHECKING:
     from tiararodney.posix_sdc.records.schema import Fixture
 
 
-def answer(brief: Brief) -> Work:
+def answer(request: Request) -> Work:
     """Answer a letter, then file it."""
-    d = brief.draw
+    d = request.draw
     person, word = d.person(), d.noun()
     letter, reply = f"{person}.msg", f"re-{person}.msg"
     folder = d.noun()
@@ -66,9 +67,9 @@ def _box(draw: Draw, folder: str, senders: Sequence[str], statuses: Sequence[str
     ]
 
 
-def sort(brief: Brief) -> Work:
+def sort(request: Request) -> Work:
     """Move the letters of one sender into a folder."""
-    d = brief.draw
+    d = request.draw
     inbox, shelf, wanted, *others = d.noun(), d.noun(), d.person(), d.person(), d.person()
     senders = [wanted] * 2 + others + [d.pick(others)]
     d.rng.shuffle(senders)
@@ -105,9 +106,9 @@ def sort(brief: Brief) -> Work:
     )
 
 
-def unread(brief: Brief) -> Work:
+def unread(request: Request) -> Work:
     """Count the letters that nobody has read."""
-    d = brief.draw
+    d = request.draw
     inbox, out = d.noun(), d.file("txt", "num")
     new, old = d.number(2, 3), d.number(1, 4)
     statuses = ["new"] * new + ["read"] * old
@@ -137,24 +138,24 @@ def unread(brief: Brief) -> Work:
     )
 
 
-def subjects(brief: Brief) -> Work:
+def subjects(request: Request) -> Work:
     """Write down the subjects of all letters."""
-    d = brief.draw
+    d = request.draw
     inbox, out = d.noun(), d.file("txt", "list")
     people = [d.person() for _ in range(d.number(3, 5))]
     letters = _box(d, inbox, people, ["read"] * len(people))
     wanted = [f.content.split("Subject: ")[1].splitlines()[0] for f in letters]
     text = d.wording(
         [
-            f"Write the subjects of the letters in {inbox} to {out}, only the subjects, in the order of the files",
-            f"{out} is to list what stands behind 'Subject: ' in each letter of {inbox}, file by file.",
+            f"Write the subjects of the letters in {inbox} to {out}, only the subjects, one a line",
+            f"Take what stands behind 'Subject: ' in each letter of {inbox} and list it in {out}.",
             f"Make a list {out} of the subjects of all letters in {inbox} (without the word Subject:).",
         ]
     )
     return Work(
         text,
         (f"sed -n 's/^Subject: //p' {inbox}/*.msg > {out}",),
-        (holds(out, wanted), *map(untouched, letters)),
+        (listed(out, wanted), *map(untouched, letters)),
         tuple(letters),
         (inbox,),
         (out,),
@@ -165,13 +166,13 @@ def subjects(brief: Brief) -> Work:
         ),
         (f"cat {out}",),
         ways=((f"cat {inbox}/*.msg | grep '^Subject: ' | cut -d' ' -f2 > {out}",),),
-        result=Source(out, tuple(wanted)),
+        result=Source(out, tuple(wanted), "The order is that of the files."),
     )
 
 
-def forward(brief: Brief) -> Work:
+def forward(request: Request) -> Work:
     """Put a letter into the outgoing folder with a line for its reader, and mark the first one as answered."""
-    d = brief.draw
+    d = request.draw
     inbox, outbox, sender, reader = d.noun(), d.noun(), d.person(), d.person()
     number = d.number(100, 999)
     letter = _letter(f"{inbox}/{number}.msg", sender, d.noun(), "new")

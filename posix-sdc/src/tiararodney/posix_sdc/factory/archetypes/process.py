@@ -1,7 +1,8 @@
 """Processes: programs that run while the session does, and the signals they take.
 
-Each is a script that starts with the session, says who it is in ``NAME.pid`` and how it is in ``NAME.state``. What a
-signal made of it lies in files, so the checker, which comes when every process is gone, can tell.
+Each is a script that starts with the session, says who it is in ``NAME.pid`` and how it is in ``NAME.state``. When it
+starts it takes a word that a program of root's hands out once, and says that word in what it does on a signal. So what
+a process did can't be written down by anybody else: neither its files nor its text hold the word.
 """
 
 from __future__ import annotations
@@ -9,18 +10,51 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tiararodney.posix_sdc.factory.checks import Author, Brief, Work, absent, holds, text_file, untouched
+from tiararodney.posix_sdc.factory.checks import (
+    Author,
+    Check,
+    Request,
+    Work,
+    absent,
+    holds,
+    same_lines,
+    text_file,
+    untouched,
+)
+from tiararodney.posix_sdc.records.schema import Fixture
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from tiararodney.posix_sdc.records.schema import Fixture
 
 _PAUSE = "sleep 1"  # what a person gives a process to answer a signal in
 REFUSALS = ("a backup is under way", "two writers are still connected", "its journal is not flushed")
 
 
-def _daemon(name: str, traps: Mapping[str, str], *, first: str = "", front: str = "", start: bool = True) -> Fixture:
+def _keeper(name: str, word: str) -> tuple[Fixture, ...]:
+    """Return the program of root's that hands a word out once, to the process when it starts."""
+    share, taken = f"/usr/local/share/{name}", f"/var/lib/{name}/taken"
+    body = ["#!/bin/sh", f"# Hands out the word of {name}, once: when it starts.", f"if [ -e {taken} ]; then"]
+    body += [f"    echo '{name}: the word is taken' >&2; exit 1", "fi", f": > {taken}", f"cat {share}/word"]
+    program = "".join(f"{line}\n" for line in body)
+    return (
+        Fixture(f"/usr/local/libexec/{name}", program, mode="4755", owner="root"),
+        Fixture(share, kind="dir", mode="700", owner="root"),
+        Fixture(f"{share}/word", f"{word}\n", mode="600", owner="root"),
+        Fixture(f"/var/lib/{name}", kind="dir", mode="700", owner="root"),
+    )
+
+
+def _leaves(*names: str) -> tuple[str, ...]:
+    return tuple(f"{name}.{kind}" for name in names for kind in ("pid", "new", "state", "report", "job"))
+
+
+def _alive(name: str) -> Check:
+    return Check(f"{name} says who it is", f"[ -s {name}.pid ]", (f"rm {name}.pid",))
+
+
+def _daemon(
+    name: str, traps: Mapping[str, str], *, first: str = "", front: str = "", start: bool = True, says: str = ""
+) -> Fixture:
     """Return a script that goes to the background when run, and waits for signals.
 
     Args:
@@ -29,14 +63,16 @@ def _daemon(name: str, traps: Mapping[str, str], *, first: str = "", front: str 
         first: what it does before it says that it runs.
         front: what it does before it goes to the background.
         start: it runs when the session begins.
+        says: more of its state, behind ``running``.
     """
     lines = ["#!/bin/sh", f"# {name}: runs in the background and waits for signals.", 'if [ "$1" != wait ]; then']
     lines += [f"    {front}"] if front else []
     lines += ['    sh "$0" wait >/dev/null 2>&1 </dev/null &', f"    until [ -s {name}.pid ]; do sleep 0.01; done"]
     lines += ["    exit 0", "fi"]
+    lines += [f"word=$(/usr/local/libexec/{name})"]
     lines += [f"trap '{act}' {signal}" for signal, act in traps.items()]
     lines += [first] if first else []
-    lines += [f"echo running > {name}.state", f"echo $$ > {name}.new && mv {name}.new {name}.pid"]
+    lines += [f'echo "running{says}" > {name}.state', f"echo $$ > {name}.new && mv {name}.new {name}.pid"]
     lines += ["sleep 100000 & rest=$!", "while kill -0 $rest 2>/dev/null; do wait $rest; done"]
     script = text_file(f"{name}.sh", lines, "755")
     return replace(script, start=start)
@@ -50,11 +86,11 @@ def _pid(name: str) -> str:
     return f"$(cat {name}.pid)"
 
 
-def stop(brief: Brief) -> Work:
+def stop(request: Request) -> Work:
     """Let a process end in good order."""
-    d = brief.draw
+    d = request.draw
     name, word, why = d.invented(), d.noun(), d.pick(REFUSALS)
-    act = f'echo "refused, {why}" > {name}.state' if brief.failing else _end(name, f"stopped, {word} saved")
+    act = f'echo "refused, {why}" > {name}.state' if request.failing else _end(name, "stopped, $word saved")
     script = _daemon(name, {"TERM": act})
     text = d.wording(
         [
@@ -68,30 +104,31 @@ def stop(brief: Brief) -> Work:
         text,
         (f"kill {_pid(name)}", f"{_PAUSE}; cat {name}.state"),
         (*states, untouched(script)),
-        (script,),
+        (script, *_keeper(name, word)),
         (),
         (),
         (
-            (f"kill -KILL {_pid(name)}", _PAUSE),
+            (f"kill -KILL {_pid(name)}; rm {name}.pid; echo 'stopped, all saved' > {name}.state",),
             (f"rm {name}.pid",),
             (f"echo stopped > {name}.state; rm {name}.pid",),
         ),
         (f"cat {name}.state", "ls"),
-        f"refused, {why}" if brief.failing else "",
+        f"refused, {why}" if request.failing else "",
         ways=(
             (f"kill -TERM {_pid(name)}", f"{_PAUSE}; cat {name}.state"),
             (f"kill -s TERM {_pid(name)}", f"{_PAUSE}; cat {name}.state"),
         ),
+        leaves=_leaves(name),
     )
 
 
-def reload(brief: Brief) -> Work:
+def reload(request: Request) -> Work:
     """Change a process's settings and let it read them again."""
-    d = brief.draw
+    d = request.draw
     name, key = d.invented(), d.noun()
-    old, new = d.nouns(2)
+    old, new, word, place = d.nouns(4)
     conf = f"{name}.conf"
-    act = f'echo "running, {key} $(sed -n s/^{key}=//p {conf})" > {name}.state'
+    act = f'echo "running, {key} $(sed -n s/^{key}=//p {conf}), read for $word" > {name}.state'
     script = _daemon(name, {"HUP": act, "TERM": _end(name, "stopped")})
     text = d.wording(
         [
@@ -104,23 +141,33 @@ def reload(brief: Brief) -> Work:
     return Work(
         text,
         (edit, f"kill -HUP {_pid(name)}", f"{_PAUSE}; cat {name}.state"),
-        (holds(f"{name}.state", f"running, {key} {new}"), f"[ -s {name}.pid ]", f"grep -qx {key}={new} {conf}"),
-        (script, text_file(conf, [f"{key}={old}", f"place={d.noun()}"])),
+        (
+            holds(f"{name}.state", f"running, {key} {new}, read for {word}"),
+            _alive(name),
+            same_lines(conf, [f"{key}={new}", f"place={place}"]),
+        ),
+        (script, text_file(conf, [f"{key}={old}", f"place={place}"]), *_keeper(name, word)),
         (conf,),
         (),
-        ((edit,), (f"kill -HUP {_pid(name)}", _PAUSE), (edit, f"kill {_pid(name)}", _PAUSE)),
+        (
+            (edit,),
+            (f"kill -HUP {_pid(name)}", _PAUSE),
+            (edit, f"kill {_pid(name)}", _PAUSE),
+            (edit, f"echo 'running, {key} {new}' > {name}.state"),
+        ),
         (f"cat {name}.state",),
         ways=((f"sed -i s/{old}/{new}/ {conf}", f"kill -s HUP {_pid(name)}", f"{_PAUSE}; cat {name}.state"),),
+        leaves=_leaves(name),
     )
 
 
-def report(brief: Brief) -> Work:
+def report(request: Request) -> Work:
     """Ask a process for its report and keep it."""
-    d = brief.draw
+    d = request.draw
     name, out = d.invented(), d.file("txt", "out")
     line = " ".join(d.nouns(3))
     why = d.pick(REFUSALS)
-    act = f'echo "refused, {why}" > {name}.state' if brief.failing else f'echo "{line}" > {name}.report'
+    act = f'echo "refused, {why}" > {name}.state' if request.failing else f'echo "$word" > {name}.report'
     script = _daemon(name, {"USR1": act})
     text = d.wording(
         [
@@ -132,8 +179,8 @@ def report(brief: Brief) -> Work:
     return Work(
         text,
         (f"kill -USR1 {_pid(name)}", f"{_PAUSE}; cat {name}.state", f"mv {name}.report {out}"),
-        (holds(out, line), absent(f"{name}.report"), f"[ -s {name}.pid ]", untouched(script)),
-        (script,),
+        (holds(out, line), absent(f"{name}.report"), _alive(name), untouched(script)),
+        (script, *_keeper(name, line)),
         (),
         (out,),
         (
@@ -142,22 +189,23 @@ def report(brief: Brief) -> Work:
             (f"grep echo {name}.sh > {out}",),
         ),
         (f"cat {out}",),
-        f"refused, {why}" if brief.failing else "",
+        f"refused, {why}" if request.failing else "",
         ways=((f"kill -s USR1 {_pid(name)}", f"{_PAUSE}; cat {name}.state", f"mv {name}.report {out}"),),
+        leaves=_leaves(name),
     )
 
 
-def start(brief: Brief) -> Work:
+def start(request: Request) -> Work:
     """Start a process that is down, after what stopped it is removed."""
-    d = brief.draw
-    name, why = d.invented(), d.pick(REFUSALS)
+    d = request.draw
+    name, word, why = d.invented(), d.noun(), d.pick(REFUSALS)
     lock = f"{name}.lock"
     front = (
         f"echo '{name}: cannot run, {why}' >&2; exit 4"
-        if brief.failing
+        if request.failing
         else f"[ ! -e {lock} ] || {{ echo '{name}: {lock} is there' >&2; exit 3; }}"
     )
-    script = _daemon(name, {"TERM": _end(name, "stopped")}, front=front, start=False)
+    script = _daemon(name, {"TERM": _end(name, "stopped")}, front=front, start=False, says=" for $word")
     text = d.wording(
         [
             f"{name} is down and left {lock} behind: delete {lock}, then start it with sh {name}.sh",
@@ -165,32 +213,39 @@ def start(brief: Brief) -> Work:
             f"Remove {lock} and run sh {name}.sh; it goes to the background by itself.",
         ]
     )
-    files = (script, text_file(lock, [str(d.number(2000, 9000))]), text_file(f"{name}.state", ["down"]))
+    old = (text_file(lock, [str(d.number(2000, 9000))]), text_file(f"{name}.state", ["down"]))
+    files = (script, *old, *_keeper(name, word))
     return Work(
         text,
         (f"rm {lock}", f"sh {name}.sh", f"cat {name}.state"),
-        (holds(f"{name}.state", "running"), absent(lock), f'[ "$(cat {name}.pid)" -gt 1 ]'),
+        (holds(f"{name}.state", f"running for {word}"), absent(lock), _alive(name)),
         files,
         (),
         (),
-        ((f"rm {lock}",), (f"sh {name}.sh",), (f"rm {lock}", f"echo running > {name}.state")),
+        (
+            (f"rm {lock}",),
+            (f"sh {name}.sh",),
+            (f"rm {lock}", f"echo running > {name}.state", f"echo 2 > {name}.pid"),
+        ),
         (f"kill -0 {_pid(name)} && echo alive",),
-        f"cannot run, {why}" if brief.failing else "",
+        f"cannot run, {why}" if request.failing else "",
         ways=((f"rm -f {lock}", f"./{name}.sh", f"cat {name}.state"),),
-        spoils=(lock,),
+        may_change=(lock,),
+        leaves=_leaves(name),
         guards=(holds(f"{name}.state", "down"),),
     )
 
 
-def one_of(brief: Brief) -> Work:
+def one_of(request: Request) -> Work:
     """Stop the one process, of several, that holds a job."""
-    d = brief.draw
+    d = request.draw
     names = [d.invented() for _ in range(3)]
     all_of = ", ".join(names)
     jobs = dict(zip(names, d.nouns(3), strict=True))
     target, why = d.pick(names), d.pick(REFUSALS)
-    acts = {n: _end(n, "stopped") for n in names}
-    if brief.failing:
+    acts = {n: _end(n, "stopped, $word saved") for n in names}
+    words = dict(zip(names, d.nouns(3), strict=True))
+    if request.failing:
         acts[target] = f'echo "refused, {why}" > {target}.state'
     scripts = [_daemon(n, {"TERM": acts[n]}, first=f"echo {jobs[n]} > {n}.job") for n in names]
     text = d.wording(
@@ -205,22 +260,24 @@ def one_of(brief: Brief) -> Work:
         text,
         (f"grep -l {jobs[target]} *.job", f"kill {_pid(target)}", f"{_PAUSE}; cat {target}.state"),
         (
-            holds(f"{target}.state", "stopped"),
+            holds(f"{target}.state", f"stopped, {words[target]} saved"),
             absent(f"{target}.pid"),
             *(holds(f"{n}.state", "running") for n in others),
+            *map(_alive, others),
         ),
-        tuple(scripts),
+        (*scripts, *(f for n in names for f in _keeper(n, words[n]))),
         (),
         (),
         (
             (f"kill $(cat {' '.join(f'{n}.pid' for n in names)})", _PAUSE),
             (f"kill {_pid(others[0])}", _PAUSE),
-            (f"kill -9 {_pid(target)}", _PAUSE),
+            (f"kill -9 {_pid(target)}; rm {target}.pid; echo stopped > {target}.state",),
         ),
         ("cat *.state",),
-        f"refused, {why}" if brief.failing else "",
+        f"refused, {why}" if request.failing else "",
         guards=tuple(holds(f"{n}.state", "running") for n in others),
         ways=((f"grep {jobs[target]} *.job", f"kill -TERM {_pid(target)}", f"{_PAUSE}; cat {target}.state"),),
+        leaves=_leaves(*names),
     )
 
 

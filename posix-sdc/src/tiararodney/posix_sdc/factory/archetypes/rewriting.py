@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tiararodney.posix_sdc.factory.archetypes.filters import Filter, Lines, Values, author, one_number
 from tiararodney.posix_sdc.factory.archetypes.text import own_lines
-from tiararodney.posix_sdc.factory.checks import Author, Brief, Work, holds, text_file, word_lines
+from tiararodney.posix_sdc.factory.checks import Author, Check, Request, Work, holds, text_file, word_lines
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from tiararodney.posix_sdc.factory.vocabulary import Draw
 
 
-def replace(brief: Brief) -> Work:
+def replace(request: Request) -> Work:
     """Replace a word in place."""
-    d = brief.draw
+    d = request.draw
     source = d.file("txt", "list", "md")
     old, new, other = d.nouns(3)
     lines = [f"{noun} {d.pick((old, other))}" for noun in d.nouns(d.number(3, 5))]
@@ -118,8 +118,10 @@ def _digested(lines: Sequence[str], v: Values) -> Lines:
     return [hashlib.new(v["kind"], content.encode(), usedforsecurity=False).hexdigest()]
 
 
-def _holds_digest(path: str, lines: Sequence[str]) -> str:
-    return f"[ -f {path} ] && [ \"$(cut -d' ' -f1 {path})\" = {lines[0]} ]"
+def _holds_digest(path: str, lines: Sequence[str]) -> Check:
+    """Take the digest by itself or in the line that a program prints it in."""
+    one = f'[ -f {path} ] && [ "$(wc -l < {path})" -le 1 ] && grep -qiw {lines[0]} {path}'
+    return Check(f"{path} has the right checksum", one, (f"sed -i 's/[0-9a-f][0-9a-f]*/0/' {path}",))
 
 
 _UPPER = Filter(

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from tiararodney.posix_sdc.factory.checks import Author, Brief, Work, mode_is, text_file, untouched, word_lines
+from tiararodney.posix_sdc.factory.checks import (
+    Author,
+    Check,
+    Request,
+    Work,
+    listed,
+    mode_is,
+    q,
+    runnable,
+    text_file,
+    untouched,
+    word_lines,
+)
 
 
-def mode(brief: Brief) -> Work:
+def mode(request: Request) -> Work:
     """Set a file's mode."""
-    d = brief.draw
+    d = request.draw
     path = d.file("txt", "key", "csv", "conf")
     wanted, before, wrong = d.rng.sample(["600", "640", "644", "660", "664", "400", "440", "444", "700", "755"], 3)
     text = d.wording(
@@ -42,9 +54,16 @@ def _symbolic(mode: str) -> str:
     return ",".join(f"{who}={sets[int(digit)]}" for who, digit in zip("ugo", mode, strict=True))
 
 
-def script(brief: Brief) -> Work:
+def _runs_only(path: str, command: str) -> Check:
+    """Return a check that a script is one command, below a first line and comments. It is read, never run."""
+    rest = f"grep -v '^[[:blank:]]*#' {path} | grep -v '^[[:blank:]]*$' | tr -d '\"'\\'"
+    test = f"[ -f {path} ] && [ \"$({rest} | tr -s ' ' | sed 's/^ //;s/ *;* *$//')\" = {q(command)} ]"
+    return Check(f"{path} runs {command} and nothing else", test, (f"echo 'echo spoilt by a test' >> {path}",))
+
+
+def script(request: Request) -> Work:
     """Write a script of one line and make it executable."""
-    d = brief.draw
+    d = request.draw
     path, word = d.file("sh"), d.noun()
     text = d.wording(
         [
@@ -56,7 +75,7 @@ def script(brief: Brief) -> Work:
     return Work(
         text,
         (f"echo 'echo {word}' > {path}", f"chmod +x {path}"),
-        (f"[ -x {path} ]", f'[ "$(/bin/sh {path})" = {word} ]', f"grep -q echo {path}"),
+        (_runs_only(path, f"echo {word}"), runnable(path)),
         (),
         (),
         (path,),
@@ -73,9 +92,9 @@ def script(brief: Brief) -> Work:
     )
 
 
-def executable(brief: Brief) -> Work:
+def executable(request: Request) -> Work:
     """Make all scripts of a folder executable, and nothing else."""
-    d = brief.draw
+    d = request.draw
     folder = d.noun()
     scripts = [text_file(f"{folder}/{d.file('sh')}", [f"echo {d.noun()}"]) for _ in range(d.number(2, 3))]
     other = text_file(f"{folder}/{d.file('txt')}", word_lines(d, 1, 2))
@@ -89,7 +108,11 @@ def executable(brief: Brief) -> Work:
     return Work(
         text,
         (f"chmod +x {folder}/*.sh",),
-        (*(f"[ -x {s.path} ]" for s in scripts), mode_is(other.path, other.mode), *map(untouched, (*scripts, other))),
+        (
+            *(runnable(s.path) for s in scripts),
+            mode_is(other.path, other.mode),
+            *map(untouched, (*scripts, other)),
+        ),
         (*scripts, other),
         (folder,),
         (),
@@ -99,9 +122,9 @@ def executable(brief: Brief) -> Work:
     )
 
 
-def private(brief: Brief) -> Work:
+def private(request: Request) -> Work:
     """Take every right from group and others."""
-    d = brief.draw
+    d = request.draw
     path, before = d.file("key", "txt", "conf"), d.pick(("644", "664", "666", "755", "775"))
     mode = f"{before[0]}00"
     text = d.wording(
@@ -125,9 +148,9 @@ def private(brief: Brief) -> Work:
     )
 
 
-def open_ones(brief: Brief) -> Work:
+def open_ones(request: Request) -> Work:
     """Write down which files everybody may change."""
-    d = brief.draw
+    d = request.draw
     folder, out = d.noun(), d.file("txt", "list")
     loose = [text_file(f"{folder}/{d.file('txt', 'dat')}", word_lines(d, 1, 1), "666") for _ in range(d.number(1, 2))]
     tight = [text_file(f"{folder}/{d.file('txt', 'dat')}", word_lines(d, 1, 1), mode) for mode in ("644", "640", "664")]
@@ -138,11 +161,10 @@ def open_ones(brief: Brief) -> Work:
             f"Find the world-writable files in {folder} and write their paths ({folder}/...) to {out}.",
         ]
     )
-    names = " ".join(f.path for f in loose)
     return Work(
         text,
         (f"find {folder} -type f -perm -002 > {out}",),
-        (f'[ -f {out} ] && [ "$(sort {out})" = "$(printf \'%s\\n\' {names} | sort)" ]',),
+        (listed(out, [f.path for f in loose]), *(mode_is(f.path, f.mode) for f in (*loose, *tight))),
         (*loose, *tight),
         (folder,),
         (out,),

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tiararodney.posix_sdc.factory.checks import Author, Brief, Source, Work, holds, text_file, untouched
+from tiararodney.posix_sdc.factory.checks import (
+    Author,
+    Request,
+    Source,
+    Work,
+    holds,
+    holds_one_of,
+    listed,
+    same_lines,
+    text_file,
+    untouched,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -12,9 +23,9 @@ if TYPE_CHECKING:
     from tiararodney.posix_sdc.factory.vocabulary import Draw
 
 
-def add(brief: Brief) -> Work:
+def add(request: Request) -> Work:
     """Append a line to a schedule."""
-    d = brief.draw
+    d = request.draw
     path = d.file("cron", "tab", "schedule")
     jobs = d.nouns(3)
     before = [f"{d.number(0, 59)} {d.number(0, 23)} * * * {job}" for job in jobs[:-1]]
@@ -54,9 +65,9 @@ def _rows(table: Mapping[str, tuple[int, int]]) -> list[str]:
     return [f"{minute} {hour} * * * {job}" for job, (minute, hour) in table.items()]
 
 
-def shift(brief: Brief) -> Work:
+def shift(request: Request) -> Work:
     """Let a job run at another hour."""
-    d = brief.draw
+    d = request.draw
     path, table = d.file("cron", "tab", "schedule"), _table(d)
     job = d.pick(list(table))
     minute, before = table[job]
@@ -71,7 +82,7 @@ def shift(brief: Brief) -> Work:
     return Work(
         text,
         (f"sed -i '/ {job}$/s/^{minute} {before} /{minute} {hour} /' {path}",),
-        (holds(path, _rows(table | {job: (minute, hour)})),),
+        (same_lines(path, _rows(table | {job: (minute, hour)})),),
         (text_file(path, _rows(table)),),
         (path,),
         (),
@@ -85,9 +96,9 @@ def shift(brief: Brief) -> Work:
     )
 
 
-def pause(brief: Brief) -> Work:
+def pause(request: Request) -> Work:
     """Comment a job out."""
-    d = brief.draw
+    d = request.draw
     path, table = d.file("cron", "tab", "schedule"), _table(d)
     job = d.pick(list(table))
     after = [f"#{row}" if row.endswith(f" {job}") else row for row in _rows(table)]
@@ -101,7 +112,7 @@ def pause(brief: Brief) -> Work:
     return Work(
         text,
         (f"sed -i '/ {job}$/s/^/#/' {path}",),
-        (holds(path, after),),
+        (holds_one_of(path, [after, [row.replace("#", "# ") for row in after]]),),
         (text_file(path, _rows(table)),),
         (path,),
         (),
@@ -111,9 +122,9 @@ def pause(brief: Brief) -> Work:
     )
 
 
-def due(brief: Brief) -> Work:
+def due(request: Request) -> Work:
     """Write down which jobs run at an hour."""
-    d = brief.draw
+    d = request.draw
     path, out, table = d.file("cron", "tab"), d.file("txt", "list"), _table(d)
     hour = d.pick([h for _, h in table.values()])
     more = d.nouns(2)
@@ -130,7 +141,7 @@ def due(brief: Brief) -> Work:
     return Work(
         text,
         (f"awk '$2 == {hour} {{ print $6 }}' {path} > {out}",),
-        (holds(out, jobs), untouched(given)),
+        (listed(out, jobs), untouched(given)),
         (given,),
         (path,),
         (out,),
@@ -141,7 +152,7 @@ def due(brief: Brief) -> Work:
         ),
         (f"cat {out}",),
         ways=((f"grep '^[0-9]* {hour} ' {path} | cut -d' ' -f6 > {out}",),),
-        result=Source(out, tuple(jobs)),
+        result=Source(out, tuple(jobs), "Keep the order of the table."),
     )
 
 

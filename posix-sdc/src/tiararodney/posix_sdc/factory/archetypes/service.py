@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from tiararodney.posix_sdc.factory.checks import Author, Brief, Work, holds, text_file, untouched
+from tiararodney.posix_sdc.factory.checks import Author, Request, Work, holds, listed, text_file, untouched
 
 WISHES = {"start": "running", "stop": "stopped", "restart": "restarted"}
 
 
-def switch(brief: Brief) -> Work:
+def switch(request: Request) -> Work:
     """Start, stop or restart a service."""
-    d = brief.draw
+    d = request.draw
     script, name = d.file("sh"), d.invented()
     wish = d.pick(sorted(WISHES))
     state = f"{name}.state"
@@ -24,7 +24,7 @@ def switch(brief: Brief) -> Work:
     )
     body = ['case "$1" in']
     for word, after in WISHES.items():
-        act = f'echo "{name}: {why}" >&2; exit 4' if brief.failing else f"echo {after} > {state}; echo {name} {after}"
+        act = f'echo "{name}: {why}" >&2; exit 4' if request.failing else f"echo {after} > {state}; echo {name} {after}"
         body.append(f"{word}) {act} ;;")
     body += [f"status) cat {state} ;;", f"*) echo 'usage: {script} start|stop|restart|status' >&2; exit 2 ;;", "esac"]
     return Work(
@@ -36,14 +36,14 @@ def switch(brief: Brief) -> Work:
         (),
         ((f"sh {script} status",), (f"sh {script}",), (f"rm {state}",)),
         (f"sh {script} status",),
-        why if brief.failing else "",
-        ways=((f"sh ./{script} {wish}",),) if not brief.failing else (),
+        why if request.failing else "",
+        ways=((f"sh ./{script} {wish}",),) if not request.failing else (),
     )
 
 
-def port(brief: Brief) -> Work:
+def port(request: Request) -> Work:
     """Change a service's port, then restart it so that it takes effect."""
-    d = brief.draw
+    d = request.draw
     script, conf, name = d.file("sh"), d.file("conf"), d.invented()
     old, new = (str(n) for n in d.numbers(2, 1024, 9999))
     state = f"{name}.state"
@@ -56,7 +56,7 @@ def port(brief: Brief) -> Work:
         ]
     )
     settings = [f"name={name}", f"port={old}", f"home=/srv/{name}"]
-    act = f'echo "{name}: {why}" >&2; exit 4' if brief.failing else f'. ./{conf}; echo "running on $port" > {state}'
+    act = f'echo "{name}: {why}" >&2; exit 4' if request.failing else f'. ./{conf}; echo "running on $port" > {state}'
     body = ['case "$1" in', f"restart) {act} ;;", f"status) cat {state} ;;"]
     body += [f"*) echo 'usage: {script} restart|status' >&2; exit 2 ;;", "esac"]
     changed = holds(conf, [f"port={new}" if s.startswith("port") else s for s in settings])
@@ -74,15 +74,15 @@ def port(brief: Brief) -> Work:
             (f"echo 'running on {new}' > {state}",),
         ),
         (f"sh {script} status",),
-        why if brief.failing else "",
-        spoils=(conf,),
-        ways=((f"sed -i s/{old}/{new}/ {conf}", f"sh {script} restart"),) if not brief.failing else (),
+        why if request.failing else "",
+        may_change=(conf,),
+        ways=((f"sed -i s/{old}/{new}/ {conf}", f"sh {script} restart"),) if not request.failing else (),
     )
 
 
-def running(brief: Brief) -> Work:
+def running(request: Request) -> Work:
     """Write down which services run."""
-    d = brief.draw
+    d = request.draw
     folder, out = d.noun(), d.file("txt", "list")
     names = [d.invented() for _ in range(d.number(4, 6))]
     up = sorted(d.rng.sample(names, d.number(2, 3)))
@@ -94,11 +94,10 @@ def running(brief: Brief) -> Work:
             f"Which services of {folder} are running? Save their names, which are the files' names, in {out}.",
         ]
     )
-    names_in = " ".join(up)
     return Work(
         text,
         (f"(cd {folder} && grep -l running *) > {out}",),
-        (f'[ -f {out} ] && [ "$(sort {out})" = "$(printf \'%s\\n\' {names_in} | sort)" ]', *map(untouched, states)),
+        (listed(out, up, folder), *map(untouched, states)),
         tuple(states),
         (folder,),
         (out,),
@@ -108,9 +107,9 @@ def running(brief: Brief) -> Work:
     )
 
 
-def enable(brief: Brief) -> Work:
+def enable(request: Request) -> Work:
     """Enter a service in the list of those that start by themselves, then start it."""
-    d = brief.draw
+    d = request.draw
     script, listed, name = d.file("sh"), d.file("list", "tab"), d.invented()
     before = [d.invented() for _ in range(d.number(2, 3))]
     state = f"{name}.state"

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from tiararodney.posix_sdc.factory.checks import Author, Brief, Source, Work, holds, text_file, untouched
+from tiararodney.posix_sdc.factory.checks import Author, Check, Request, Source, Work, holds, text_file, untouched
+
+# What a login sets in every world.
+LOGIN = {"HOME": "/home/agent", "PATH": "/usr/local/bin:/usr/bin:/bin"}
 
 
-def variable(brief: Brief) -> Work:
+def _holds_directory(path: str) -> Check:
+    known = holds(path, "@")
+    return Check(known.says, known.test.replace("= @", '= "$(pwd)"'), known.broken_by)
+
+
+def variable(request: Request) -> Work:
     """Write down where the session's shell finds things."""
-    d = brief.draw
+    d = request.draw
     out, name = d.file("txt", "env"), d.pick(("HOME", "PATH", "PWD"))
     text = d.wording(
         [
@@ -16,29 +24,24 @@ def variable(brief: Brief) -> Work:
             f"Save the value of {name} (an environment variable) in {out}.",
         ]
     )
-    # The value is the session's, not the checker's: PWD is where the checker stands; of the others the form is known.
-    form = {"HOME": "/*", "PATH": "*/bin*", "PWD": "/*"}[name]
-    exact = [holds(out, "PWD-IS-HERE").replace("PWD-IS-HERE", '"$(pwd)"').replace("'", "")] if name == "PWD" else []
+    # PWD is where the checker stands.
+    known = holds(out, LOGIN[name]) if name in LOGIN else _holds_directory(out)
     return Work(
         text,
         ("echo $" + f"{name} > {out}",),
-        (
-            f'[ -f {out} ] && [ "$(wc -l < {out})" -le 1 ]',
-            f'case "$(cat {out})" in {form}) : ;; *) false ;; esac',
-            *exact,
-        ),
+        (known,),
         (),
         (),
         (out,),
-        ((f"echo {name} > {out}",), (f"env > {out}",), (f"touch {out}",)),
+        ((f"echo {name} > {out}",), (f"env > {out}",), (f"echo / > {out}",)),
         (f"cat {out}",),
         ways=((f'echo "${name}" > {out}',), (f"printenv {name} > {out}",)),
     )
 
 
-def profile(brief: Brief) -> Work:
+def profile(request: Request) -> Work:
     """Add a variable to a file of exports."""
-    d = brief.draw
+    d = request.draw
     path, name, value = d.file("profile", "env", "rc"), d.noun().upper(), d.pick((d.noun(), str(d.number(2, 900))))
     before = [f"export {d.noun().upper()}={d.noun()}" for _ in range(d.number(1, 3))]
     text = d.wording(
@@ -61,9 +64,9 @@ def profile(brief: Brief) -> Work:
     )
 
 
-def search_path(brief: Brief) -> Work:
+def search_path(request: Request) -> Work:
     """Put a folder in front of the search path in a file that shells read."""
-    d = brief.draw
+    d = request.draw
     path, folder = d.file("profile", "env", "rc"), f"/opt/{d.noun()}/bin"
     before = [f"export {d.noun().upper()}={d.noun()}" for _ in range(d.number(1, 3))]
     line = f"PATH={folder}:$PATH"
@@ -87,9 +90,9 @@ def search_path(brief: Brief) -> Work:
     )
 
 
-def sourced(brief: Brief) -> Work:
+def sourced(request: Request) -> Work:
     """Read a file of settings into the shell, then write one of them down."""
-    d = brief.draw
+    d = request.draw
     path, out = d.file("env", "rc"), d.file("txt", "val")
     names = [d.variable() for _ in range(3)]
     base, more = d.noun(), d.noun()
@@ -120,9 +123,9 @@ def sourced(brief: Brief) -> Work:
     )
 
 
-def unset(brief: Brief) -> Work:
+def unset(request: Request) -> Work:
     """Take one variable out of a file of exports."""
-    d = brief.draw
+    d = request.draw
     path = d.file("profile", "env", "rc")
     names = [n.upper() for n in d.nouns(3)]
     lines = [f"export {n}={d.noun()}" for n in names]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from tiararodney.posix_sdc.factory.checks import Author, Brief, Work, holds, text_file, untouched, word_lines
+from tiararodney.posix_sdc.factory.checks import Author, Request, Work, absent, named, text_file, untouched, word_lines
 
 
-def largest(brief: Brief) -> Work:
+def largest(request: Request) -> Work:
     """Write down the name of the largest file."""
-    d = brief.draw
+    d = request.draw
     folder, out = d.noun(), d.file("txt", "out")
     sizes = d.rng.sample([2, 5, 9, 14], d.number(3, 4))
     files = [text_file(f"{folder}/{d.file('txt', 'dat', 'log')}", word_lines(d, n, n)) for n in sizes]
@@ -23,7 +23,7 @@ def largest(brief: Brief) -> Work:
     return Work(
         text,
         (f"ls -S {folder} | head -n 1 > {out}",),
-        (holds(out, name), *map(untouched, files)),
+        (named(out, name), *map(untouched, files)),
         tuple(files),
         (folder,),
         (out,),
@@ -33,9 +33,9 @@ def largest(brief: Brief) -> Work:
     )
 
 
-def empty(brief: Brief) -> Work:
+def empty(request: Request) -> Work:
     """Delete the files that hold nothing."""
-    d = brief.draw
+    d = request.draw
     folder = d.noun()
     full = [text_file(f"{folder}/{d.file('txt', 'dat')}", word_lines(d, 1, 3)) for _ in range(d.number(2, 3))]
     void = [text_file(f"{folder}/{d.file('txt', 'dat')}", []) for _ in range(d.number(1, 2))]
@@ -49,7 +49,7 @@ def empty(brief: Brief) -> Work:
     return Work(
         text,
         (f"find {folder} -type f -empty -delete",),
-        (*(f"[ ! -e {f.path} ]" for f in void), *map(untouched, full)),
+        (*(absent(f.path) for f in void), *map(untouched, full)),
         (*full, *void),
         (folder,),
         (),

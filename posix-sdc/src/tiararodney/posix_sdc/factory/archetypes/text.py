@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from tiararodney.posix_sdc.factory.archetypes.filters import Filter, Lines, Values, author, one_number
-from tiararodney.posix_sdc.factory.checks import Author, Brief, Work, holds, text_file, untouched, word_lines
+from tiararodney.posix_sdc.factory.checks import Author, Request, Work, columns, text_file, untouched, word_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -326,9 +326,9 @@ _REVERSE = Filter(
 )
 
 
-def paste(brief: Brief) -> Work:
+def paste(request: Request) -> Work:
     """Put two files side by side."""
-    d = brief.draw
+    d = request.draw
     left, right = d.file("txt", "col"), d.file("txt", "col")
     out = d.file("tab", "txt")
     n = d.number(2, 4)
@@ -344,7 +344,7 @@ def paste(brief: Brief) -> Work:
     return Work(
         text,
         (f"paste {left} {right} > {out}",),
-        (holds(out, [f"{x}\t{y}" for x, y in zip(names, counts, strict=True)]), untouched(a), untouched(b)),
+        (columns(out, list(zip(names, counts, strict=True))), untouched(a), untouched(b)),
         (a, b),
         (left, right),
         (out,),

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tiararodney.posix_sdc.factory.checks import Author, Brief, Source, Work, absent, holds, text_file, untouched
+from tiararodney.posix_sdc.factory.checks import (
+    Author,
+    Request,
+    Source,
+    Work,
+    absent,
+    holds,
+    listed,
+    text_file,
+    untouched,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,9 +36,9 @@ def _desk(draw: Draw, folder: str, states: Sequence[str]) -> list[Fixture]:
     ]
 
 
-def close(brief: Brief) -> Work:
+def close(request: Request) -> Work:
     """Close a ticket and move it to those that are closed."""
-    d = brief.draw
+    d = request.draw
     desk, shelf = d.nouns(2)
     tickets = _desk(d, desk, ["open"] * d.number(2, 3))
     mine, *rest = d.rng.sample(tickets, len(tickets))
@@ -65,9 +75,9 @@ def close(brief: Brief) -> Work:
     )
 
 
-def assign(brief: Brief) -> Work:
+def assign(request: Request) -> Work:
     """Give a ticket, found by its title, to somebody else."""
-    d = brief.draw
+    d = request.draw
     desk, owner = d.noun(), d.person()
     tickets = _desk(d, desk, ["open"] * d.number(3, 4))
     mine = d.pick(tickets)
@@ -101,9 +111,9 @@ def assign(brief: Brief) -> Work:
     )
 
 
-def still_open(brief: Brief) -> Work:
+def still_open(request: Request) -> Work:
     """Write down which tickets are open."""
-    d = brief.draw
+    d = request.draw
     desk, out = d.noun(), d.file("txt", "list")
     states = ["open"] * d.number(2, 3) + ["closed"] * d.number(1, 3)
     d.rng.shuffle(states)
@@ -119,20 +129,20 @@ def still_open(brief: Brief) -> Work:
     return Work(
         text,
         (f"grep -l 'state: open' {desk}/* > {out}",),
-        (holds(out, wanted), *map(untouched, tickets)),
+        (listed(out, wanted), *map(untouched, tickets)),
         tuple(tickets),
         (desk,),
         (out,),
         ((f"ls {desk} > {out}",), (f"grep 'state: open' {desk}/* > {out}",), (f"ls {desk}/* > {out}",)),
         (f"cat {out}",),
         ways=((f"grep -l '^state: open$' {desk}/* > {out}",),),
-        result=Source(out, tuple(wanted)),
+        result=Source(out, tuple(wanted), "They have to be in alphabetical order."),
     )
 
 
-def purge(brief: Brief) -> Work:
+def purge(request: Request) -> Work:
     """Delete the tickets that are closed."""
-    d = brief.draw
+    d = request.draw
     desk = d.noun()
     states = ["open"] * d.number(1, 2) + ["closed"] * d.number(2, 3)
     d.rng.shuffle(states)

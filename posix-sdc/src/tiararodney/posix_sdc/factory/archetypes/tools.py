@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tiararodney.posix_sdc.factory.checks import (
     Author,
-    Brief,
+    Request,
     Source,
     Unsuitable,
     Work,
@@ -112,8 +112,8 @@ def _written(draw: Draw, table: Transform, name: str, value: str) -> tuple[Utili
 def transform(table: Transform) -> Author:
     """Return the author of work that one kind of utility does."""
 
-    def write(brief: Brief) -> Work:
-        d, given = brief.draw, brief.source
+    def write(request: Request) -> Work:
+        d, given = request.draw, request.source
         source = given.path if given else d.file("txt", "list", "log", "tab")
         lines = list(given.lines) if given else table.own(d)
         value = table.value(d, lines)
@@ -329,9 +329,9 @@ TABLE: Mapping[str, Transform] = {
 }
 
 
-def book(brief: Brief) -> Work:
+def book(request: Request) -> Work:
     """Book an amount in a ledger, which keeps a running total."""
-    d = brief.draw
+    d = request.draw
     path, name = d.file("ledger", "book", "acct"), d.program()
     verb = d.verb(("book", "enter", "post", "credit", "record", "note"))
     to, amount = (
@@ -403,9 +403,9 @@ _STRIKE = """\
 new=$(awk -v i="$item" '$0 == "[ ] " i { $0 = "[x] " i } /^open: / { $0 = "open: " $2 - 1 } { print }' "$from")"""
 
 
-def strike(brief: Brief) -> Work:
+def strike(request: Request) -> Work:
     """Strike an item off a list, which keeps a count of what is left in its last line."""
-    d = brief.draw
+    d = request.draw
     path, name = d.file("todo", "items", "list"), d.program()
     verb = d.verb(("strike", "tick", "cross", "finish", "mark", "scratch"))
     option = "--" + d.verb(("item", "what", "entry", "label", "which"))
@@ -465,9 +465,9 @@ def strike(brief: Brief) -> Work:
     )
 
 
-def weave(brief: Brief) -> Work:
+def weave(request: Request) -> Work:
     """Weave two files line by line into a third."""
-    d = brief.draw
+    d = request.draw
     n = d.number(3, 5)
     left, right, out, name = d.file("txt", "left"), d.file("txt", "right"), d.file("txt", "woven"), d.program()
     a, b = d.nouns(n), d.nouns(n)

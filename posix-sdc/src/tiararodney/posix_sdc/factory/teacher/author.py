@@ -23,7 +23,7 @@ from tiararodney.posix_sdc.records.store import file_name
 from tiararodney.posix_sdc.sessions.gate import judge
 from tiararodney.posix_sdc.sessions.loop import run_session
 from tiararodney.posix_sdc.sessions.operators.reference import ReferenceOperator
-from tiararodney.posix_sdc.support.chat_completions import complete
+from tiararodney.posix_sdc.support.chat_completions import chat
 from tiararodney.posix_sdc.support.whole import write_text
 from tiararodney.posix_sdc.worlds.protocol import Limits
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tiararodney.posix_sdc.factory.teacher.assignment import Assignment
-    from tiararodney.posix_sdc.support.chat_completions import Endpoint
+    from tiararodney.posix_sdc.support.chat_completions import Completion, Endpoint
 
 VERSION = "teacher-1"
 REJECTED = "rejected"  # the folder of refused replies, beside the good bundles
@@ -104,8 +104,10 @@ def author(
             before = json.loads(file.read_text(encoding="utf-8"))
             reply, reason = before["reply"], before["reason"]
         else:
-            reply = complete(endpoint, messages)
+            completion = chat(endpoint, messages)
+            reply = completion.text
             try:
+                _expect_content(completion)
                 return accepted(reply, assignment, endpoint.model, runtime, known)
             except Refused as refused:
                 reply, reason = reply[:_KEPT], refused.reason
@@ -113,6 +115,11 @@ def author(
                 write_text(file, json.dumps(told, indent=1) + "\n")
         messages += [{"role": "assistant", "content": reply}, {"role": "user", "content": REFUSED + reason}]
     return None
+
+
+def _expect_content(completion: Completion) -> None:
+    if completion.without_content:
+        raise Refused(Refusal.NO_JSON, f"the reply has {completion.without_content}")
 
 
 def accepted(reply: str, assignment: Assignment, model: str, runtime: str, known: Known) -> Scenario:

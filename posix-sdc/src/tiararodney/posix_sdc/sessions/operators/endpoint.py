@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tiararodney.posix_sdc.support.chat_completions import Endpoint, complete
+from tiararodney.posix_sdc.support.chat_completions import Endpoint, chat
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,6 +22,7 @@ environment. Read that program's documentation, get the directives from it, do w
 then reply exit. Reply panic REASON only if a directive cannot be carried out: something it needs is missing, not \
 permitted or broken, or it contradicts itself. Never make up what is missing."""
 
+_log = logging.getLogger(__name__)
 _THOUGHT = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
 _FENCED = re.compile(r"\A\s*```[a-z]*\n(.*?)\n?```\s*\Z", re.DOTALL)
 
@@ -52,7 +54,10 @@ class EndpointOperator:
         told = [dict(m) for m in messages]
         if self.scaffold:
             told[0] = {"role": "system", "content": f"{self.scaffold}\n\n{told[0]['content']}"}
-        return bare(complete(self.endpoint, told))
+        completion = chat(self.endpoint, told)
+        if completion.without_content:
+            _log.warning("%s: the reply has %s", self.endpoint.url, completion.without_content)
+        return bare(completion.text)
 
 
 def bare(reply: str) -> str:

@@ -1,0 +1,96 @@
+"""The Trainer's arguments, made from the run's configuration."""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import TYPE_CHECKING, Any
+
+from transformers import TrainingArguments
+from transformers.integrations import get_reporting_integration_callbacks
+
+from tiararodney.sekft.errors import UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tiararodney.sekft.sft.config import TrainConfig
+
+
+def training_arguments(config: TrainConfig, folder: Path, steps: int, device: str) -> Any:
+    """Make the Trainer's arguments.
+
+    Args:
+        config: The run's configuration.
+        folder: Where checkpoints go.
+        steps: Optimizer steps of the run.
+        device: Where the base lies.
+
+    Returns:
+        transformers' `TrainingArguments`.
+
+    Raises:
+        UsageError: transformers does not know a name in it.
+    """
+    if "tensorboard" in config.report_to:
+        os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(tensorboard_folder(config.out)))
+    try:
+        arguments = TrainingArguments(
+            output_dir=str(folder),
+            max_steps=steps,
+            learning_rate=config.learning_rate,
+            weight_decay=config.weight_decay,
+            max_grad_norm=config.max_grad_norm,
+            lr_scheduler_type=config.lr_schedule,
+            warmup_steps=math.ceil(config.warmup_ratio * steps),
+            optim=config.optim,
+            seed=config.seed,
+            use_cpu=device == "cpu",
+            logging_steps=1,
+            logging_nan_inf_filter=False,
+            eval_strategy="steps" if config.validation_fraction else "no",
+            eval_steps=config.validate_every or steps,
+            metric_for_best_model="loss" if config.validation_fraction else None,
+            save_strategy="steps" if config.checkpoint_every else "no",
+            save_steps=config.checkpoint_every or steps,
+            restore_callback_states_from_checkpoint=True,
+            report_to=list(config.report_to) or "none",
+            run_name=config.out.name,
+            remove_unused_columns=False,  # a batch is a list of examples
+            dataloader_pin_memory=False,
+            disable_tqdm=True,
+            log_level="error",
+        )
+    except (ValueError, ImportError) as error:
+        raise UsageError(f"transformers refuses the configuration: {str(error).splitlines()[0]}") from error
+    if arguments.n_gpu > 1:
+        arguments._n_gpu = 1  # noqa: SLF001 - else the Trainer spreads one process over all devices (DataParallel)
+    return arguments
+
+
+def tensorboard_folder(out: Path) -> Path:
+    """Where TensorBoard finds the run that writes `out`.
+
+    Args:
+        out: The run's `--out`.
+
+    Returns:
+        A folder beside it.
+    """
+    return out.with_name(out.name + ".tensorboard")
+
+
+def check_trackers(config: TrainConfig) -> None:
+    """Refuse trackers that are unknown or not installed, before hours are spent.
+
+    Args:
+        config: Names them.
+
+    Raises:
+        UsageError: Naming the one that cannot be used.
+    """
+    for name in config.report_to:
+        try:
+            get_reporting_integration_callbacks([name])[0]()
+        except (ValueError, RuntimeError, ImportError) as error:
+            raise UsageError(f"--report-to {name}: {str(error).splitlines()[0]}") from None

@@ -1,0 +1,207 @@
+"""What looks at a run from beside: progress on stderr, validation at epochs' ends, divergence, signals."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import TrainerCallback
+
+from tiararodney.sekft import console
+from tiararodney.sekft.errors import RunFailed
+from tiararodney.sekft.provenance import peak_memory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from types import FrameType
+
+log = logging.getLogger(__name__)
+
+LOG_EVERY = 10.0  # seconds between lines in a log
+REDRAW_EVERY = 0.2  # seconds between redraws on a terminal
+
+
+class LogProgress(TrainerCallback):  # type: ignore[misc]  # transformers' types are skipped
+    """Logs how far a run is: a line that is redrawn on a terminal, now and then a line in a log.
+
+    Args:
+        remaining: Tokens of the steps to come.
+        device: What is computed on, for the memory.
+    """
+
+    def __init__(self, remaining: int, device: str) -> None:
+        self._remaining, self._device = remaining, device
+        self._tokens = self._trained = 0
+        self._begin = self._logged = self._drawn = time.monotonic()
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:  # noqa: ARG002
+        """Log a step, if it is time to; log every validation."""
+        if not state.is_world_process_zero:
+            return
+        if "eval_loss" in logs:
+            rates = (logs.get(f"eval_{name}") for name in (
+                "command_accuracy", "terminal_accuracy", "too_early", "too_late",
+            ))  # fmt: skip
+            log.info(
+                "validation step=%d loss=%.4f command_accuracy=%s terminal_accuracy=%s too_early=%s too_late=%s",
+                state.global_step, logs["eval_loss"], *map(_percent, rates),
+            )  # fmt: skip
+        elif "loss" in logs:
+            self._remaining -= logs["tokens"]
+            self._tokens += logs["tokens"]
+            self._trained += logs["trained_tokens"]
+            self._log_step(state, logs)
+
+    def _log_step(self, state: Any, logs: Any) -> None:
+        now = time.monotonic()
+        speed = self._tokens / max(now - self._begin, 1e-9)
+        line = (
+            f"step {state.global_step}/{state.max_steps}  loss {logs['loss']:.4f}  "
+            f"accuracy {100 * logs['accuracy']:.1f} %  {speed:.0f} tokens/s  "
+            f"{_duration(self._remaining / speed)} left  peak {held(self._device) / 2**30:.2f} GiB"
+        )
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug("%s", line)
+        elif state.global_step == state.max_steps or (not console.redraws() and now - self._logged >= LOG_EVERY):
+            log.info("%s", line)
+            self._logged = now
+        elif console.redraws() and log.isEnabledFor(logging.INFO) and now - self._drawn >= REDRAW_EVERY:
+            console.redraw(line)
+            self._drawn = now
+
+
+class ValidateAtEpochEnds(TrainerCallback):  # type: ignore[misc]  # transformers' types are skipped
+    """Validates after each epoch; to the Trainer all of them are one.
+
+    Args:
+        ends: The numbers of steps after which an epoch is over.
+    """
+
+    def __init__(self, ends: Sequence[int]) -> None:
+        self._ends = frozenset(ends)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+        """Ask for a validation."""
+        control.should_evaluate |= state.global_step in self._ends
+
+
+class ValidateAtEnd(TrainerCallback):  # type: ignore[misc]  # transformers' types are skipped
+    """Validates the weights that a run ends with, whatever the steps between validations."""
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+        """Ask for a validation."""
+        control.should_evaluate |= state.global_step == state.max_steps
+
+
+class StopAtDivergence(TrainerCallback):  # type: ignore[misc]  # transformers' types are skipped
+    """Ends a run whose loss has been far above its start's for some steps, and writes no checkpoint meanwhile.
+
+    Args:
+        steps: How many steps in a row; 0 for never.
+        learning_rate: For the message.
+    """
+
+    def __init__(self, steps: int, learning_rate: float) -> None:
+        self._steps, self._learning_rate = steps, learning_rate
+
+    def on_log(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+        """Look at the losses so far."""
+        losses = _losses(state)
+        if is_diverging(losses, self._steps):
+            control.should_save = False
+            raise RunFailed(
+                f"the loss was over {loss_limit(losses):.2f} for {self._steps} steps, {losses[-1]:.2f} in step "
+                f"{state.global_step}: the run diverged. Lower --learning-rate (here {self._learning_rate}), or give "
+                "--divergence-steps 0 to go on regardless; a checkpoint of before it is kept."
+            )
+        if self._steps and losses and losses[-1] > loss_limit(losses):
+            control.should_save = False
+
+
+def _losses(state: Any) -> list[float]:
+    return [entry["loss"] for entry in state.log_history if "loss" in entry]
+
+
+def loss_limit(losses: Sequence[float]) -> float:
+    """The loss above which a run is on its way out.
+
+    Twice the first step's and a nat more: the first is the base's own loss, or that of an adapter that goes on
+    training, which may be near 0. A loss below three nats a token is never out of hand.
+
+    Args:
+        losses: One or more, in nats a token.
+    """
+    return 2 * max(losses[0], 1.0) + 1
+
+
+def is_diverging(losses: Sequence[float], steps: int) -> bool:
+    """Tell whether each of the last steps lost more than `loss_limit`.
+
+    Args:
+        losses: Of all steps so far.
+        steps: How many of the last ones have to; 0 for never.
+
+    Returns:
+        False where there were fewer.
+    """
+    last = losses[-steps:] if steps else []
+    return len(last) == steps > 0 and min(last) > loss_limit(losses)
+
+
+@contextmanager
+def stop_signals(should_stop: Callable[[], bool] | None) -> Iterator[Callable[[], bool]]:
+    """Turn Ctrl-C and TERM into a question asked between micro-batches; a second signal interrupts at once.
+
+    Args:
+        should_stop: Another source of the wish to stop.
+
+    Yields:
+        Whether to stop.
+    """
+    asked = threading.Event()
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+        log.warning("%s: stopping after this micro-batch; once more to stop at once", signal.Signals(number).name)
+
+    def stop() -> bool:
+        return asked.is_set() or (should_stop is not None and should_stop())
+
+    if threading.current_thread() is not threading.main_thread():
+        yield stop  # only the main thread may set handlers
+        return
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def held(device: str) -> int:
+    """The most memory that the run held so far.
+
+    Args:
+        device: What is computed on.
+
+    Returns:
+        Bytes of the accelerator, or of this process.
+    """
+    return int(torch.cuda.max_memory_allocated(device)) if device.startswith("cuda") else peak_memory()
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f}%"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -1,0 +1,386 @@
+"""transformers' Trainer over packed rows.
+
+A batch of its data loader is a whole optimizer step: the examples that `pack.plan_steps` dealt into it. `training_step`
+packs them into rows, takes this process's share and accumulates their gradients, each divided by what the trained
+tokens of the whole step weigh. So a step is the weighted token mean whatever the rows and however many processes, and
+when memory runs out the same step begins again with smaller rows. Optimizer, schedule, clipping, logging, trackers,
+distribution and resuming are the Trainer's.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from contextlib import nullcontext
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch.utils.data import DataLoader
+from transformers import PrinterCallback, Trainer
+
+from tiararodney.sekft.errors import RunFailed
+from tiararodney.sekft.model.memory import is_out_of_memory, release_memory
+from tiararodney.sekft.sft.checkpoint import read_progress, write_checkpoint, write_progress
+from tiararodney.sekft.sft.sizing import Size
+from tiararodney.sekft.sft.step.forward import Route, row_loss
+from tiararodney.sekft.sft.step.pack import Row, pack_row, split_step, total_weight
+from tiararodney.sekft.sft.validate import SUMS, ending_tokens, metrics, validation_sums
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from transformers import TrainerCallback, TrainerControl, TrainingArguments
+
+    from tiararodney.sekft.render import Example
+    from tiararodney.sekft.sft.step.loss import Loss
+
+log = logging.getLogger(__name__)
+
+WEIGHTS, BEST = "weights.safetensors", "best.safetensors"
+NAN = math.nan
+
+
+class PackedModel(torch.nn.Module):  # type: ignore[misc]  # torch's types are skipped
+    """A causal language model that takes a packed row and returns its loss: what the Trainer wraps and trains.
+
+    Args:
+        model: The causal language model with LoRA layers injected and active.
+        adapter: Name of the adapter that is trained.
+        route: How rows go through the model.
+    """
+
+    def __init__(self, model: Any, adapter: str, route: Route) -> None:
+        super().__init__()
+        self.model, self.adapter, self.route = model, adapter, route
+        self._no_split_modules = getattr(model, "_no_split_modules", None)  # what FSDP wraps
+        self._dropouts = [m for m in model.modules() if isinstance(m, torch.nn.ModuleDict) and _holds_dropout(m)]
+        self._recomputing: list[Any] = []
+
+    def forward(self, row: Row, *, recompute: bool = False, probe_ids: Sequence[int] | None = None) -> Loss:
+        """See `row_loss`."""
+        if self.route is not Route.FUSED:
+            self._set_recompute(recompute)
+        return row_loss(self.model, row, self.adapter, route=self.route, recompute=recompute, probe_ids=probe_ids)
+
+    def train(self, mode: bool = True) -> PackedModel:
+        """Switch LoRA's dropout. The base computes as when serving: its own dropout stays off."""
+        self.training = mode
+        for dropout in self._dropouts:
+            dropout.train(mode)
+        return self
+
+    def _set_recompute(self, recompute: bool) -> None:
+        """Have transformers' own layers recomputed in the backward pass, or not."""
+        if recompute and not self._recomputing:
+            self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            self._recomputing = [m for m in self.model.modules() if getattr(m, "gradient_checkpointing", False)]
+        for module in self._recomputing:
+            # It asks whether it is in training; what lies in it keeps its own mode.
+            module.gradient_checkpointing = module.training = recompute
+
+    def stop_recomputing(self) -> None:
+        """Put the model's own layers back as they were before a row was recomputed."""
+        if self._recomputing:
+            self._set_recompute(recompute=False)
+            self.model.gradient_checkpointing_disable()
+            self.model.disable_input_require_grads()
+
+
+def _holds_dropout(modules: torch.nn.ModuleDict) -> bool:
+    return any(isinstance(module, torch.nn.Dropout) for module in modules.values())
+
+
+class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers' types are skipped
+    """Trains a `PackedModel`.
+
+    Args:
+        model: The model.
+        args: Made by `arguments.training_arguments`.
+        training: Examples to train on.
+        validation: Examples to validate on; may be empty.
+        steps: The indices of each optimizer step's examples.
+        size: How large rows are, and which are recomputed.
+        recompute: "auto", "always" or "never": whether layers may be recomputed when memory runs out.
+        identity: What must be the same for a checkpoint to be resumed.
+        should_stop: Asked before each row; True raises KeyboardInterrupt.
+        callbacks: The run's.
+    """
+
+    def __init__(  # noqa: PLR0913 - what a run needs, by name
+        self,
+        model: PackedModel,
+        args: TrainingArguments,
+        *,
+        training: Sequence[Example],
+        validation: Sequence[Example],
+        steps: Sequence[Sequence[int]],
+        size: Size,
+        recompute: str,
+        identity: Mapping[str, Any],
+        should_stop: Callable[[], bool],
+        callbacks: Sequence[TrainerCallback],
+    ) -> None:
+        super().__init__(
+            model=model, args=args, train_dataset=training, eval_dataset=list(validation) or None,
+            data_collator=list, callbacks=list(callbacks),
+        )  # fmt: skip
+        self.remove_callback(PrinterCallback)
+        self.model_accepts_loss_kwargs = True
+        self.packed, self.steps, self.size, self.recompute = model, steps, size, recompute
+        self.identity, self.should_stop = identity, should_stop
+        self.control: TrainerControl
+        self.best_weights: dict[str, torch.Tensor] = {}
+        self.saved_step = 0
+        self._probe_ids = ending_tokens([*training, *validation])
+        self._entry: dict[str, float] = {}
+        self._row = pack_row([])  # that goes through the model at present
+        self._clock, self._seconds = time.perf_counter(), 0.0
+
+    def _move_model_to_device(self, model: Any, device: Any) -> None:
+        """The base lies where it was loaded."""
+
+    # ---- a step
+
+    def get_train_dataloader(self) -> Any:
+        """One batch a step; every process reads all of it and takes its share of the rows."""
+        return DataLoader(self.train_dataset, batch_sampler=list(self.steps), collate_fn=self.data_collator)
+
+    def _get_num_items_in_batch(self, batch_samples: Any, device: Any) -> Any:  # noqa: ARG002 - the Trainer's signature
+        return total_weight([example for batch in batch_samples for example in batch])
+
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
+        """Accumulate the gradient of one step.
+
+        Args:
+            model: The wrapped model.
+            inputs: The step's examples.
+            num_items_in_batch: What their trained tokens weigh together.
+
+        Returns:
+            This process's share of the loss, times the number of processes: their mean is the step's loss.
+
+        Raises:
+            KeyboardInterrupt: `should_stop` said so, on any process.
+            RunFailed: One example alone does not fit into memory, or the loss is not finite.
+        """
+        self._check_stop()
+        model.train()
+        while True:
+            # A step draws the same numbers whenever it is computed: again after memory ran out, or in a resumed run.
+            torch.manual_seed((self.args.seed * 1_000_003 + self.state.global_step) * 1_009 + self.args.process_index)
+            try:
+                sums = self._accumulate(model, inputs, float(num_items_in_batch))
+                break
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+            # Here the traceback, and with it what the failed row held, is gone.
+            model.zero_grad()
+            release_memory()
+            self._shrink(self._row)
+        loss, hits, commands, terminal_hits, terminals = self._sum(sums)
+        self._entry = {
+            "accuracy": (hits + terminal_hits) / max(commands + terminals, 1),
+            "tokens": sum(len(example.input_ids) for example in inputs),
+            "trained_tokens": round(commands + terminals),
+        }
+        if commands:
+            self._entry["command_accuracy"] = hits / commands
+        if terminals:
+            self._entry["terminal_accuracy"] = terminal_hits / terminals
+        mean = loss / float(num_items_in_batch)
+        if not math.isfinite(mean):
+            raise self._diverged(f"the loss is {mean} in step {self.state.global_step + 1}")
+        return torch.tensor(mean, device=self.args.device)
+
+    def _accumulate(self, model: Any, examples: Sequence[Example], weight: float) -> list[float]:
+        """Add up the gradients of this process's rows.
+
+        Returns:
+            The weighted loss, and hits and tokens of commands and of terminals.
+        """
+        sums = [0.0] * 5
+        rows = self._rows(examples)
+        for number, row in enumerate(rows):
+            if self.args.world_size == 1 and number:
+                self._check_stop()
+            self._row, last = row, number == len(rows) - 1
+            self.accelerator.gradient_state._set_sync_gradients(last)  # noqa: SLF001 - as the Trainer itself does
+            with nullcontext() if last else self.accelerator.no_sync(model):
+                loss = model(row, recompute=self.size.recomputes(row.tokens))
+                # Processes' gradients are averaged, so each is multiplied by their number.
+                self.accelerator.backward(loss.total * (self.args.world_size / weight))
+            if not any(row.weights):
+                continue
+            sums[0] += float(loss.total.detach())
+            for correct, terminal in zip(loss.correct.tolist(), row.terminal, strict=True):
+                sums[1 + 2 * terminal] += correct
+                sums[2 + 2 * terminal] += 1
+        return sums
+
+    def _rows(self, examples: Sequence[Example]) -> list[Row]:
+        """This process's rows; all have as many, the last ones of some train nothing and keep step."""
+        lengths = [len(example.input_ids) for example in examples]
+        world = self.args.world_size
+        members = split_step(range(len(lengths)), lengths, self.size.row_tokens, world)
+        rows = [pack_row([examples[index] for index in row]) for row in members]
+        idle = replace(rows[-1], weights=(0.0,) * len(rows[-1].weights))
+        own = rows[self.args.process_index :: world]
+        return own + [idle] * (math.ceil(len(rows) / world) - len(own))
+
+    def _shrink(self, row: Row) -> None:
+        """Make micro-batches smaller, after memory ran out in one."""
+        if self.args.world_size > 1:
+            raise RunFailed(
+                f"out of memory in a micro-batch of {row.tokens} tokens. Several processes cannot try again with "
+                "smaller ones by themselves: give a smaller --tokens-per-row, and --resume."
+            )
+        if len(row.lengths) > 1:
+            self.size = replace(self.size, row_tokens=max(min(self.size.row_tokens, row.tokens) // 2, 1))
+            log.warning("out of memory: micro-batches hold at most %d tokens from now on", self.size.row_tokens)
+        elif self.recompute == "auto" and not self.size.recomputes(row.tokens):
+            self.size = replace(self.size, plain_tokens=row.tokens - 1)
+            log.warning("out of memory: micro-batches of %d tokens and more are recomputed from now on", row.tokens)
+        else:
+            never = self.recompute == "never"
+            raise RunFailed(
+                f"out of memory with one session of {row.tokens} tokens in a micro-batch. "
+                + ("Let --gradient-checkpointing be auto." if never else "Lower --max-length, or give --load-4bit.")
+            )
+
+    def _check_stop(self) -> None:
+        stop = float(self.should_stop())
+        if self._sum([stop])[0] if self.args.world_size > 1 else stop:
+            raise KeyboardInterrupt
+
+    def _sum(self, values: Sequence[float]) -> list[float]:
+        """Add numbers up over all processes."""
+        if self.args.world_size == 1:
+            return list(values)
+        added: list[float] = self.accelerator.reduce(
+            torch.tensor(values, dtype=torch.float64, device=self.args.device), "sum"
+        ).tolist()
+        return added
+
+    def _clip_grad_norm(self, model: Any) -> Any:
+        norm = super()._clip_grad_norm(model)
+        if not math.isfinite(float(norm)):
+            raise self._diverged(f"the gradient's norm is {float(norm)} in step {self.state.global_step + 1}")
+        return norm
+
+    def _diverged(self, what: str) -> RunFailed:
+        return RunFailed(f"{what}: the run diverged. Lower --learning-rate (here {self.args.learning_rate}).")
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add what a step measured to what the Trainer logs of it."""
+        if "loss" in logs:
+            now = time.perf_counter()
+            self._seconds, self._clock = self._seconds + now - self._clock, now
+            logs |= self._entry | {"seconds": round(self._seconds, 3)}
+        elif "train_loss" in logs:
+            return  # the Trainer's summary of the run: `training.json` has it
+        super().log(logs, start_time)
+
+    # ---- validation
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """Validate on the sessions that were held back.
+
+        Returns:
+            See `validate.metrics`; the names begin with ``eval_``.
+        """
+        self.packed.train(mode=False)
+        endings = self._probe_ids or None
+        sums = validation_sums(lambda row: self.model(row, probe_ids=endings), self._rows(self.eval_dataset))
+        found = {f"eval_{name}": value for name, value in metrics(self._sum(sums[:SUMS])).items()}
+        self.log(found)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, found)
+        self._clock = time.perf_counter()
+        return found
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        better = bool(super()._determine_best_metric(metrics, trial))
+        if better:
+            self.state.best_global_step = self.state.global_step
+            self.best_weights = {name: weight.detach().clone() for name, weight in self.weights().items()}
+        return better
+
+    # ---- checkpoints
+
+    def weights(self) -> dict[str, torch.nn.Parameter]:
+        """The trained weights by their names in the causal language model."""
+        named = self.accelerator.unwrap_model(self.model).named_parameters()
+        return {name.removeprefix("model."): weight for name, weight in named if weight.requires_grad}
+
+    def save_state(self) -> None:
+        """Write a checkpoint of the last whole step, unless there is one."""
+        if self.state.global_step != self.saved_step:
+            self._save_checkpoint(self.model_wrapped, None)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:  # noqa: ARG002 - the Trainer's signature
+        weights = {name: whole(weight) for name, weight in self.weights().items()}
+        best = {name: whole(weight) for name, weight in self.best_weights.items()}
+        if not self.args.should_save:
+            return
+
+        def fill(folder: Path) -> None:
+            save_file(weights, folder / WEIGHTS)
+            if best:
+                save_file(best, folder / BEST)
+            self._save_optimizer_and_scheduler(str(folder))
+            self.state.stateful_callbacks |= {
+                type(callback).__name__: callback.state()
+                for callback in [*self.callback_handler.callbacks, self.control]
+                if hasattr(callback, "from_state")
+            }
+            self.state.save_to_json(str(folder / "trainer_state.json"))
+            write_progress(folder, {"identity": self.identity, "size": asdict(self.size), "seconds": self._seconds})
+
+        folder = write_checkpoint(self.args.output_dir, self.state.global_step, fill)
+        self.saved_step = self.state.global_step
+        log.info("checkpoint step=%d in %s", self.state.global_step, folder)
+
+    def restore(self, folder: Path) -> None:
+        """Put what the Trainer does not restore by itself where a checkpoint left it: weights, sizes, time.
+
+        Args:
+            folder: An intact checkpoint of the same run.
+        """
+        progress = read_progress(folder)
+        self.size, self._seconds = Size(**progress["size"]), float(progress["seconds"])
+        saved = load_file(folder / WEIGHTS)
+        with torch.no_grad():
+            for name, weight in self.weights().items():
+                weight.copy_(saved[name])
+        if (folder / BEST).is_file():
+            self.best_weights = {name: tensor.to(self.args.device) for name, tensor in load_file(folder / BEST).items()}
+
+    def release(self) -> None:
+        """Let go of the model: nothing of the Trainer stays on it."""
+        self.packed.stop_recomputing()
+        self.model_wrapped = self.packed
+        self.accelerator.free_memory()
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: Any, model: Any = None) -> None:
+        """`restore` has done it."""
+
+    def _load_rng_state(self, checkpoint: Any) -> None:
+        """Each step seeds its own random numbers."""
+
+    def take_best(self) -> None:
+        """Set the weights that validated best, if any were validated."""
+        with torch.no_grad():
+            for name, weight in self.weights().items():
+                if name in self.best_weights:
+                    weight.copy_(self.best_weights[name])
+
+
+def whole(weight: torch.Tensor) -> torch.Tensor:
+    """Return a weight in one piece on the CPU; all processes must call it for one that FSDP has sharded."""
+    full = getattr(weight, "full_tensor", None)
+    tensor: torch.Tensor = weight if full is None else full()
+    return tensor.detach().cpu().contiguous()
