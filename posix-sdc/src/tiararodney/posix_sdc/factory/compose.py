@@ -272,25 +272,37 @@ def _divided(draw: Draw, pieces: list[Piece]) -> list[list[Piece]]:
 # What to do with the rest when one step cannot be done: every directive of several steps says so, and the first of
 # several directives, whether or not this happens.
 _STOP_STEPS = (
-    "(If|When|Where|Should you find that) (one|a step|a point|any step) (cannot be done|is impossible), "
-    "(stop|end|break off|quit) (there|at it|at that point|before the next).",
+    (
+        "(If|When|Where|Should you find that) (one|a step|a point|any step) (cannot be done|is impossible), "
+        "(stop|end|break off|quit) (there|at it|at that point|before the next)."
+    ),
     "(A|Any) (step|point|item) that (cannot|can't) be done is (the last|where you stop|where it ends).",
     "(Stop|Halt|Finish) (at|before|with) the first (point|step|item|task) (that|which) (proves|is) impossible.",
-    "(Stuck|Blocked|No way forward)\\? (Then|In that case) the (rest|remainder|others) (can|may) wait.",
-    "(Nothing|None of what) (follows|comes after|stands below) a (blocked|failed|hopeless) (step|point|item) "
-    "(is needed|has to be done|matters).",
+    "(Stuck|Blocked|No way forward)? (Then|In that case) the (rest|remainder|others) (can|may) wait.",
+    (
+        "(Nothing|None of what) (follows|comes after|stands below) a (blocked|failed|hopeless) (step|point|item) "
+        "(is needed|has to be done|matters)."
+    ),
     "(One|Each) after (the other|another), (as far as|until) (it goes|you get|you can).",
     "(Get|Go|Come) as far as (you can|possible|it goes), and (no further|not beyond|leave the rest).",
 )
 _STOP_DIRECTIVES = (
-    "(There is more|More) (in|on) (this|the) list: (go|work) (from top to bottom|downwards|in its order), "
-    "(stop|end) (where|when) (something|one) (cannot be done|is impossible).",
-    "(All|The) (entries|directives|items) (here|below|of today) (are due|come) in (turn|their order); "
-    "(a blocked one|one that cannot be done) (ends|stops) (the|this) (list|day|series).",
-    "(What|Whatever) (comes|stands) (after|below) an (entry|item|order) (that|which) (cannot|can't) be done "
-    "(is not due|can wait|stays undone|may be left).",
-    "(The list|This list) (goes|is done) from (its top|the top|the first) to (its end|the last|the bottom), "
-    "(or to|unless there is|up to) (an|the first) impossible (one|entry|item).",
+    (
+        "(There is more|More) (in|on) (this|the) list: (go|work) (from top to bottom|downwards|in its order), "
+        "(stop|end) (where|when) (something|one) (cannot be done|is impossible)."
+    ),
+    (
+        "(All|The) (entries|directives|items) (here|below|of today) (are due|come) in (turn|their order); "
+        "(a blocked one|one that cannot be done) (ends|stops) (the|this) (list|day|series)."
+    ),
+    (
+        "(What|Whatever) (comes|stands) (after|below) an (entry|item|order) (that|which) (cannot|can't) be done "
+        "(is not due|can wait|stays undone|may be left)."
+    ),
+    (
+        "(The list|This list) (goes|is done) from (its top|the top|the first) to (its end|the last|the bottom), "
+        "(or to|unless there is|up to) (an|the first) impossible (one|entry|item)."
+    ),
 )
 
 
