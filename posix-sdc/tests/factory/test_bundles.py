@@ -50,15 +50,15 @@ def test_levels_go_from_one_step_to_ten_and_are_the_solutions_length(many):
     for s in many:
         if s.terminal == "exit":
             assert level_of(s) == len(s.reference_solution) - any("place" in d.extra for d in s.directives)
-    assert {level_of(s) for s in generate(60, 0, levels=(2, 2)) if BY_NAME[s.archetype].steps < 3} == {2}
+    assert {level_of(s) for s in generate(60, 0, commands=(2, 2)) if BY_NAME[s.archetype].steps < 3} == {2}
     assert {len(s.directives) for s in many} == {1, 2, 3}
 
 
 def test_an_unknown_level_or_course_is_refused():
-    with pytest.raises(UsageError, match="--levels: found 12-14, expected LOW-HIGH between 1 and 10"):
-        next(generate(1, 0, levels=(12, 14)))
-    with pytest.raises(UsageError, match="--levels: the course 'first' has none"):
-        next(generate(1, 0, levels=(1, 2), course="first"))
+    with pytest.raises(UsageError, match="--commands: found 12-14, expected LOW-HIGH between 1 and 10"):
+        next(generate(1, 0, commands=(12, 14)))
+    with pytest.raises(UsageError, match="--commands: the course 'first' does not vary them"):
+        next(generate(1, 0, commands=(1, 2), course="first"))
     with pytest.raises(UsageError, match="--course: found 'last', expected one of full, first"):
         next(generate(1, 0, course="last"))
 
@@ -165,7 +165,7 @@ def test_nothing_in_the_world_shows_the_checker_or_the_solution(many):
     for s in many[:300]:
         text = "\0".join(f.content for f in (*s.provider.files, *s.fixtures))
         told = "\0".join(d.text for d in s.directives)
-        assert "check 1 of" not in text
+        assert "ok 1 - " not in text
         plain = [c for c in s.reference_solution if c in text and c not in told]
         assert not [c for c in plain if not c.startswith(("sh ", "sleep "))], plain
 

@@ -39,7 +39,7 @@ def test_every_axis_counts_every_scenario_once(scenarios):
         for name in sorted({s.archetype for s in made}, key=lambda n: (-sum(s.archetype == n for s in made), n))
     }
     axes = {name: counts for name, counts in part.items() if isinstance(counts, dict) and name not in SHARES}
-    assert {"family", "provider", "announcement", "documentation", "depth", "difficulty", "directives"} <= set(axes)
+    assert {"family", "provider", "announcement", "documentation", "depth", "commands", "directives"} <= set(axes)
     assert {sum(counts.values()) for counts in axes.values()} == {60}
     assert part["panic_share"] == round(sum(s.terminal == "panic" for s in made) / 60, 4)
 
@@ -52,7 +52,7 @@ def test_numbers_stand_in_their_order(scenarios):
 def test_the_table_names_each_value_with_its_share(scenarios):
     part = statistics(scenarios)["scenarios"]
     lines = table({"scenarios": part}).splitlines()
-    skills = f"{part['compositions']} sequences of skills"
+    skills = f"{part['compositions']} compositions of skills"
     assert lines[0] == f"scenarios: 60, {100 * part['panic_share']:.1f} % panic, 0 of 60 quarantined, {skills}"
     assert f"  archetype ({len(part['archetype'])})" in lines
     lines = lines[lines.index(f"  provider ({len(part['provider'])})") :]

@@ -96,7 +96,7 @@ def test_a_page_shows_directive_solution_and_checker(tmp_path):
     (scenario,) = generate(1, 0)
     write_text(tmp_path / "s.json", dumps(scenario))
     shown = page(load_scenarios(tmp_path)[0])
-    for part in (scenario.directives[0].text, scenario.reference_solution[0], "check 1 of", scenario.provider.name):
+    for part in (scenario.directives[0].text, scenario.reference_solution[0], "ok 1 - ", scenario.provider.name):
         assert part in shown
 
 

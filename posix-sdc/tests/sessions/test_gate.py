@@ -48,7 +48,7 @@ def test_near_misses_of_real_bundles_fail_in_a_real_world(solvable):
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(60))
 def test_the_checkers_of_long_scenarios_fail_on_near_misses_and_on_red_herrings(seed):
-    scenario = next(iter(generate(1, seed, levels=(3, 10))))
+    scenario = next(iter(generate(1, seed, commands=(3, 10))))
     assert judge(scenario, "bwrap", near_misses=True) == ""
 
 

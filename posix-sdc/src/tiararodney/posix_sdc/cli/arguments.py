@@ -114,12 +114,12 @@ def _positive(text: str) -> int:
     return value
 
 
-def _levels(text: str) -> tuple[int, int]:
+def _range(text: str) -> tuple[int, int]:
     low, _, high = text.partition("-")
     try:
         return int(low), int(high or low)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"found {text!r}, expected LOW-HIGH or one level, such as 1-3") from None
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected LOW-HIGH or one number, such as 1-3") from None
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -174,10 +174,14 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--course",
         default="full",
-        help="full: levels 1 to 10, every provider and announcement, red herrings; first: one or two steps, plain",
+        help="full: 1 to 10 commands, every provider and announcement, red herrings; first: one or two commands, plain",
     )
     sub.add_argument(
-        "--levels", type=_levels, default=(1, 10), metavar="LOW-HIGH", help="difficulty: commands of work (course full)"
+        "--commands",
+        type=_range,
+        default=(1, 10),
+        metavar="LOW-HIGH",
+        help="commands of work in a world, for the course full",
     )
     sub.add_argument("--teacher", metavar="URL", help="let a model behind this chat-completions endpoint author them")
     sub.add_argument("--model", help="the teacher's model")

@@ -34,7 +34,7 @@ def generate(a: argparse.Namespace) -> int:
     names = [name.strip() for name in a.archetypes.split(",") if name.strip()]
     if a.teacher:
         return _teach(a, names)
-    scenarios = scripted(a.n, a.seed, a.split, names, a.course, a.levels, a.held_out)
+    scenarios = scripted(a.n, a.seed, a.split, names, a.course, a.commands, a.held_out)
     folder = output_folder(a.out)
     progress, written = Progress("generate", a.n), 0
     for scenario in scenarios:

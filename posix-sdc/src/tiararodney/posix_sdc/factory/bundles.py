@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 from tiararodney.posix_sdc.errors import UsageError
 from tiararodney.posix_sdc.factory.announcements import announce, start_folder
 from tiararodney.posix_sdc.factory.checks import nothing_else, script
-from tiararodney.posix_sdc.factory.compose import Piece, directive_text, grow, piece
+from tiararodney.posix_sdc.factory.compose import Piece, directive_text, grow, piece, with_more
 from tiararodney.posix_sdc.factory.herrings import Decoys, mislead, mix
 from tiararodney.posix_sdc.factory.places import Place, choose
 from tiararodney.posix_sdc.factory.providers.design import make_provider
 from tiararodney.posix_sdc.factory.providers.programs import Entry
 from tiararodney.posix_sdc.factory.taxonomy import (
     BY_NAME,
+    COMMANDS,
     COURSES,
     FULL,
     HELD_OUT,
-    LEVELS,
     PAIR_EVERY,
     PANIC_EVERY,
     Archetype,
@@ -54,7 +54,7 @@ class _Plan:
     chosen: tuple[Archetype, ...]
     providers: tuple[ProviderKind, ...]
     announcements: Mapping[str, int]
-    levels: Mapping[int, int]
+    commands: Mapping[int, int]
 
 
 def generate(
@@ -63,7 +63,7 @@ def generate(
     split: Split = "train",
     archetypes: Sequence[str] = (),
     course: str = FULL.name,
-    levels: tuple[int, int] = LEVELS,
+    commands: tuple[int, int] = COMMANDS,
     held_out: Collection[str] = HELD_OUT,
 ) -> Iterator[Scenario]:
     """Return an iterator over new scenarios.
@@ -74,22 +74,23 @@ def generate(
         split: which archetypes are drawn from.
         archetypes: only these, by name and evenly; all of the split and course, by their weight, where empty.
         course: ``full``, every value of every axis, or ``first``, short and plain worlds.
-        levels: lowest and highest difficulty (commands of work), where the course has levels.
+        commands: lowest and highest number of commands of work, where the course varies it.
         held_out: axes of `HELD_OUT` on which a holdout scenario takes what training never shows; on the others it is
             like a training scenario. It says nothing to the split ``train``.
 
     Raises:
-        UsageError: an archetype is unknown or of the other split, the course unknown, or it has no such levels.
+        UsageError: an archetype is unknown or of the other split, the course unknown, or it has no such worlds.
     """
     if course not in COURSES:
         raise UsageError(f"--course: found {course!r}, expected one of {', '.join(COURSES)}.")
-    wanted = {level: share for level, share in COURSES[course].levels.items() if levels[0] <= level <= levels[1]}
-    if levels != LEVELS and not COURSES[course].levels:
-        raise UsageError(f"--levels: the course {course!r} has none; leave it out, or choose --course {FULL.name}.")
-    if COURSES[course].levels and not wanted:
+    low, high = commands
+    wanted = {n: share for n, share in COURSES[course].commands.items() if low <= n <= high}
+    if commands != COMMANDS and not COURSES[course].commands:
         raise UsageError(
-            f"--levels: found {levels[0]}-{levels[1]}, expected LOW-HIGH between {LEVELS[0]} and {LEVELS[1]}."
+            f"--commands: the course {course!r} does not vary them; leave it out, or choose --course {FULL.name}."
         )
+    if COURSES[course].commands and not wanted:
+        raise UsageError(f"--commands: found {low}-{high}, expected LOW-HIGH between {COMMANDS[0]} and {COMMANDS[1]}.")
     unknown = sorted(set(held_out) - set(HELD_OUT))
     if unknown or not held_out:
         raise UsageError(
@@ -107,7 +108,7 @@ def generate(
     )
     dice = random.Random(plan.name)  # noqa: S311 - not for secrets
     even = bool(archetypes) or split == "holdout"
-    return _scenarios(n, plan, _order(dice, chosen, even=even, weighted=not plan.course.levels))
+    return _scenarios(n, plan, _order(dice, chosen, even=even, weighted=not plan.course.commands))
 
 
 def _scenarios(n: int, plan: _Plan, order: Iterator[Archetype]) -> Iterator[Scenario]:
@@ -157,7 +158,7 @@ def archetypes_named(
                 f"--archetypes: {name!r} is {found}, expected archetypes of the split {split!r}: "
                 + ", ".join(a.name for a in known)
             )
-    return tuple(BY_NAME[name] for name in names) or tuple(a for a in known if course.levels or a.weight)
+    return tuple(BY_NAME[name] for name in names) or tuple(a for a in known if course.commands or a.weight)
 
 
 def _order(rng: random.Random, chosen: Sequence[Archetype], *, even: bool, weighted: bool) -> Iterator[Archetype]:
@@ -176,9 +177,9 @@ def _order(rng: random.Random, chosen: Sequence[Archetype], *, even: bool, weigh
 
 def _directives(draw: Draw, plan: _Plan, archetype: Archetype, *, blocked: bool, paired: bool) -> list[list[Piece]]:
     block = draw.pick(archetype.blocks) if blocked else ""
-    if plan.levels:
-        level = draw.weighted_number(plan.levels)
-        return grow(draw, archetype, block, level, plan.chosen, plan.course.twists)
+    if plan.commands:
+        n = draw.weighted_number(plan.commands)
+        return grow(draw, archetype, block, n, plan.chosen, plan.course.twists)
     directives = [[piece(draw, archetype, block)]]
     if paired and not blocked:
         directives.append([piece(draw, draw.pick(plan.chosen), "")])
@@ -198,7 +199,10 @@ def _scenario(draw: Draw, plan: _Plan, name: str, directives: Sequence[Sequence[
     depth = draw.weighted(course.depths)
     kind = draw.pick(plan.providers)
     documentation = draw.weighted(course.documentation)
-    entries = [Entry(place.text(draw, directive_text(draw, part))) for part in directives]
+    texts = [place.text(draw, directive_text(draw, part)) for part in directives]
+    if len(texts) > 1:
+        texts[0] = with_more(draw, texts[0])
+    entries = [Entry(text) for text in texts]
     provider, shown = make_provider(draw, kind, documentation, depth, mix(draw, entries, decoys.entries))
     announced = announce(draw, notice, provider, workdir)
     terminal: Terminal = "panic" if stuck else "exit"
@@ -262,6 +266,7 @@ def _guided(directive: Directive, pieces: Sequence[Piece], course: Course, place
             "block": p.block,
             "reason": p.reason,
             "twin": p.twin,
+            "chained": p.chained,
         }
         for p in pieces
     ]

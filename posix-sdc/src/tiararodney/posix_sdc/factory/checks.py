@@ -120,6 +120,13 @@ def text_file(path: str, lines: Sequence[str], mode: str = "644") -> Fixture:
     return Fixture(path=path, content="".join(f"{line}\n" for line in lines), mode=mode)
 
 
+def begun(request: Request, own: Fixture) -> tuple[Fixture, tuple[Fixture, ...]]:
+    """Return the file that work begins with, a former step's or one's own, and the fixtures that this takes."""
+    if request.source is None:
+        return own, (own,)
+    return text_file(request.source.path, request.source.lines), ()
+
+
 def word_lines(draw: Draw, low: int = 4, high: int = 8) -> list[str]:
     """Return lines of one noun and one number each."""
     return [f"{noun} {draw.number(1, 99)}" for noun in draw.nouns(draw.number(low, high))]

@@ -1,4 +1,4 @@
-"""What a scenario's directives are made of: pieces of work, one after the other, up to a level of difficulty."""
+"""What a scenario's directives are made of: pieces of work, one after the other, up to a number of commands."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tiararodney.posix_sdc.records.schema import Fixture
 
 _TRIES = 8  # archetypes that are asked to go on with a file before another piece of work is begun
-_CHAIN = 0.55  # how often a piece of work goes on with what the last one made
+_CHAIN = 0.7  # how often a piece of work goes on with what the last one made
 _BANS = ("Do not create {}.", "Nothing named {} may be made.", "{} must not exist afterwards.")
 _NOTHING_ELSE = ("Do not create any other file.", "Nothing else is to be made.", "Make no other files.")
 _DIRECTIVES = 3  # at most in one queue
@@ -36,6 +36,7 @@ class Piece:
         text: what the directive says of it.
         checks: what has to hold at the end.
         alone: nothing but what the directives ask for may be made in the working directory.
+        chained: it begins with the file that the piece before it makes.
         fixtures: what the world holds for it.
         near_misses: of the solution, or of giving up.
         block: why it cannot be done, see `taxonomy.BLOCKS`; empty where it can.
@@ -55,6 +56,7 @@ class Piece:
     twin: str = ""
     told: tuple[tuple[str, ...], ...] = ()
     alone: bool = False
+    chained: bool = False
 
 
 def piece(draw: Draw, archetype: Archetype, block: str, twists: float = 0.0, source: Source | None = None) -> Piece:
@@ -88,7 +90,10 @@ def piece(draw: Draw, archetype: Archetype, block: str, twists: float = 0.0, sou
         # Somebody else's file, which may be read all the same.
         twin = "denied"
         fixtures = tuple(replace(f, owner="root") if f.path in read_only else f for f in fixtures)
-    return Piece(archetype.name, work, text, checks, fixtures, work.near_misses, twin=twin, alone=alone)
+    chained = source is not None
+    return Piece(
+        archetype.name, work, text, checks, fixtures, work.near_misses, twin=twin, alone=alone, chained=chained
+    )
 
 
 def sentence(text: str, more: str = "") -> str:
@@ -192,13 +197,13 @@ def _as_they_were(fixtures: Sequence[Fixture]) -> tuple[Check, ...]:
     return tuple(untouched(f) for f in fixtures if f.kind == "file" and not f.path.startswith("/"))
 
 
-# --------------------------------------------------------------------------------------------------------- levels
+# --------------------------------------------------------------------------------------------------------- pieces
 
 
 def grow(
-    draw: Draw, primary: Archetype, block: str, level: int, pool: Sequence[Archetype], twists: float
+    draw: Draw, primary: Archetype, block: str, commands: int, pool: Sequence[Archetype], twists: float
 ) -> list[list[Piece]]:
-    """Author directives that together take as many commands as the level says.
+    """Author directives that together take this many commands.
 
     A piece of work goes on with the file that the last one made, where its archetype can, or stands by itself.
 
@@ -206,7 +211,7 @@ def grow(
         draw: source of choices.
         primary: the archetype that the scenario is named after.
         block: how this one is blocked, empty where it is not.
-        level: commands of work; at least the primary archetype's own.
+        commands: of work; at least the primary archetype's own.
         pool: archetypes that the rest is drawn from.
         twists: see `piece`.
 
@@ -216,7 +221,7 @@ def grow(
     first = piece(draw, primary, block, twists)
     before: list[Piece] = []
     after = [first]
-    left = level - len(first.work.solution)
+    left = commands - len(first.work.solution)
     tools = [a for a in pool if a.family == TOOLS]
     due = bool(tools) and primary.family != TOOLS and draw.chance(TOOL_SHARE)  # a utility is still to come
     everything = pool
@@ -229,6 +234,8 @@ def grow(
             left -= len(before[-1].work.solution)
         else:
             after.append(_next(draw, after[-1], left, pool, twists))
+            if after[-1].chained:
+                after[-2] = _in_order(after[-2])
             left -= len(after[-1].work.solution)
     return _divided(draw, [*before, *after])
 
@@ -244,6 +251,12 @@ def _next(draw: Draw, last: Piece, left: int, pool: Sequence[Archetype], twists:
     return _by_itself(draw, left, pool, twists)
 
 
+def _in_order(last: Piece) -> Piece:
+    """Return a piece that says in which order its result has to be, where the next piece depends on that."""
+    order = last.work.result.order if last.work.result else ""
+    return replace(last, text=sentence(last.text, order)) if order else last
+
+
 def _by_itself(draw: Draw, left: int, pool: Sequence[Archetype], twists: float) -> Piece:
     fitting = [a for a in pool if a.steps <= left] or [min(pool, key=lambda a: a.steps)]
     return piece(draw, draw.pick(fitting), "", twists)
@@ -256,11 +269,60 @@ def _divided(draw: Draw, pieces: list[Piece]) -> list[list[Piece]]:
     return [pieces[a:b] for a, b in zip([0, *cuts], [*cuts, len(pieces)], strict=True)]
 
 
+# What to do with the rest when one step cannot be done: every directive of several steps says so, and the first of
+# several directives, whether or not this happens.
+_STOP_STEPS = (
+    (
+        "(If|When|Where|Should you find that) (one|a step|a point|any step) (cannot be done|is impossible), "
+        "(stop|end|break off|quit) (there|at it|at that point|before the next)."
+    ),
+    "(A|Any) (step|point|item) that (cannot|can't) be done is (the last|where you stop|where it ends).",
+    "(Stop|Halt|Finish) (at|before|with) the first (point|step|item|task) (that|which) (proves|is) impossible.",
+    "(Stuck|Blocked|No way forward)? (Then|In that case) the (rest|remainder|others) (can|may) wait.",
+    (
+        "(Nothing|None of what) (follows|comes after|stands below) a (blocked|failed|hopeless) (step|point|item) "
+        "(is needed|has to be done|matters)."
+    ),
+    "(One|Each) after (the other|another), (as far as|until) (it goes|you get|you can).",
+    "(Get|Go|Come) as far as (you can|possible|it goes), and (no further|not beyond|leave the rest).",
+)
+_STOP_DIRECTIVES = (
+    (
+        "(There is more|More) (in|on) (this|the) list: (go|work) (from top to bottom|downwards|in its order), "
+        "(stop|end) (where|when) (something|one) (cannot be done|is impossible)."
+    ),
+    (
+        "(All|The) (entries|directives|items) (here|below|of today) (are due|come) in (turn|their order); "
+        "(a blocked one|one that cannot be done) (ends|stops) (the|this) (list|day|series)."
+    ),
+    (
+        "(What|Whatever) (comes|stands) (after|below) an (entry|item|order) (that|which) (cannot|can't) be done "
+        "(is not due|can wait|stays undone|may be left)."
+    ),
+    (
+        "(The list|This list) (goes|is done) from (its top|the top|the first) to (its end|the last|the bottom), "
+        "(or to|unless there is|up to) (an|the first) impossible (one|entry|item)."
+    ),
+)
+
+
 def directive_text(draw: Draw, pieces: Sequence[Piece]) -> str:
-    """Return the words of a directive of one or several pieces."""
+    """Return the words of a directive of one or several pieces; of several, also where to stop."""
     texts = [p.text for p in pieces]
     if len(texts) == 1:
         return texts[0]
+    joined = _joined(draw, texts)
+    return f"{joined}\n{draw.wording(_STOP_STEPS)}" if "\n" in joined else sentence(joined, draw.wording(_STOP_STEPS))
+
+
+def with_more(draw: Draw, text: str) -> str:
+    """Return the words of the first of several directives, with what holds for all of them."""
+    return (
+        f"{text}\n{draw.wording(_STOP_DIRECTIVES)}" if "\n" in text else sentence(text, draw.wording(_STOP_DIRECTIVES))
+    )
+
+
+def _joined(draw: Draw, texts: Sequence[str]) -> str:
     style = draw.weighted({"numbered": 4, "prose": 3, "dashes": 2})
     if style == "numbered":
         return "\n".join(f"{i}. {text}" for i, text in enumerate(texts, 1))

@@ -20,7 +20,7 @@ class Archetype:
     Args:
         name: ``family_what``; holdout is by this name.
         split: ``holdout`` archetypes never occur in training data.
-        steps: commands of the reference solution (its difficulty), without discovery and ending.
+        steps: commands of the reference solution, without discovery and ending.
         blocks: the ways in which a panic twin of it can be blocked, see `BLOCKS`.
         weight: how often the course ``first`` draws it against the others; 0 is never.
     """
@@ -76,7 +76,7 @@ class Course:
 
     Args:
         name: of the course.
-        levels: difficulty (commands of work, see `level_of`) to weight; empty for each archetype's own.
+        commands: how many commands of work (see `level_of`) to weight; empty for each archetype's own.
         providers: kinds, evenly, those of the split.
         announcements: kind to weight; those of the split, see `HELD_ANNOUNCEMENTS`.
         documentation: kind to weight.
@@ -85,7 +85,7 @@ class Course:
     """
 
     name: str
-    levels: Mapping[int, int]
+    commands: Mapping[int, int]
     providers: tuple[ProviderKind, ...]
     announcements: Mapping[str, int]
     documentation: Mapping[str, int]
@@ -298,7 +298,7 @@ FIRST = Course(
 ANNOUNCEMENTS: Mapping[str, int] = FULL.announcements
 DOCUMENTATION: Mapping[str, int] = FULL.documentation
 COURSES: Mapping[str, Course] = {course.name: course for course in (FULL, FIRST)}
-LEVELS = (min(FULL.levels), max(FULL.levels))
+COMMANDS = (min(FULL.commands), max(FULL.commands))  # of work
 DEPTHS: tuple[str, ...] = tuple(FULL.depths)
 
 PANIC_EVERY = 9  # one scenario in nine is a panic world: 11 %

@@ -24,7 +24,7 @@ def announcement_kind(announcement: Announcement) -> str:
 
 
 def level_of(scenario: Scenario) -> int:
-    """Return a scenario's difficulty: how many commands of work its directives take, in a panic world would take.
+    """Return how many commands of work a scenario's directives take, or would take in a panic world.
 
     Bundles of other makers do not state it: there it is the length of the reference solution.
     """
@@ -42,6 +42,17 @@ def skills_of(scenario: Scenario) -> list[str]:
     """Return the archetypes of a scenario's pieces of work, in their order; its own where the bundle names none."""
     works = [str(w["archetype"]) for d in scenario.directives for w in d.extra.get("works", ()) if "archetype" in w]
     return works or [scenario.archetype]
+
+
+def chains_of(scenario: Scenario) -> list[tuple[str, ...]]:
+    """Return a scenario's compositions: archetypes of which each begins with the file that the one before it makes."""
+    chains: list[tuple[str, ...]] = []
+    for work in (w for d in scenario.directives for w in d.extra.get("works", ()) if "archetype" in w):
+        if work.get("chained") and chains:
+            chains[-1] = (*chains[-1], str(work["archetype"]))
+        else:
+            chains.append((str(work["archetype"]),))
+    return [chain for chain in chains if len(chain) > 1]
 
 
 def place_of(scenario: Scenario) -> str:

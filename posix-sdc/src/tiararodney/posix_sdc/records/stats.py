@@ -10,6 +10,7 @@ from tiararodney.posix_sdc.records.axes import (
     TOOLS,
     announcement_kind,
     block_of,
+    chains_of,
     depth_of,
     family_of,
     herrings_of,
@@ -31,7 +32,7 @@ _SCENARIO_AXES: Mapping[str, Callable[[Scenario], str]] = {
     "terminal": lambda s: s.terminal,
     "family": lambda s: _told(family_of(s.archetype)),
     "archetype": lambda s: s.archetype,
-    "difficulty": lambda s: str(level_of(s)),
+    "commands": lambda s: str(level_of(s)),
     "block": lambda s: _told(block_of(s), "none"),
     "provider": lambda s: _told(s.provider.kind),
     "announcement": lambda s: announcement_kind(s.announcement),
@@ -55,7 +56,7 @@ _SESSION_AXES: Mapping[str, Callable[[Trajectory], str]] = {
     "version": lambda t: _told(t.version),
 }
 # Axes that are distributions of a number: counts in its order, and the ones that are told as quantiles.
-_NUMBERS = ("difficulty", "directives", "solution_commands")
+_NUMBERS = ("commands", "directives", "solution_commands")
 QUANTILES = ("steps", "characters")
 SHARES = ("phrases", "behaviour")  # parts that are no counts of the records by a value
 _BAR = 24
@@ -70,8 +71,8 @@ def statistics(path: Path) -> dict[str, dict[str, Any]]:
     Returns:
         JSON values: ``scenarios`` and ``trajectories``, each with ``n``, single counts and shares (of 1), counts by
         axis (largest first, numbers in their order) and quantiles; a part without records is left out. Of scenarios
-        also ``compositions``, how many different sequences of skills there are, and ``phrases``, the most frequent word
-        n-grams of what people wrote with the share of worlds that have them; of sessions ``behaviour``, see
+        also ``compositions`` (how many different ones there are, see `chains_of`) and ``phrases``, the most frequent
+        word n-grams of what people wrote with the share of worlds that have them; of sessions ``behaviour``, see
         `records.behaviour`.
 
     Raises:
@@ -91,7 +92,7 @@ def statistics(path: Path) -> dict[str, dict[str, Any]]:
         else:
             scenario = Scenario.from_json(data, source)
             phrases.add(scenario)
-            compositions.add(tuple(skills_of(scenario)))
+            compositions.update(chains_of(scenario))
             scenarios.add({name: of(scenario) for name, of in _SCENARIO_AXES.items()}, marked=bool(scenario.quarantine))
     parts: dict[str, dict[str, Any]] = {}
     if scenarios.n:
@@ -174,7 +175,7 @@ def _single(name: str, value: float, n: int) -> str:
     if name.endswith("_share"):
         return f"{100 * value:.1f} % {name.removesuffix('_share')}"
     if name == "compositions":
-        return f"{value:,} sequences of skills"
+        return f"{value:,} compositions of skills"
     return f"{value:,} of {n:,} {name}"
 
 

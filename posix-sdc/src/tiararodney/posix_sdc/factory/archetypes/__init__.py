@@ -64,6 +64,8 @@ AUTHORS: Mapping[str, Author] = {
     name: _complete(author) for module in _MODULES for name, author in module.AUTHORS.items()
 }
 # Archetypes that can begin with a file which a former step makes.
-FOLLOWS: frozenset[str] = frozenset(
-    name for module in (text, rewriting, logs, convert) for name, row in module.TABLE.items() if follows(row)
-) | frozenset(tools.TABLE)
+FOLLOWS: frozenset[str] = (
+    frozenset(name for module in (text, rewriting, logs, convert) for name, row in module.TABLE.items() if follows(row))
+    | frozenset(("files_copy", "files_join", "files_link", "rights_mode", "rights_private", "text_paste"))
+    | frozenset(tools.TABLE)
+)

@@ -6,8 +6,10 @@ from tiararodney.posix_sdc.factory.checks import (
     Author,
     Check,
     Request,
+    Source,
     Work,
     absent,
+    begun,
     holds,
     is_empty,
     is_file,
@@ -100,8 +102,8 @@ def remove(request: Request) -> Work:
 def join(request: Request) -> Work:
     """Join two files into a third."""
     d = request.draw
-    one, two = d.file("txt", "csv"), d.file("txt", "csv")
-    out = d.file("txt", "all")
+    a, given = begun(request, text_file(d.file("txt", "csv"), word_lines(d, 2, 3)))
+    one, two, out = a.path, d.file("txt", "csv"), d.file("txt", "all")
     text = d.wording(
         [
             f"Join {one} and {two}, in this order, into {out}",
@@ -109,24 +111,26 @@ def join(request: Request) -> Work:
             f"Put {one} and then {two} together in one file {out}.",
         ]
     )
-    a, b = text_file(one, word_lines(d, 2, 3)), text_file(two, word_lines(d, 2, 3))
+    b = text_file(two, word_lines(d, 2, 3))
     return Work(
         text,
         (f"cat {one} {two} > {out}",),
         (holds(out, a.content + b.content), untouched(a), untouched(b)),
-        (a, b),
+        (*given, b),
         (one, two),
         (out,),
         ((f"cat {two} {one} > {out}",), (f"cat {one} > {out}",), (f"cat {two} > {out}",)),
         (f"cat {out}",),
         ways=((f"cat {one} > {out}; cat {two} >> {out}",), (f"sed '' {one} {two} > {out}",)),
+        result=Source(out, tuple((a.content + b.content).splitlines())),
     )
 
 
 def copy(request: Request) -> Work:
     """Copy a file under a new name."""
     d = request.draw
-    old, new = d.file("txt", "csv", "dat"), d.file("txt", "csv", "bak")
+    file, fixtures = begun(request, text_file(d.file("txt", "csv", "dat"), word_lines(d, 3, 5)))
+    old, new = file.path, d.file("txt", "csv", "bak")
     text = d.wording(
         [
             f"Copy {old} to {new}",
@@ -135,12 +139,11 @@ def copy(request: Request) -> Work:
             f"{new} is to be a copy of {old}",
         ]
     )
-    given = text_file(old, word_lines(d, 3, 5))
     return Work(
         text,
         (f"cp {old} {new}",),
-        (holds(new, given.content), is_file(new), untouched(given)),
-        (given,),
+        (holds(new, file.content), is_file(new), untouched(file)),
+        fixtures,
         (old,),
         (new,),
         ((f"mv {old} {new}",), (f"touch {new}",), (f"ln -s {old} {new}",)),
@@ -156,7 +159,8 @@ def _is_link(name: str) -> Check:
 def link(request: Request) -> Work:
     """Make a symbolic link."""
     d = request.draw
-    target, name = d.file("txt", "conf", "dat"), d.noun()
+    given, fixtures = begun(request, text_file(d.file("txt", "conf", "dat"), word_lines(d, 2, 4)))
+    target, name = given.path, d.noun()
     text = d.wording(
         [
             f"Make a symbolic link {name} that points to {target}",
@@ -164,12 +168,11 @@ def link(request: Request) -> Work:
             f"Create a symlink named {name} to {target}.",
         ]
     )
-    given = text_file(target, word_lines(d, 2, 4))
     return Work(
         text,
         (f"ln -s {target} {name}",),
         (_is_link(name), holds(name, given.content), untouched(given)),
-        (given,),
+        fixtures,
         (),
         (name,),
         ((f"cat {target} > {name}",), (f"ln {target} {name}",), (f"mv {target} {name}",)),

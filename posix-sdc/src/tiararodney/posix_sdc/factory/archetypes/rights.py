@@ -7,6 +7,7 @@ from tiararodney.posix_sdc.factory.checks import (
     Check,
     Request,
     Work,
+    begun,
     listed,
     mode_is,
     q,
@@ -20,8 +21,10 @@ from tiararodney.posix_sdc.factory.checks import (
 def mode(request: Request) -> Work:
     """Set a file's mode."""
     d = request.draw
-    path = d.file("txt", "key", "csv", "conf")
-    wanted, before, wrong = d.rng.sample(["600", "640", "644", "660", "664", "400", "440", "444", "700", "755"], 3)
+    modes = ["600", "640", "644", "660", "664", "400", "440", "444", "700", "755"]
+    wanted, before, wrong = d.rng.sample([m for m in modes if m != "644"] if request.source else modes, 3)
+    given, fixtures = begun(request, text_file(d.file("txt", "key", "csv", "conf"), word_lines(d, 1, 3), mode=before))
+    path = given.path
     text = d.wording(
         [
             f"Set the mode of {path} to {wanted}",
@@ -30,12 +33,11 @@ def mode(request: Request) -> Work:
             f"The mode of {path} has to be {wanted}",
         ]
     )
-    given = text_file(path, word_lines(d, 1, 3), mode=before)
     return Work(
         text,
         (f"chmod {wanted} {path}",),
         (mode_is(path, wanted), untouched(given)),
-        (given,),
+        fixtures,
         (path,),
         (),
         (
@@ -125,8 +127,9 @@ def executable(request: Request) -> Work:
 def private(request: Request) -> Work:
     """Take every right from group and others."""
     d = request.draw
-    path, before = d.file("key", "txt", "conf"), d.pick(("644", "664", "666", "755", "775"))
-    mode = f"{before[0]}00"
+    before = d.pick(("644", "664", "666", "755", "775"))
+    given, fixtures = begun(request, text_file(d.file("key", "txt", "conf"), word_lines(d, 1, 2), mode=before))
+    path, mode = given.path, "600" if request.source else f"{before[0]}00"
     text = d.wording(
         [
             f"Take all permissions on {path} away from group and others; the owner keeps those there are",
@@ -134,12 +137,11 @@ def private(request: Request) -> Work:
             f"{path} has to be private: no rights for group and others, the owner's unchanged.",
         ]
     )
-    given = text_file(path, word_lines(d, 1, 2), mode=before)
     return Work(
         text,
         (f"chmod go-rwx {path}",),
         (mode_is(path, mode), untouched(given)),
-        (given,),
+        fixtures,
         (path,),
         (),
         ((f"chmod 000 {path}",), (f"chmod o-rwx {path}",), (f"chmod a-rwx {path}",)),

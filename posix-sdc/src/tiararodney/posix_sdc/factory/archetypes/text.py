@@ -6,7 +6,17 @@ import re
 from typing import TYPE_CHECKING
 
 from tiararodney.posix_sdc.factory.archetypes.filters import Filter, Lines, Values, author, one_number
-from tiararodney.posix_sdc.factory.checks import Author, Request, Work, columns, text_file, untouched, word_lines
+from tiararodney.posix_sdc.factory.checks import (
+    Author,
+    Request,
+    Unsuitable,
+    Work,
+    begun,
+    columns,
+    text_file,
+    untouched,
+    word_lines,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -329,10 +339,12 @@ _REVERSE = Filter(
 def paste(request: Request) -> Work:
     """Put two files side by side."""
     d = request.draw
-    left, right = d.file("txt", "col"), d.file("txt", "col")
-    out = d.file("tab", "txt")
-    n = d.number(2, 4)
-    names, counts = d.nouns(n), [str(d.number(1, 99)) for _ in range(n)]
+    n = len(request.source.lines) if request.source else d.number(2, 4)
+    a, given = begun(request, text_file(d.file("txt", "col"), d.nouns(n)))
+    names, counts = a.content.splitlines(), [str(d.number(1, 99)) for _ in range(n)]
+    if n < 2 or any(" ".join(name.split()) != name for name in names):  # noqa: PLR2004 - a column has two lines
+        raise Unsuitable
+    left, right, out = a.path, d.file("txt", "col"), d.file("tab", "txt")
     text = d.wording(
         [
             f"Paste {left} and {right} side by side into {out}",
@@ -340,12 +352,12 @@ def paste(request: Request) -> Work:
             f"Write {left} and {right} next to each other to {out}, as paste does.",
         ]
     )
-    a, b = text_file(left, names), text_file(right, counts)
+    b = text_file(right, counts)
     return Work(
         text,
         (f"paste {left} {right} > {out}",),
         (columns(out, list(zip(names, counts, strict=True))), untouched(a), untouched(b)),
-        (a, b),
+        (*given, b),
         (left, right),
         (out,),
         ((f"cat {left} {right} > {out}",), (f"paste {right} {left} > {out}",), (f"paste {left} > {out}",)),
