@@ -62,6 +62,8 @@ def test_what_goes_on_with_a_former_result_has_a_checker_that_holds(name, first,
         work = author(name, seed, source=source)
     except Unsuitable:
         return
+    if source.path in work.outputs:  # two draws know nothing of each other's names
+        return
     assert source.path in work.solution[0]
     assert source.path not in {f.path for f in work.fixtures}
     given = [text_file(source.path, source.lines)]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from tiararodney.posix_sdc.factory.archetypes import AUTHORS, FOLLOWS
 from tiararodney.posix_sdc.factory.checks import Check, Request, Source, Unsuitable, Work, absent, untouched, unwritten
 from tiararodney.posix_sdc.factory.taxonomy import TOOL_SHARE
+from tiararodney.posix_sdc.factory.voices import ban, nothing_else, sentence, voiced, where_to_stop
 from tiararodney.posix_sdc.records.axes import TOOLS
 
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
 _TRIES = 8  # archetypes that are asked to go on with a file before another piece of work is begun
 _CHAIN = 0.7  # how often a piece of work goes on with what the last one made
-_BANS = ("Do not create {}.", "Nothing named {} may be made.", "{} must not exist afterwards.")
-_NOTHING_ELSE = ("Do not create any other file.", "Nothing else is to be made.", "Make no other files.")
 _DIRECTIVES = 3  # at most in one queue
 
 
@@ -82,8 +81,7 @@ def piece(draw: Draw, archetype: Archetype, block: str, twists: float = 0.0, sou
         # A ban on what the work does not need.
         twin = "contradiction"
         other, alone = draw.file(), not twists and draw.chance(0.6)
-        ban = draw.pick(_NOTHING_ELSE) if alone else draw.pick(_BANS).format(other)
-        text = sentence(text, ban)
+        text = sentence(text, nothing_else(draw) if alone else ban(draw, other))
         checks = checks if alone else (*checks, absent(other))
     read_only = [f.path for f in fixtures if f.path in work.inputs[:1] and untouched(f) in checks]
     if twists and work.outputs and read_only and "denied" in archetype.blocks and draw.chance(twists / 4):
@@ -94,11 +92,6 @@ def piece(draw: Draw, archetype: Archetype, block: str, twists: float = 0.0, sou
     return Piece(
         archetype.name, work, text, checks, fixtures, work.near_misses, twin=twin, alone=alone, chained=chained
     )
-
-
-def sentence(text: str, more: str = "") -> str:
-    """End a text as a sentence, and let another follow."""
-    return f"{text}{'' if text[-1] in '.?!' else '.'}{' ' if more else ''}{more}"
 
 
 # -------------------------------------------------------------------------------------------------------- blocks
@@ -129,7 +122,7 @@ def _contradiction(draw: Draw, name: str, work: Work) -> Piece:
     out = work.outputs[0]
     text = sentence(
         work.text,
-        draw.pick([ban.format(out) for ban in _BANS]),
+        ban(draw, out),
     )
     reason = draw.pick((f"contradiction: {out} is wanted and forbidden", f"{out} is both wanted and forbidden"))
     checks = (absent(out), *_as_they_were(work.fixtures))
@@ -269,66 +262,15 @@ def _divided(draw: Draw, pieces: list[Piece]) -> list[list[Piece]]:
     return [pieces[a:b] for a, b in zip([0, *cuts], [*cuts, len(pieces)], strict=True)]
 
 
-# What to do with the rest when one step cannot be done: every directive of several steps says so, and the first of
-# several directives, whether or not this happens.
-_STOP_STEPS = (
-    (
-        "(If|When|Where|Should you find that) (one|a step|a point|any step) (cannot be done|is impossible), "
-        "(stop|end|break off|quit) (there|at it|at that point|before the next)."
-    ),
-    "(A|Any) (step|point|item) that (cannot|can't) be done is (the last|where you stop|where it ends).",
-    "(Stop|Halt|Finish) (at|before|with) the first (point|step|item|task) (that|which) (proves|is) impossible.",
-    "(Stuck|Blocked|No way forward)? (Then|In that case) the (rest|remainder|others) (can|may) wait.",
-    (
-        "(Nothing|None of what) (follows|comes after|stands below) a (blocked|failed|hopeless) (step|point|item) "
-        "(is needed|has to be done|matters)."
-    ),
-    "(One|Each) after (the other|another), (as far as|until) (it goes|you get|you can).",
-    "(Get|Go|Come) as far as (you can|possible|it goes), and (no further|not beyond|leave the rest).",
-)
-_STOP_DIRECTIVES = (
-    (
-        "(There is more|More) (in|on) (this|the) list: (go|work) (from top to bottom|downwards|in its order), "
-        "(stop|end) (where|when) (something|one) (cannot be done|is impossible)."
-    ),
-    (
-        "(All|The) (entries|directives|items) (here|below|of today) (are due|come) in (turn|their order); "
-        "(a blocked one|one that cannot be done) (ends|stops) (the|this) (list|day|series)."
-    ),
-    (
-        "(What|Whatever) (comes|stands) (after|below) an (entry|item|order) (that|which) (cannot|can't) be done "
-        "(is not due|can wait|stays undone|may be left)."
-    ),
-    (
-        "(The list|This list) (goes|is done) from (its top|the top|the first) to (its end|the last|the bottom), "
-        "(or to|unless there is|up to) (an|the first) impossible (one|entry|item)."
-    ),
-)
-
-
 def directive_text(draw: Draw, pieces: Sequence[Piece]) -> str:
     """Return the words of a directive of one or several pieces; of several, also where to stop."""
     texts = [p.text for p in pieces]
-    if len(texts) == 1:
-        return texts[0]
-    joined = _joined(draw, texts)
-    return f"{joined}\n{draw.wording(_STOP_STEPS)}" if "\n" in joined else sentence(joined, draw.wording(_STOP_STEPS))
+    return voiced(draw, texts, where_to_stop(draw) if len(texts) > 1 else "")
 
 
 def with_more(draw: Draw, text: str) -> str:
     """Return the words of the first of several directives, with what holds for all of them."""
-    return (
-        f"{text}\n{draw.wording(_STOP_DIRECTIVES)}" if "\n" in text else sentence(text, draw.wording(_STOP_DIRECTIVES))
-    )
-
-
-def _joined(draw: Draw, texts: Sequence[str]) -> str:
-    style = draw.weighted({"numbered": 4, "prose": 3, "dashes": 2})
-    if style == "numbered":
-        return "\n".join(f"{i}. {text}" for i, text in enumerate(texts, 1))
-    if style == "dashes":
-        return "\n".join([draw.pick(("To be done, in this order:", "In this order:")), *(f"- {t}" for t in texts)])
-    then = draw.pick(("Then: ", "After that: ", "Next: "))
-    last = draw.pick(("Last: ", "Finally: ", "In the end: "))
-    middle = [sentence(then + text) for text in texts[1:-1]]
-    return " ".join([sentence(texts[0]), *middle, last + texts[-1]])
+    more = where_to_stop(draw, more=True)
+    if "\n\n" in text:  # a letter
+        return f"{text}\n{draw.pick(('PS: ', 'P.S. ', 'PS '))}{more}"
+    return f"{text}\n{more}" if "\n" in text else sentence(text, more)

@@ -230,24 +230,49 @@ ARCHETYPES: tuple[Archetype, ...] = (
 )
 
 PROVIDERS: tuple[ProviderKind, ...] = (
-    ProviderKind("queue", ("queue of directives", "a work queue", "line of pending directives"), "entry"),
-    ProviderKind("ticket", ("ticket tool", "open tickets of this account"), "ticket", flags=True),
-    ProviderKind("mailbox", ("mailbox of this account", "letters for this account"), "letter"),
-    ProviderKind("board", ("notice board", "slips pinned to the board"), "slip", ids="code"),
-    ProviderKind("spool", ("spool of job sheets", "folder of job sheets"), "sheet", listing="paths"),
-    ProviderKind("runner", ("targets to be done by hand", "list of targets"), "target", ids="word"),
-    ProviderKind("desk", ("front desk", "desk with one directive at a time"), "directive", listing="next"),
-    ProviderKind("service", ("directive service", "service that keeps directives"), "request", listing="service"),
-    ProviderKind("exchange", ("exchange of several queues", "queues of this host"), "order", listing="queues"),
-    ProviderKind("ledger", ("ledger of directives", "ledger, page by page"), "posting", listing="pages", ids="code"),
-    ProviderKind("claims", ("claims desk", "desk where work is claimed"), "claim", listing="claim", flags=True),
-    ProviderKind("register", ("register of directives", "register under a key"), "record", listing="key"),
+    ProviderKind("queue", ("directive queue", "work queue", "pending work", "job line", "waiting work"), "entry"),
+    ProviderKind("ticket", ("ticket tool", "open tickets", "ticket desk", "account tickets"), "ticket", flags=True),
+    ProviderKind("mailbox", ("letter box", "account mail", "incoming letters", "mailbox"), "letter"),
+    ProviderKind("board", ("notice board", "pinned slips", "slip board", "cork board"), "slip", ids="code"),
+    ProviderKind("spool", ("job sheets", "sheet spool", "work sheets", "sheet folder"), "sheet", listing="paths"),
+    ProviderKind("runner", ("manual targets", "target list", "target runner", "open targets"), "target", ids="word"),
+    ProviderKind("desk", ("front desk", "help desk", "reception", "service desk"), "directive", listing="next"),
     ProviderKind(
-        "wicket", ("wicket that answers ids", "hatch in the wall"), "note", listing="stdin", ids="code", split="holdout"
+        "service",
+        ("directive service", "work service", "request service", "request daemon"),
+        "request",
+        listing="service",
+    ),
+    ProviderKind(
+        "exchange", ("queue exchange", "several queues", "order exchange", "order queues"), "order", listing="queues"
+    ),
+    ProviderKind(
+        "ledger",
+        ("directive ledger", "paged ledger", "posting ledger", "account ledger"),
+        "posting",
+        listing="pages",
+        ids="code",
+    ),
+    ProviderKind(
+        "claims", ("claims desk", "claim counter", "work claims", "claim office"), "claim", listing="claim", flags=True
+    ),
+    ProviderKind(
+        "register",
+        ("keyed register", "record register", "directive register", "sealed records"),
+        "record",
+        listing="key",
+    ),
+    ProviderKind(
+        "wicket",
+        ("id hatch", "note wicket", "hatch", "note counter"),
+        "note",
+        listing="stdin",
+        ids="code",
+        split="holdout",
     ),
     ProviderKind(
         "makefile",
-        ("sheet of rules", "rules, in the manner of make"),
+        ("rule sheet", "rule runner", "work rules", "rule reader"),
         "rule",
         listing="rules",
         ids="word",

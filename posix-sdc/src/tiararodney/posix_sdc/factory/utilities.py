@@ -21,6 +21,8 @@ _DOCUMENTED = {"help": 5, "man": 3, "usage": 3}
 # Options that are accepted and change nothing that a checker looks at.
 _SPARE = ("--quiet", "--no-colour", "--strict", "--utc", "--plain", "--no-wait")
 
+_UNUSED = ("ignored", "unused", "no effect", "obsolete", "reserved")
+
 # How a directive speaks of a utility: by its name with the way to its documentation, by its name, or by its trade.
 _NAMED = {"documented": 4, "named": 4, "unnamed": 3}
 
@@ -74,11 +76,11 @@ def utility(
         files.append(Fixture(f"{_MAN}/{name}.txt", page, owner="root"))
     how = draw.weighted(_NAMED)
     mention = {
-        "documented": draw.phrase(f"{name} (\\(|\\(see |\\(documentation: |\\(explained by ){way}\\)"),
+        "documented": _documented(draw, name, way),
         "named": name,
         "unnamed": draw.phrase(
-            f"(the|this host's|our) (program|utility|tool|command) for {trade} "
-            f"(\\(it is in|\\(look in|\\(installed under|\\(among those in) {BIN}\\)"
+            f"(the|this host's|our|a) (program|utility|tool|command) for {trade} "
+            f"(\\(it is in|\\(look in|\\(installed under|\\(one of|\\(see|\\(in) {BIN}\\)"
         ),
     }[how]
     learn = []
@@ -90,27 +92,32 @@ def utility(
     return Utility(name, tuple(files), mention, tuple(learn))
 
 
+def _documented(draw: Draw, name: str, way: str) -> str:
+    if way == name:
+        return draw.phrase(f"{name} \\((see its usage|called bare, it explains itself|usage: call it bare)\\)")
+    return draw.phrase(f"{name} \\((|see |documentation: |explained by |usage: |help: ){way}\\)")
+
+
 def _page(
     draw: Draw, name: str, trade: str, rows: Sequence[tuple[str, str]], notes: Sequence[str], *, manual: bool
 ) -> str:
     """Write the documentation; most of the time it says more than one call needs."""
     rows = list(rows)
     for option in draw.rng.sample(_SPARE, draw.number(0, 3)):
-        rows.append((option, draw.pick(("accepted for older scripts", "no effect on this host", "ignored"))))
+        rows.append((option, draw.pick(_UNUSED)))
     width = max(len(call) for call, _ in rows) + 2
     table = [f"{name} {call:<{width}}{what}" for call, what in rows]
     remarks = [
-        f"(Exit status|Returns|It ends with) 0 (on success|when all went well), {draw.number(2, 9)} otherwise.",
-        f"(Maintained by|Written by|Questions go to|Contact:) {draw.pick(PEOPLE)}.",
+        f"(Exit status|Returns|Status): 0(, {draw.number(2, 9)}| or {draw.number(2, 9)}).",
+        f"(Maintainer|Author|Contact|Questions): {draw.pick(PEOPLE)}.",
         f"(Version|Release) {draw.number(1, 6)}.{draw.number(0, 19)}.",
-        "(Input files are|The input is) never (changed|modified) (unless|except where) (the table|this page) says so.",
     ]
     said = [*notes, *map(draw.phrase, draw.rng.sample(remarks, draw.number(0, 3)))]
     if manual:
         parts = ["NAME", f"    {name} - {trade}", "", "USAGE", *(f"    {row}" for row in table)]
         parts += ["", draw.pick(("NOTES", "REMARKS", "DESCRIPTION")), *(f"    {line}" for line in said)] if said else []
     else:
-        head = draw.phrase(f"({name}: {trade}|{name}, for {trade}|{name} is for {trade}.)")
+        head = draw.phrase(f"({name}: {trade}|{name}, for {trade}|{name} - {trade})")
         parts = [head, *(f"  {row}" for row in table), *said]
     return "\n".join(parts) + "\n"
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, TypeVar
 
+from tiararodney.posix_sdc.factory.phrasing import vary
+
 if TYPE_CHECKING:
     import random
     from collections.abc import Mapping, Sequence
@@ -97,7 +99,7 @@ class Draw:
 
     def wording(self, texts: Sequence[str]) -> str:
         """Return one of several wordings, with its choices made, see `phrase`."""
-        return self.phrase(self.rng.choice(texts))
+        return vary(self.phrase(self.rng.choice(texts)), self.rng)
 
     def weighted(self, shares: Mapping[str, int]) -> str:
         """Return a key, drawn by its weight."""

@@ -16,7 +16,7 @@ _MOST = 5000  # worlds that are looked at: enough for a share, and little memory
 _HERE_DOCUMENT = re.compile(r"<<'END'\n(.*?)^END$", re.DOTALL | re.MULTILINE)
 _BREAK = re.compile(r"[.;:!?()\[\]\n\t]+(?:\s|$)|\n|  +")  # no phrase goes over the end of a sentence or a cell
 _WORD = re.compile(r"[^\s,]+")
-_LETTERS = re.compile(r"[a-z']+")
+_LETTERS = re.compile(r"[A-Za-z]?[a-z']+|[AI]")  # and no METAVARIABLE
 
 
 def texts(scenario: Scenario) -> Iterator[str]:
@@ -34,8 +34,8 @@ def texts(scenario: Scenario) -> Iterator[str]:
 def phrases(text: str) -> set[str]:
     """Return the word n-grams of a text, lower case; words are those of letters, and no n-gram goes past another."""
     found: set[str] = set()
-    for part in _BREAK.split(text.lower()):
-        words = [w if _LETTERS.fullmatch(w) else "" for w in _WORD.findall(part)]
+    for part in _BREAK.split(text):
+        words = [w.lower() if _LETTERS.fullmatch(w) else "" for w in _WORD.findall(part)]
         for n in LENGTHS:
             found.update(" ".join(g) for g in zip(*(words[i:] for i in range(n)), strict=False) if all(g))
     return found

@@ -117,7 +117,7 @@ def enable(request: Request) -> Work:
         [
             f"Add {name} as the last line of {listed}, then start it with sh {script} start",
             f"Enable {name} (append its name to {listed}) and start it: sh {script} start",
-            f"The service {name} has to stand at the end of {listed} and to be started by sh {script} start",
+            f"List the service {name} at the end of {listed} and start it with sh {script} start",
         ]
     )
     check = f'grep -qx {name} {listed} || {{ echo "{name} is not enabled" >&2; exit 3; }}'

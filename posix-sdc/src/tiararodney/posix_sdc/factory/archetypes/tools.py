@@ -61,6 +61,22 @@ class Transform:
     secret: bool = False
 
 
+# How documentation says where a result goes, by the shape of the call.
+_SAID = {
+    "stdout": (
+        "(to|on|FILE to) stdout",
+        "(writes|prints|uses) standard output",
+        "(prints|shows) the (result|outcome|changed text)",
+        "stdout: result",
+        "result printed",
+    ),
+    "option": ("(make|write|fill) RESULT", "FILE (to|into) RESULT", "RESULT (gets|takes) the (text|outcome)"),
+    "two": ("(read|take) FILE, (write|make) RESULT", "FILE (to|into) RESULT", "RESULT from FILE"),
+    "stdin": ("stdin to stdout", "a filter", "(reads|takes) standard input", "(use|works) as a filter"),
+}
+_SECRET = ("(The|Our) {0} is {1}.", "{0}: {1}", "{0} = {1}", "(Always|Here) {1} as {0}.", "Use {1} as {0}.")
+
+
 def _written(draw: Draw, table: Transform, name: str, value: str) -> tuple[Utility, Callable[..., str]]:
     """Return the utility, and what writes a call of it from a source, a result and a setting."""
     shape = draw.pick(("stdout", "option", "two", "stdin", "stdout"))
@@ -70,10 +86,10 @@ def _written(draw: Draw, table: Transform, name: str, value: str) -> tuple[Utili
     head = f"{verb} " if verb else ""
     setting = f"{option} {table.setting}"
     use, ends = {
-        "stdout": (f"{head}{setting} FILE", draw.phrase("(print|write|send) the result (to|on) standard output")),
-        "option": (f"{head}{setting} {into} RESULT FILE", draw.phrase("(write|leave|put) the result (in|into) RESULT")),
-        "two": (f"{head}{setting} FILE RESULT", draw.phrase("(read|take) FILE, (write|make) RESULT")),
-        "stdin": (f"{head}{setting}", draw.phrase("(from|reads) standard input (to|and writes) standard output")),
+        "stdout": (f"{head}{setting} FILE", draw.phrase(draw.pick(_SAID["stdout"]))),
+        "option": (f"{head}{setting} {into} RESULT FILE", draw.phrase(draw.pick(_SAID["option"]))),
+        "two": (f"{head}{setting} FILE RESULT", draw.phrase(draw.pick(_SAID["two"]))),
+        "stdin": (f"{head}{setting}", draw.phrase(draw.pick(_SAID["stdin"]))),
     }[shape]
     body = [f'[ "${{1-}}" = {verb} ] || wrong "unknown command ${{1-}}"; shift'] if verb else []
     options = [(option, "v"), *([(into, "out")] if shape == "option" else [])]
@@ -89,9 +105,7 @@ def _written(draw: Draw, table: Transform, name: str, value: str) -> tuple[Utili
         writes = ' > "$out"'
     body.append(f"{{ {act}; }}{reads}{writes}")
     rows = [(use, ends), (option, draw.phrase(draw.pick(table.meaning)))]
-    notes = (
-        [draw.phrase(f"(On this host the|The|Here the) {table.setting} is (always |){value}.")] if table.secret else []
-    )
+    notes = [draw.phrase(draw.pick(_SECRET).format(table.setting, value))] if table.secret else []
     words = [word for word in (verb, option, *([into] if shape == "option" else [])) if word]
     made = utility(draw, name, draw.pick(table.trades), rows, "\n".join(body), words, notes)
 
@@ -202,7 +216,7 @@ _SEAL = """| { echo "$v"; cat; } | sha256sum | { read -r sum rest; printf '%s %.
 
 TABLE: Mapping[str, Transform] = {
     "tool_stamp": Transform(
-        ("stamping lines with a serial number", "serial numbers in front of lines", "numbering lines in a series"),
+        ("line stamping", "serial numbers", "series stamping", "line serials", "batch numbering"),
         wordings(
             r"""
             - (Stamp|Number|Mark) (every line|each line|all lines) of {source} in (series|the series) {value}
@@ -213,18 +227,30 @@ TABLE: Mapping[str, Transform] = {
               {source} and (call the result|name the result|write the result to) {out}
             - {source} (needs|lacks) its serials \(series {value}\). {tool} (adds|writes|makes) them. Result:
               {out}
+            - (Serials|Serial numbers) for {source}, (please|if you would): series {value}, (written|added) by {tool},
+              (stored|saved) (in|as) {out}
+            - (Run|Put|Send) {source} through {tool} (for|to get) {value} serials; {out} (keeps|takes)
+              the (outcome|result)
+            - {tool} (stamps|numbers) {source} \(series: {value}; result: {out}\)
+            - {source}, stamped {value} by {tool}, (makes|is|becomes) {out}
             """
         ),
         ("series", "batch", "prefix", "run-name", "letters"),
         "SERIES",
-        ("(the word|what|the text) that serials (begin|start) with", "(name|title) of the series"),
+        (
+            "(first part|leading word|start) of serials",
+            "series name",
+            "(serial|line) prefix",
+            "name before numbers",
+            "common (beginning|prefix)",
+        ),
         _noun,
         _another,
         '{ printf "%s-%03d %s\\n", v, NR, $0 }',
         lambda lines, v: [f"{v}-{i:03d} {line}" for i, line in enumerate(lines, 1)],
     ),
     "tool_pick": Transform(
-        ("picking rows by their last number", "keeping large rows", "sifting tables by number"),
+        ("row sifting", "picking rows", "thinning tables", "row filtering", "table sieving"),
         wordings(
             r"""
             - (Sift|Thin out|Reduce) {source} with {tool} so that (only rows|just those rows) (of|with) at least
@@ -234,18 +260,26 @@ TABLE: Mapping[str, Transform] = {
               write|writing) (it|that) to {out}
             - (Rows|Lines) (below|under) {value} (are noise|do not matter). {tool} (sifts|filters) {source};
               (put|place) the rest (in|into) {out}
+            - {tool}, {source}, (at least|minimum) {value}: (store|save) what is left (as|in) {out}
+            - {out} (wants|takes) (those|the) rows of {source} (with|from) {value} or more, (sifted|picked) by {tool}
             """
         ),
         ("least", "floor", "from", "minimum", "over", "bar"),
         "NUMBER",
-        ("(smallest|lowest) number (that is kept|to be kept)", "rows whose last number is (smaller|lower) are dropped"),
+        (
+            "(lowest|smallest) number kept",
+            "lower bound",
+            "rows below (go|are dropped)",
+            "minimum",
+            "(threshold|limit), inclusive",
+        ),
         _threshold,
         lambda _, v: str(int(v) + 1),
         "$NF + 0 >= v + 0",
         lambda lines, v: [line for line in lines if int(line.split()[-1]) >= int(v)],
     ),
     "tool_convert": Transform(
-        ("turning tables into other notations", "converting pairs", "notation of word lists"),
+        ("table notation", "converting pairs", "pair notation", "notations", "list conversion"),
         wordings(
             r"""
             - (Convert|Turn|Translate) {source} (to|into) (the notation|notation) {value} with {tool};
@@ -254,18 +288,25 @@ TABLE: Mapping[str, Transform] = {
             - (We need|Needed:|Wanted:) {source} as {value}, (made|converted) by {tool}, under the name {out}
             - {tool} can (write|produce) {value}: (do that|do so) for {source} and (keep|leave) the
               (output|outcome) in {out}
+            - {source} (to|into) {value}, via {tool}; (file|output|result): {out}
+            - {out} (is|becomes) {source}, (rewritten|put) as {value} (by|with) {tool}
             """
         ),
         ("as", "notation", "style", "format", "target"),
         "NOTATION",
-        ("one of brace, pipe, turned", "pipe, brace or turned"),
+        (
+            "brace, pipe, turned",
+            "pipe or brace or turned",
+            "one of: pipe; turned; brace",
+            "known: pipe, turned, brace",
+        ),
         _pairs,
         lambda _, v: {"pipe": "brace", "brace": "turned", "turned": "pipe"}[v],
         _CONVERT,
         _converted,
     ),
     "tool_redact": Transform(
-        ("blacking out words", "hiding a word before a file goes out", "redacting text"),
+        ("redacting text", "hiding words", "blacking out", "redaction", "word covering"),
         wordings(
             r"""
             - (Black out|Hide|Redact) (the word |){value} in {source} with {tool}; the (clean|redacted)
@@ -275,11 +316,19 @@ TABLE: Mapping[str, Transform] = {
             - (Before|When) {source} is (sent|passed on), {value} has to be (hidden|blacked out). {tool} does
               that; (write|leave) {out}
             - {out} = {source} (without a trace of|with nothing to be seen of) {value} \({tool} hides words\)
+            - {value} (may not|should not|must not) (be readable|show|appear) in {source}: {tool} (covers|hides)
+              it, in {out}
+            - {out} (is|becomes) {source} (minus|without) {value}, (by way of|courtesy of|through) {tool}
             """
         ),
         ("hide", "word", "cover", "name", "secret"),
         "WORD",
-        ("the word (that is|to be) (hidden|covered)", "what is (replaced|covered) by hashes"),
+        (
+            "(hidden|covered|blackened) word",
+            "word (to hide|to cover|that goes)",
+            "what to hide",
+            "(gets|becomes) hashes",
+        ),
         _shared,
         _another,
         '{ gsub(v, "#####"); print }',
@@ -287,7 +336,7 @@ TABLE: Mapping[str, Transform] = {
         _tagged,
     ),
     "tool_seal": Transform(
-        ("sealing files", "making seals", "seals that show whether a file was changed"),
+        ("sealing files", "making seals", "file seals", "sealing", "seal work"),
         wordings(
             r"""
             - (Seal|Make a seal for|Make the seal of) {source} with {tool} and (keep|store|save) the seal
@@ -295,11 +344,17 @@ TABLE: Mapping[str, Transform] = {
             - {source} (needs|lacks|is without) a seal: (have|let) {tool} (make|write) (it|one), in {out}
             - (Write|Put) the seal that {tool} (makes|gives) for {source} (into|in) {out}
             - {out} (should hold|must contain) the seal of {source}, as {tool} makes it
+            - {tool}: (one|a) seal for {source}, (file|name): {out}
+            - (Run|Use) {tool} on {source}; (its|the) seal (belongs|goes) (in|into) {out}
+            - {out} = seal of {source}, (by|from|via) {tool}
+            - (Nobody|No one) (accepts|takes) {source} unsealed. {tool} (helps|does it); (leave|put)
+              (its|the) seal in {out}
+            - {source} (goes|leaves) with (a|its) seal, {out}, (made|written) by {tool}
             """
         ),
         ("mark", "sign", "house", "owner", "ring"),
         "MARK",
-        ("(the mark|whose mark) the seal (bears|carries)", "mark of the (house|office)"),
+        ("mark (used|to use|on seals)", "house mark", "(whose|which) mark", "owner of seals", "seal owner"),
         _noun,
         _another,
         _SEAL,
@@ -308,7 +363,7 @@ TABLE: Mapping[str, Transform] = {
         secret=True,
     ),
     "tool_deal": Transform(
-        ("dealing lines out to hands", "sharing lines out in turn", "handing out lines in turn"),
+        ("dealing lines", "sharing lines out", "line dealing"),
         wordings(
             r"""
             - (Deal|Share out|Hand out) the lines of {source} to {value} hands with {tool}; (save|write) it as
@@ -320,7 +375,7 @@ TABLE: Mapping[str, Transform] = {
         ),
         ("hands", "ways", "share", "among", "players"),
         "NUMBER",
-        ("(how many|number of) hands",),
+        ("(how many|number of) hands", "hands"),
         lambda d, lines: str(d.number(2, 3)) if len(lines) > 3 else None,  # noqa: PLR2004 - more lines than hands
         lambda _, v: str(int(v) + 1),
         '{ print (NR - 1) % v + 1 " " $0 }',
@@ -359,11 +414,14 @@ def book(request: Request) -> Work:
     tool = utility(
         d,
         name,
-        d.pick(("keeping ledgers", "booking amounts", "ledgers with a running total")),
+        d.pick(("keeping ledgers", "booking amounts", "ledgers", "account books", "bookkeeping")),
         [
-            (f"{verb} {to} ACCOUNT {amount} N LEDGER", d.phrase("(add|append) an entry (to|at the end of) LEDGER")),
-            (to, d.phrase("(whose|which) account it is")),
-            (amount, d.phrase("(a whole number|how much, in whole units)")),
+            (
+                f"{verb} {to} ACCOUNT {amount} N LEDGER",
+                d.phrase("(add|append|make|book) (an entry|one entry|a line|one line)"),
+            ),
+            (to, d.phrase("(whose account|account name|which account|account)")),
+            (amount, d.phrase("(whole number|how much|units|whole units)")),
         ],
         body,
         (verb, to, amount),
@@ -427,13 +485,13 @@ def strike(request: Request) -> Work:
     tool = utility(
         d,
         name,
-        d.pick(("keeping lists of open items", "check lists", "ticking items off")),
+        d.pick(("check lists", "ticking off", "open items", "item lists", "to-do lists")),
         [
             (
                 f"{verb} {option} NAME LIST",
-                d.phrase("(strike|tick|cross) one item (off|out) and (count|recount) the rest"),
+                d.phrase("(strike|tick|cross|close) (one item|an item|items)(, recount|, update count|)"),
             ),
-            (option, d.phrase("(the item|which item), as (LIST has it|it stands in LIST)")),
+            (option, d.phrase("(item name|which item|name as listed|item)")),
         ],
         body,
         (verb, option),
@@ -475,6 +533,7 @@ def weave(request: Request) -> Work:
     body = "\n".join(
         [
             arguments([(first, "a"), (second, "b")], []),
+            '[ -n "$a" ] && [ -n "$b" ] || wrong "two files are needed"',
             readable(name, "a"),
             readable(name, "b"),
             'paste -d \'\\n\' "$a" "$b"',
@@ -483,7 +542,7 @@ def weave(request: Request) -> Work:
     tool = utility(
         d,
         name,
-        d.pick(("weaving files", "merging two files line by line", "files woven from two")),
+        d.pick(("weaving files", "interleaving files", "file weaving")),
         [
             (f"{first} FILE {second} FILE", d.phrase("(print|write) lines of both in turn")),
             (first, d.phrase("the file that (begins|leads)")),

@@ -19,6 +19,7 @@ from tiararodney.posix_sdc.factory.vocabulary import (
     SHEET_OPTIONS,
     SHOW_VERBS,
     Draw,
+    wordings,
 )
 from tiararodney.posix_sdc.records.schema import Directive, Fixture, Provider
 
@@ -100,14 +101,15 @@ def _design(draw: Draw, kind: ProviderKind, documentation: str, depth: str, *, m
     argument = "" if way in ("next", "stdin") else draw.pick((" ID", " ID", f" {entry.upper()}", " N"))
     rows: list[tuple[str, str]] = []
     if listing and show:
-        rows = [(listing, draw.pick((f"list the open {many}", f"list {many}", f"show which {many} are open")))]
+        which = "((the |)open|(the |)waiting|(the |)pending|all|current)"
+        rows = [(listing, draw.phrase(f"(list|name|enumerate|show|print|give) {which} {many}"))]
     elif listing:
-        rows = [(listing, draw.pick((f"print the files of the open {many}", f"list the {many}, which are text files")))]
+        rows = [(listing, draw.phrase(f"(print|list|show) (the |)(files|paths) (of|for|that hold) (the |)open {many}"))]
     if show:
-        what = (
-            f"print the {entry}"
+        what = draw.phrase(
+            f"(print|show|read out) (the|the next|your) {entry}"
             if not argument
-            else draw.pick((f"print one {entry}", f"print the text of one {entry}", f"show one {entry}"))
+            else f"(print|show|display|read|give|output|open) (one|a|the|that|any) {entry}"
         )
         rows.append((show + argument, what))
     calls = {"list": listing} if listing else {}
@@ -120,24 +122,33 @@ def _design(draw: Draw, kind: ProviderKind, documentation: str, depth: str, *, m
         rows, calls, notes = _SPECIAL[way](draw, kind, rows, calls)
     if done:
         argument = argument or (" ID" if way == "stdin" else "")
-        rows.append((done + argument, draw.pick((f"mark one {entry} as done", f"close the finished {entry}"))))
+        what = f"((mark|record) one {entry} as (done|finished)|close (the finished|one|a done) {entry})"
+        rows.append((done + argument, draw.phrase(what)))
         calls["done"] = f"{done} {{id}}" if argument else done
     if draw.chance(0.3):
         draw.rng.shuffle(rows)
     blurb = draw.pick(kind.blurb)
     if mixed:
-        notes.append(
-            draw.pick(
-                (
-                    f"Only what is open and names {USER} is this account's; leave other {many} alone.",
-                    f"What is done needs nothing more; {kind.article} {entry} of another account is not for {USER}.",
-                )
-            )
-        )
+        notes.append(draw.phrase(draw.pick(_MIXED).format(many=many, user=USER, capital=many.capitalize())))
     admin = tuple(draw.verb(ADMIN_VERBS) for _ in range(draw.number(3, 6))) if depth == "pages" else ()
     idle = tuple(draw.rng.sample(IDLE_OPTIONS, draw.number(4, 7))) if depth == "pages" else ()
     return Design(name, kind, documentation, depth, calls, tuple(rows), tuple(notes), blurb, admin, idle)
 
+
+# What documentation says where some entries are closed or belong to others.
+_MIXED = wordings(
+    """
+    - (Skip|Ignore|Leave|Omit|Pass over) (closed|done|finished|old) {many}(,| and|; also|, and also)
+      (foreign ones|those of others|other accounts'|strangers'|what others own|other people's).
+    - (Yours|Your part|To do|Due|For {user}|Wanted)(:| is what is| are those) (open|still open|not done)(,| and|;)
+      (owner {user}|{user}'s|under {user}|account {user}).
+    - (Closed|Done|Finished) {many} (stay|remain|are kept) (listed|here|on record|visible)(,| and|;)
+      (so do|like|as are|just like) (others'|foreign ones|other accounts').
+    - ({user} (answers|works|cares) for|(Mind|Do|Take) only) (open |){many} (named|marked|under) {user}.
+    - (Work|Act) (only |)on (open|unfinished) {many} (of|for|under) {user}.
+    - {capital} (under|of|for) (other|foreign) (names|accounts|users), or (closed|done), (need|want|ask for) nothing.
+    """
+)
 
 _Rows = list[tuple[str, str]]
 _Drawn = tuple[_Rows, dict[str, str], list[str]]
@@ -145,60 +156,98 @@ _Drawn = tuple[_Rows, dict[str, str], list[str]]
 
 def _service(draw: Draw, kind: ProviderKind, rows: _Rows, calls: dict[str, str]) -> _Drawn:
     begin = draw.verb(BEGIN_VERBS)
-    rows = [(begin, "has to come first; nothing else answers before"), *rows]
-    return rows, {"begin": begin, **calls}, [f"No {kind.entry} is listed before {begin}."]
+    what = "(start|open|connect|wake|prepare|bring up) (it|the service|the store|your session|everything)(, first|)"
+    note = draw.pick(
+        (
+            f"(Nothing|No {kind.entry}) (shows|appears|is listed|answers) before {begin}.",
+            f"{begin} (comes|goes|runs) first.",
+            f"(Call|Run|Use|Try) {begin} (first|at the start|before the rest|before all else).",
+        )
+    )
+    return [(begin, draw.phrase(what)), *rows], {"begin": begin, **calls}, [draw.phrase(note)]
 
 
 def _queues(draw: Draw, kind: ProviderKind, rows: _Rows, calls: dict[str, str]) -> _Drawn:
     lanes = draw.verb(LANE_VERBS)
     mine, other = draw.nouns(2)
     listing = calls["list"]
-    rows = [(lanes, "name the queues and whose they are"), (f"{listing} QUEUE", rows[0][1]), *rows[1:]]
+    what = "(list|name|show|print) (queues|all queues|the queues)( and owners|, with accounts|, whose each is|)"
+    rows = [(lanes, draw.phrase(what)), (f"{listing} QUEUE", rows[0][1]), *rows[1:]]
     calls = {"queues": lanes, "list": f"{listing} {mine}", "show": calls["show"], "other": other}
-    return rows, calls, [f"The {kind.many} of an account are in the queue that bears its name."]
+    note = draw.pick(
+        (
+            "(Every|Each) account (has|owns|uses) (one|a) queue",
+            "(Accounts|Users) have (separate|their own) queues",
+            f"{kind.many.capitalize()} (lie|wait|stand) in (queues|several queues)",
+        )
+    )
+    return rows, calls, [draw.phrase(f"{note}; (see|ask|call|try) {lanes}.")]
 
 
 def _ledger(draw: Draw, kind: ProviderKind, rows: _Rows, calls: dict[str, str]) -> _Drawn:  # noqa: ARG001 - one shape
     listing = calls["list"]
     rows = [(f"{listing} [PAGE]", rows[0][1]), *rows[1:]]
-    return rows, {"list": listing, "more": f"{listing} 2", "show": calls["show"]}, ["The list has two pages: 1 and 2."]
+    note = draw.pick(
+        (
+            "(The list|It|This list) (has|fills|takes) (two pages|pages 1 and 2).",
+            "(Two pages|Pages): 1(,| and) 2.",
+            "(There are|Expect) (two|2) pages.",
+        )
+    )
+    return rows, {"list": listing, "more": f"{listing} 2", "show": calls["show"]}, [draw.phrase(note)]
 
 
 def _claims(draw: Draw, kind: ProviderKind, rows: _Rows, calls: dict[str, str]) -> _Drawn:
     claim = "--" + draw.verb(CLAIM_VERBS)
     argument = rows[-1][0].partition(" ")[2]
-    rows = [rows[0], (f"{claim} {argument}", f"take one {kind.entry} for this account"), *rows[1:]]
-    notes = [f"{kind.article.capitalize()} {kind.entry} is shown to who has taken it."]
-    return rows, {"list": calls["list"], "claim": f"{claim} {{id}}", "show": calls["show"]}, notes
+    what = f"(claim|take|reserve|book|secure|get) (one|a|that|the) {kind.entry}"
+    rows = [rows[0], (f"{claim} {argument}", draw.phrase(what)), *rows[1:]]
+    many = kind.many.capitalize()
+    note = draw.pick(
+        (
+            f"(Claim|Take|Reserve) {kind.article} {kind.entry} (before reading it|first, then read it).",
+            f"{many} (open|show|appear) (once|after being|when) (claimed|taken|reserved).",
+            f"(Unclaimed|Free|Untaken) {kind.many} (stay|are|remain) (closed|shut|unreadable).",
+        )
+    )
+    return rows, {"list": calls["list"], "claim": f"{claim} {{id}}", "show": calls["show"]}, [draw.phrase(note)]
 
 
-def _key(draw: Draw, kind: ProviderKind, rows: _Rows, calls: dict[str, str]) -> _Drawn:  # noqa: ARG001 - one shape
+def _key(draw: Draw, kind: ProviderKind, rows: _Rows, calls: dict[str, str]) -> _Drawn:
     option, key = draw.pick(KEY_OPTIONS), draw.noun()
     rows = [*rows[:-1], (f"{rows[-1][0]} {option} WORD", rows[-1][1])]
-    return rows, {**calls, "show": f"{calls['show']} {option} {key}", "key": key}, [f"The WORD of {USER} is {key}."]
+    note = draw.pick(
+        (
+            f"(The WORD for|WORD of|WORD for) {USER}( is|:) {key}.",
+            f"{kind.many.capitalize()} (open|unlock) with a WORD; (yours|{USER}'s)( is|:) {key}.",
+            f"(Account|User) {USER}(:|,) WORD {key}.",
+        )
+    )
+    return rows, {**calls, "show": f"{calls['show']} {option} {key}", "key": key}, [draw.phrase(note)]
 
 
 def _stdin(draw: Draw, kind: ProviderKind, rows: _Rows, calls: dict[str, str]) -> _Drawn:
     what = draw.pick(
         (
-            f"print the {kind.entry} whose id comes on standard input",
-            f"read an id from stdin and print its {kind.entry}",
+            f"(print|show) the {kind.entry} whose id (comes|is given) on (standard input|stdin)",
+            f"(read|take) an id from (stdin|standard input) and (print|show) (its|that) {kind.entry}",
         )
     )
     show = calls["show"].partition(" ")[0]
-    return [*rows[:-1], (show, what)], {**calls, "show": f"echo {{id}} | {show}"}, []
+    return [*rows[:-1], (show, draw.phrase(what))], {**calls, "show": f"echo {{id}} | {show}"}, []
 
 
 def _rules(draw: Draw, kind: ProviderKind, rows: _Rows, calls: dict[str, str]) -> _Drawn:
     option = draw.pick(SHEET_OPTIONS)
     sheet = draw.pick((f"/etc/{draw.noun()}.rules", f"/srv/{draw.noun()}/sheet", f"/var/lib/{draw.noun()}.mk"))
+    a, entry = kind.article, kind.entry
     rows = [
         *rows,
-        (f"{option} SHEET", f"list the {kind.many} of a sheet"),
-        (f"{option} SHEET {kind.entry.upper()}", f"print what {kind.article} {kind.entry} asks for"),
+        (f"{option} SHEET", draw.phrase(f"(list|show) the {kind.many} (of|in) a sheet")),
+        (f"{option} SHEET {entry.upper()}", draw.phrase(f"(print|show) what {a} {entry} (asks for|says|wants)")),
     ]
     calls = {**calls, "list": f"{option} {sheet}", "show": f"{option} {sheet} {{id}}", "sheet": sheet}
-    return rows, calls, [f"The sheet of {USER} is {sheet}."]
+    return rows, calls, [draw.phrase(f"(The sheet of|The sheet for|Sheet of) {USER}( is|:) {sheet}")]
 
 
 _SPECIAL = {

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tiararodney.posix_sdc.factory.vocabulary import PEOPLE, Draw
+from tiararodney.posix_sdc.factory.vocabulary import IDLE_OPTIONS, NOUNS, PEOPLE, Draw, wordings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from tiararodney.posix_sdc.factory.taxonomy import ProviderKind
 
@@ -53,9 +53,22 @@ class Design:
 
 
 _GENERAL = {
-    "ids": "Each {entry} has an id, which the list shows.",
-    "paths": "Each {entry} is a plain file; cat shows it.",
-    "next": "There is no list; the {entry} is printed whole.",
+    "ids": (
+        "(Each|Every) {entry} (has|bears|carries|keeps) (an|its) id(, listed first|; see the list|).",
+        "(Ids|Numbers|Names) (stand|come|are) (first|at left|in front)(, then the state|).",
+        "(Take|Get|Copy|Note) (ids|its id|the id) (from the list|first).",
+        "(Call|Name|Choose|Ask for) {many} by (id|their ids|number or name).",
+    ),
+    "paths": (
+        "(Each|Every) {entry} is a (plain |text |)file; cat shows it.",
+        "(The files|They) are text: read them with cat.",
+        "(Read|Show) the files (with|by means of) cat.",
+    ),
+    "next": (
+        "There is no list; the {entry} (is printed|comes) whole.",
+        "(All|Everything) is printed (at once|in one go).",
+        "(No ids, no list|Nothing is listed): the (text|whole text) (comes|is printed).",
+    ),
 }
 
 
@@ -69,7 +82,7 @@ def page(draw: Draw, design: Design) -> str:
         return usage + "".join(f"{note}\n" for note in design.notes)
     table = _table(name, rows)
     listing = design.kind.listing
-    said = [_GENERAL[listing].format(entry=design.kind.entry)] if listing in _GENERAL else []
+    said = [_say(draw, design, draw.pick(_GENERAL[listing]))] if listing in _GENERAL else []
     said = said if design.depth != "line" or listing == "paths" else []
     said += design.notes
     if design.depth == "pages":
@@ -81,7 +94,8 @@ def page(draw: Draw, design: Design) -> str:
     else:
         head = [f"{name}: {design.blurb}", *(f"  {line}" for line in table), *said]
     if design.depth == "long":
-        head += _remarks(draw, design)
+        templates = [template for part in _PROSE.values() for template in part]
+        head += [_say(draw, design, template) + "." for template in draw.rng.sample(templates, draw.number(3, 5))]
     return "\n".join(head) + "\n"
 
 
@@ -90,18 +104,139 @@ def _table(name: str, rows: Sequence[tuple[str, str]]) -> list[str]:
     return [f"{name} {verb:<{width}}{what}" for verb, what in rows]
 
 
-def _remarks(draw: Draw, design: Design) -> list[str]:
-    """Return what long documentation says besides: true, and of no use here."""
-    entry = design.kind.entry
-    lines = [
-        f"Exit status is 0, 1 for an unknown {entry}, 2 for wrong usage.",
-        f"{design.name} was written by {draw.pick(PEOPLE)} and is kept by {draw.pick(PEOPLE)}.",
-        f"No {entry} is ever changed once it is open.",
-        f"Entries come in from {draw.noun()} every {draw.number(2, 59)} minutes.",
-        f"FILES: {design.share}",
-    ]
-    draw.rng.shuffle(lines)
-    return lines[: draw.number(3, 5)]
+def _say(draw: Draw, design: Design, template: str) -> str:
+    """Fill a template in, and begin it as a sentence; names of programs keep their letters."""
+    text = draw.phrase(_filled(draw, design, template))
+    return text if text.startswith(design.name) else text[:1].upper() + text[1:]
+
+
+def _filled(draw: Draw, design: Design, template: str) -> str:
+    kind = design.kind
+    return template.format(
+        name=design.name,
+        a=kind.article,
+        entry=kind.entry,
+        many=kind.many,
+        host=draw.pick(NOUNS),
+        person=draw.pick(PEOPLE).capitalize(),
+        low=draw.number(2, 9),
+        high=draw.number(20, 900),
+        share=design.share,
+        option=draw.pick(design.idle or IDLE_OPTIONS),
+    )
+
+
+# What long documentation says besides: true of programs of this sort, and of no use for the work at hand. Cells of a
+# table are parted by a tab.
+_PROSE: Mapping[str, tuple[str, ...]] = {
+    "DESCRIPTION": wordings(
+        """
+        - {name} (stores|manages|collects|handles) {many} (by account|for several accounts|on {host})
+        - (users|accounts) (see|get|receive) (their own|only theirs|what concerns them)
+        - (new|later) {many} (go|are put) (below the others|to the end|last)
+        - (nothing|no text) stays in memory (between|across) (calls|invocations)
+        - {many} (stand|are kept|appear) (in order of arrival|as they arrived|oldest first)
+        - {many} (arrive|come in) (at any hour|by night|from {host}|every {low} minutes)
+        - {a} {entry} (may have|can take|often has) (several|many|{low}) lines
+        - {name} (works offline|needs no network|never talks to {host})
+        - (replies|answers) (are not sent|go elsewhere|take another way)
+        - {many} (never|do not) expire
+        - {host} and {name} (share|use) one (clock|index|format)
+        - (lists|listings) (stay|are kept) short: {high} at most
+        - for (large|big) sites {person} (suggests|recommends) {host} (instead|as well)
+        - (once|at most) {high} {many} (were|have been) (seen|open) (together|on one day)
+        """
+    ),
+    "STORE": wordings(
+        """
+        - (data|records) (live|lie|are) (below|under|in) {share}
+        - (one|a) record per {entry}, (plus|and|beside it) (an index|a checksum)
+        - {host} (copies|mirrors|backs up) (it|the store) every {low} hours
+        - full stores (refuse|reject|turn away) {many}
+        - write locks (last|are held) {low} seconds
+        - only root (may write|writes|has access)
+        - after {high} days (records|they) are (compressed|archived|moved to {host})
+        - (damaged|unreadable) records are (skipped|left out|reported to {person})
+        - format: release {low}
+        - (checksums|sums) guard (every|each) record
+        - (moving|copying) it to {host} (takes|needs) {low} minutes
+        - {high} (megabytes|blocks) are (reserved|set aside) for it
+        """
+    ),
+    "BUGS": wordings(
+        """
+        - (lists of|with) {high} {many} (are|it is) slow
+        - (reports|bug reports|complaints) (go|should go) to {person}
+        - two writers (wait|queue up|take turns)
+        - lists: (unsorted|never sorted)
+        - long lines (wrap|are wrapped) (on|by) {host}
+        - {person} knows (of|about) (slow starts|the midnight delay|wrong dates)
+        - (none|no others) (known|reported) since release {low}
+        - gaps on (wide|very wide) terminals
+        - (wrong|odd) letters on {host}
+        - see {person}'s list of {high} (wishes|open points)
+        """
+    ),
+    "SECURITY": wordings(
+        """
+        - it runs (set-user-id|with root's rights|as root)
+        - (calls|accesses) are (counted|recorded|logged) (by|per) account
+        - (other|foreign) {many} (stay|remain|are kept) (closed|unreadable)
+        - (not|never) for root's (jobs|scripts|crontab)
+        - audited by {person} (in|at) release {low}
+        - {host} (watches|checks) (it|the store) (daily|hourly|every {low} minutes)
+        - (names|paths) with slashes: (refused|not taken)
+        - (ids|arguments): (checked|validated) first
+        - (no|never any) (setuid|root) (scripts|helpers)
+        - umask (022|027|077)
+        - report (holes|leaks) to {person}
+        """
+    ),
+}
+_CELLS: Mapping[str, tuple[str, ...]] = {
+    "FILES": (
+        "{share}\t(store|data|records)",
+        "/etc/{name}.d\t(settings|site settings|optional)",
+        "/var/log/{name}.log\t(messages|log|diagnostics)",
+        "/run/{name}.lock\t(lock|write lock)",
+        "/etc/{host}.map\t(accounts|host names|aliases)",
+        "/var/cache/{name}\t(unused|old indices)",
+    ),
+    "ENVIRONMENT": (
+        "COLUMNS\t(list width|line width|width)",
+        "NO_COLOR\t(no colours|plain output)",
+        "PAGER\t(ignored|unused)",
+        "TZ\t(ignored|time zone)",
+        "LANG\t(ignored|no effect)",
+        "{host}_HOME\t(obsolete|ignored)",
+    ),
+    "EXIT STATUS": (
+        "0\t(success|ok|done)",
+        "1\t(unknown {entry}|no such {entry}|not found)",
+        "2\t(usage error|wrong usage|bad call)",
+        "{high}\t(maintenance|store locked|try later)",
+    ),
+    "DIAGNOSTICS": (
+        "which {entry}?\t(id missing|no id)",
+        "no {entry} N\t(unknown id|wrong id)",
+        "store locked\t(try later|{host} copies)",
+        "see ...\t(wrong call|usage error)",
+        "index stale\t(tell {person}|rebuild it)",
+    ),
+    "HISTORY": (
+        "{low}.0\t(first release|{person}'s version|rewritten)",
+        "{low}.1\t(index added|faster lists|{person} takes over)",
+        "{low}.2\t(moved to {host}|new format|ports)",
+        "{low}.3\t(checksums|smaller records|fixes)",
+        "{low}.5\t({option} ignored|{option} dropped)",
+        "{low}.6\t(logs|manual page|documentation)",
+        "{low}.8\t(bug fixes|{host} support)",
+        "{low}.9\t(cleanup|last changes|{person} leaves)",
+    ),
+    "SEE ALSO": ("{host}(1), {host}(5)", "{host}(8)", "/usr/share/doc/{host}"),
+    "AUTHORS": ("{person}\t(program|code)", "{person}\t(manual|texts)", "{person}\t(ports|{host} port)"),
+}
+_LINES = 1, 2  # of prose in a section
 
 
 def _pages(draw: Draw, design: Design, said: Sequence[str]) -> list[str]:
@@ -109,113 +244,45 @@ def _pages(draw: Draw, design: Design, said: Sequence[str]) -> list[str]:
 
     The rest, in any order, are options that nobody needs, files, history.
     """
-    rows = [*design.rows, *((verb, f"{draw.pick(_CHORES)}; administrators only") for verb in design.admin)]
-    draw.rng.shuffle(rows)
-    a, entry, many = design.kind.article, design.kind.entry, design.kind.many
-    sections: list[tuple[str, list[str]]] = [
-        (
-            "DESCRIPTION",
-            [
-                f"{design.name} keeps the {many} of this host and hands them out to accounts.",
-                f"It reads its store at every call and never keeps {a} {entry} open between two of them.",
-                f"{a.capitalize()} {entry} that came in later stands further down.",
-                f"Names of {many} say nothing about what is in them.",
-                f"Where two hosts share a store, the one called {draw.noun()} goes first.",
-            ],
-        ),
-        ("OPTIONS", [line for option in design.idle for line in _option(draw, option)]),
-        ("COMMANDS", [*_table(design.name, rows), *said]),
-        (
-            "STORE",
-            [
-                f"The store is a folder with one file for each {entry} and an index.",
-                f"The index is read from top to bottom; what it does not name is no {entry}.",
-                f"A store of version {draw.number(1, 3)} has no index and is taken as empty.",
-                f"It is copied to {draw.noun()} every {draw.number(2, 23)} hours, but for what comes in meanwhile.",
-                f"At most {draw.number(3, 9)} programs read it at a time; the next one waits.",
-            ],
-        ),
-        (
-            "DIAGNOSTICS",
-            [
-                f"which {entry}?",
-                "    an id was expected and none was given",
-                f"no {entry} N",
-                "    the index does not name it, or its file is gone",
-                "see ...",
-                "    the call was not understood; the documentation says which ones are",
-            ],
-        ),
-        (
-            "LOCALE",
-            [
-                "Messages are in one language. Texts are printed as they came in, byte by byte.",
-                f"Where the terminal cannot show a letter, it is the terminal of {draw.noun()} that is to be blamed.",
-            ],
-        ),
-        ("FILES", [f"{design.share}", f"    the store of {many}", f"/etc/{design.name}.d", "    read if it is there"]),
-        (
-            "ENVIRONMENT",
-            [
-                f"{design.name.upper()}_WIDTH",
-                "    columns of the terminal; taken from the terminal where it is not set",
-                "NO_COLOUR",
-                "    whether anything at all is printed in colour; it is not",
-            ],
-        ),
-        (
-            "EXIT STATUS",
-            [
-                "0   all is well",
-                f"1   there is no such {entry}, or it may not be touched",
-                "2   the call was wrong",
-                f"{draw.number(60, 78)}  the store is being rebuilt",
-            ],
-        ),
-        (
-            "HISTORY",
-            [
-                f"{draw.pick(PEOPLE).capitalize()} wrote the first {design.name} for a machine named {draw.noun()}.",
-                f"Version {draw.number(2, 4)} took the store apart into one file for each {entry}.",
-                f"Since version {draw.number(5, 8)} the option {design.idle[0]} is understood and ignored.",
-                f"{draw.pick(PEOPLE).capitalize()} keeps it now.",
-            ],
-        ),
-        (
-            "BUGS",
-            [
-                f"More than {draw.number(200, 900)} {many} at a time have never been tried.",
-                f"Reports go to {draw.pick(PEOPLE)}, who reads them on {draw.pick(('Mondays', 'Fridays'))}.",
-            ],
-        ),
+    rows = [
+        *design.rows,
+        *((verb, f"{draw.phrase(_filled(draw, design, draw.pick(_CHORES)))}; root only") for verb in design.admin),
     ]
-    first, *rest = sections
-    draw.rng.shuffle(rest)
-    pages = [line for title, lines in (first, *rest) for line in (title, *(f"    {x}" for x in lines), "")]
-    return ["NAME", f"    {design.name} - {design.blurb}", "", *pages[:-1]]
+    draw.rng.shuffle(rows)
+    options = [f"{option} {option.lstrip('-').partition('-')[0].upper()}" for option in design.idle]
+    sections = [("OPTIONS", _cells([(option, _say(draw, design, draw.pick(_IDLE))) for option in options]))]
+    sections.append(("COMMANDS", [*_table(design.name, rows), *said]))
+    for title, templates in _PROSE.items():
+        taken = draw.rng.sample(templates, draw.number(*_LINES))
+        sections.append((title, [_say(draw, design, template) + "." for template in taken]))
+    for title, templates in _CELLS.items():
+        said_cells = [draw.phrase(_filled(draw, design, template)).partition("\t")[::2] for template in templates]
+        sections.append((title, _cells(said_cells)))
+    draw.rng.shuffle(sections)
+    lines = [line for title, lines in sections for line in (title, *(f"    {x}" for x in lines), "")]
+    return ["NAME", f"    {design.name} - {design.blurb}", "", *lines[:-1]]
+
+
+def _cells(rows: Sequence[tuple[str, str]]) -> list[str]:
+    width = max(len(first) for first, _ in rows) + 2
+    return [f"{first:<{width}}{second}".rstrip() for first, second in rows]
 
 
 _CHORES = (
-    "put the store in order",
-    "read a store of the old form",
-    "copy the store elsewhere",
-    "throw closed ones away",
-    "look for holes in the numbering",
-    "stop the intake for a while",
+    "(sort|repair) (index|store)",
+    "(convert|import) {host}",
+    "copy (everything|to {host})",
+    "(delete|drop|discard) old ones",
+    "check numbering",
+    "(pause|stop) intake",
+    "(count|recount) records",
+    "verify checksums",
 )
-
-
-def _option(draw: Draw, option: str) -> list[str]:
-    value = option.lstrip("-").partition("-")[0].upper()
-    return [
-        f"{option} {value}",
-        "    "
-        + draw.pick(
-            (
-                f"Kept for scripts of the host {draw.noun()}; changes nothing here.",
-                f"How the list is laid out on paper; default {draw.number(2, 90)}.",
-                "Understood for the sake of older versions.",
-                f"Has an effect on terminals of the make {draw.noun()} only.",
-            )
-        ),
-    ]
+_IDLE = (
+    "(for|kept for) {host}",
+    "(ignored|unused|no effect)",
+    "(default|usually) {high}",
+    "(paper layout|printers only|on paper)",
+    "(obsolete|reserved)",
+    "(since|until) {low}.{high}",
+)
