@@ -55,7 +55,8 @@ _STOP_STEPS = wordings(
     - (Break off|Stop|Call it a day|Leave) (as soon as|once|when) (a|one|any) {noun} {bad}.
     - (A|Some|One) {noun} {bad}? (Then stop|So end|That is all then|Break off).
     - (You may|Feel free to|Do) stop (if|once|when) (a|one) {noun} {bad}; (later ones|others|more) (lapse|can wait).
-    - (Later|Lower|Further) ones (need|presume|use) (earlier ones|those above): none (after|past|beyond) a (blocked|failed) {noun}.
+    - (Later|Lower|Further) ones (need|presume|use) (earlier ones|those above): none
+      (after|past|beyond) a (blocked|failed) {noun}.
     """
 )
 _STOP_DIRECTIVES = wordings(
@@ -72,7 +73,8 @@ _STOP_DIRECTIVES = wordings(
     - (Not the only one|Not alone|One of several|Part of a series): (stop|end) (once|when|where) one {bad}.
     - (All|Everything) listed is (due|wanted), (top to bottom|in sequence), (unless|until) (one|something) {bad}.
     - (Then|Afterwards|Next) (take|do|see) (the following ones|what comes next); (stop|end|halt) if one {bad}.
-    - (Nobody|No one) (expects|needs) (entries|orders|items) (after|past|beyond) (an impossible|a blocked|a hopeless) one.
+    - (Nobody|No one) (expects|needs) (entries|orders|items) (after|past|beyond)
+      (an impossible|a blocked|a hopeless) one.
     - (First of several|One of some|Among others): the first (impossible|blocked) one (ends|closes) (it all|the day).
     - (A|Any) (hopeless|blocked|stuck) entry (frees|excuses|relieves) you (of|from) (later ones|those below|the rest).
     - (Entry by entry|In listed order|Downwards), and (stop|halt) (once|when|where) (it|one|an entry) {bad}.
