@@ -7,6 +7,7 @@ import json
 import mmap
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import urllib.error
@@ -26,6 +27,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.torch]
 
 SOURCES = "SEKFT_LLAMA_CPP"
 CONTEXT = 1024
+ROUNDING = 0.05  # of a log-probability
+NOT_FOR_THIS_CPU = "xllamacpp's wheel has instructions that this processor lacks (SIGILL)"
 
 # A process of its own: it is native code, and the server ends with it.
 SERVER = """
@@ -83,6 +86,8 @@ def converter() -> Path:
         if importlib.util.find_spec(module) is None:
             pytest.skip(f"needs {module}")
     loaded = subprocess.run([sys.executable, "-c", "import xllamacpp"], capture_output=True, text=True)
+    if loaded.returncode == -signal.SIGILL:
+        pytest.skip(NOT_FOR_THIS_CPU)
     if loaded.returncode:  # its wheel takes libgomp from the system
         pytest.skip(f"xllamacpp does not load: {loaded.stderr.strip().splitlines()[-1]}")
     script = Path(os.environ.get(SOURCES, ".")) / "convert_hf_to_gguf.py"
@@ -124,7 +129,8 @@ def llama_server(path: Path, **settings: Any) -> Iterator[str]:
             assert process.stdout is not None
             url = process.stdout.readline().strip()
             if not url.startswith("http://127.0.0.1:"):
-                process.wait(5)
+                if process.wait(5) == -signal.SIGILL:
+                    pytest.skip(NOT_FOR_THIS_CPU)
                 said.seek(0)
                 pytest.fail(f"the server ended with {process.returncode}: {said.read()[-2000:]}")
             yield url
@@ -172,9 +178,10 @@ def test_llama_cpp_computes_and_replies_what_transformers_does(tuned: Tuned):
             body = {"prompt": prompt[0].tolist(), "n_predict": 1, "n_probs": 50, "temperature": 0}
             (first,) = ask(f"{url}/completion", body)["completion_probabilities"]
             told = {entry["id"]: entry["logprob"] for entry in first["top_logprobs"]}
-            assert sorted(told) == sorted(expected.topk(50).indices.tolist())
-            # measured: 0.009, as llama.cpp keeps keys and values in 16 bits
-            assert max(abs(expected[i].item() - value) for i, value in told.items()) < 0.05
+            # measured: 0.009, as llama.cpp keeps keys and values in 16 bits; at the edge of the 50 two may swap
+            assert len(told) == 50
+            assert min(expected[i].item() for i in told) > expected.topk(50).values[-1].item() - 2 * ROUNDING
+            assert max(abs(expected[i].item() - value) for i, value in told.items()) < ROUNDING
             body = {"messages": session[:turn], "max_tokens": 12, "temperature": 0}
             answer = ask(f"{url}/v1/chat/completions", body)
             assert answer["usage"]["prompt_tokens"] == prompt.shape[1], "a chat puts that prompt before the model"

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tiararodney.sekft.errors import UsageError
 from tiararodney.sekft.eval.cli import main
+from tiararodney.sekft.eval.contestants import _named, unique_names
 from tiararodney.sekft.eval.episodes import prompt_hash
 from tiararodney.sekft.render import canonical_chat_template
 
@@ -237,6 +239,25 @@ def test_folders_and_devices_that_do_not_fit_are_named(
     err = capsys.readouterr().err
     assert message in err
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("given", "names"),
+    [
+        (["a/tuned"], ["tuned"]),
+        (["a/tuned", "b/tuned"], ["a/tuned", "b/tuned"]),
+        (["first=a/tuned", "b/tuned"], ["first", "tuned"]),
+        (["a/base"], ["a/base"]),
+    ],
+)
+def test_adapters_are_named_as_given_or_by_their_folders(given: list[str], names: list[str]) -> None:
+    assert unique_names([_named(Path(name)) for name in given]) == names
+
+
+@pytest.mark.parametrize("given", [["a", "a"], ["x=a", "x=b"], ["base=a"]])
+def test_names_that_do_not_tell_adapters_apart_are_refused(given: list[str]) -> None:
+    with pytest.raises(UsageError, match="--adapter"):
+        unique_names([_named(Path(name)) for name in given])
 
 
 def test_sampling_is_repeatable_by_its_seed(argv: list[str], tmp_path: Path) -> None:

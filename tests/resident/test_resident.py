@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tiararodney.posix_sdc.errors import SchemaError
 from tiararodney.sekft.errors import RunFailed, UsageError
 from tiararodney.sekft.resident import commands
 from tiararodney.sekft.resident.cli import main
@@ -71,6 +72,7 @@ def test_a_job_that_fails_prints_its_message_and_the_next_one_runs(
         ("", 0),
         ("\n# nothing\n", 0),
         ("help\nquit\nnope\n", 0),
+        ("?\nexit\nnope\n", 0),
         ("nope\n", 1),
         ("adapters too many\n", 1),
         ('load "x\n', 1),
@@ -82,6 +84,61 @@ def test_a_job_that_fails_prints_its_message_and_the_next_one_runs(
 )
 def test_a_piped_run_fails_if_a_line_failed(hollow: Resident, lines: str, code: int) -> None:
     assert serve_lines(hollow, io.StringIO(lines)) == code
+
+
+def test_a_typo_names_the_command_that_was_meant(hollow: Resident, capsys: pytest.CaptureFixture[str]) -> None:
+    assert serve_lines(hollow, io.StringIO("trian --data x\n")) == 1
+    assert capsys.readouterr().err == "trian: no such command; did you mean train? `help` lists them.\n"
+
+
+def test_errors_of_posix_sdc_are_told_without_their_class(
+    hollow: Resident, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = SchemaError("d.jsonl:7", "turns", "nothing", "a list")
+    monkeypatch.setitem(commands.COMMANDS, "train", failing(error))  # type: ignore[arg-type]
+    serve_lines(hollow, io.StringIO("train\n"))
+    assert capsys.readouterr().err == f"train: {error}\n"
+
+
+def test_the_base_is_not_hashed_for_a_line_that_touches_no_model(
+    hollow: Resident, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(commands, "probe", lambda _: pytest.fail("hashed"))
+    with caplog.at_level("INFO"):
+        assert serve_lines(hollow, io.StringIO("nope\nadapters\n")) == 1
+    assert caplog.text == ""
+
+
+def completions(resident: Resident, line: str) -> list[str]:
+    prompt = pytest.importorskip("tiararodney.sekft.resident.prompt", reason="needs prompt_toolkit (extra gpu)")
+    from prompt_toolkit.completion import CompleteEvent
+    from prompt_toolkit.document import Document
+
+    found = prompt.LineCompleter(resident).get_completions(Document(line, len(line)), CompleteEvent())
+    return [completion.text for completion in found]
+
+
+def test_tab_completes_commands_flags_adapters_and_paths(
+    hollow: Resident, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "worlds").mkdir()
+    monkeypatch.chdir(tmp_path)
+    hollow.trained["tuned"] = tmp_path / "tuned"
+    assert completions(hollow, "ev") == ["eval "]
+    assert completions(hollow, "train --lora-r") == ["--lora-r "]
+    assert "--base " not in completions(hollow, "train --")
+    assert completions(hollow, "eval --adapter tu") == ["tuned "]
+    assert completions(hollow, "unload tu") == ["tuned "]
+    assert completions(hollow, "eval --scenarios wor") == ["lds"]
+
+
+def test_history_is_kept_between_sessions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prompt = pytest.importorskip("tiararodney.sekft.resident.prompt", reason="needs prompt_toolkit (extra gpu)")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    prompt._history().store_string("train --data x")
+    assert list(prompt._history().load_history_strings()) == ["train --data x"]
+    monkeypatch.setenv("XDG_STATE_HOME", "/proc/nowhere")
+    assert list(prompt._history().load_history_strings()) == []
 
 
 def test_a_base_that_changed_ends_the_resident(hollow: Resident, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,7 +154,8 @@ def test_a_known_name_stands_for_its_folder(hollow: Resident, tmp_path: Path) ->
     args = ["--adapter", "tuned", "--adapter=tuned", "--n", "tuned", "--adapter", "other"]
     known = [commands._known(hollow, args, i) for i in range(len(args))]
     folder = str(tmp_path / "tuned")
-    assert known == ["--adapter", folder, f"--adapter={folder}", "--n", "tuned", "--adapter", "other"]
+    named = f"tuned={folder}"
+    assert known == ["--adapter", named, f"--adapter={named}", "--n", "tuned", "--adapter", "other"]
 
 
 def test_names_are_the_folders_and_free(hollow: Resident, tmp_path: Path) -> None:

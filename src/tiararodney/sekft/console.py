@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 DONE, FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
-EXTRA = ("torch", "peft", "safetensors", "accelerate")  # bitsandbytes is named where it is asked for
+EXTRA = ("torch", "peft", "safetensors", "accelerate", "prompt_toolkit")  # bitsandbytes is named where it is asked for
 
 
 def run_cli(work: Callable[[], int], name: str = "", after: str = "") -> int:

@@ -39,7 +39,10 @@ class EvalConfig:
     )
     base: Path | None = flags.base()
     adapters: tuple[Path, ...] = setting(
-        "adapter to compare with the base", default=(), flag="--adapter", metavar="DIR|HUB_ID"
+        "adapter to compare with the base, with a name for the report if you like",
+        default=(),
+        flag="--adapter",
+        metavar="[NAME=]DIR|HUB_ID",
     )
     no_base: bool = setting("do not evaluate the base itself", default=False)
     endpoint: tuple[str, ...] = setting(

@@ -41,7 +41,8 @@ def contestants(
     assert base is not None
     assert tokenizer is not None
     out = [] if config.no_base else [Contestant("base", BASE, str(base), fingerprint)]
-    for given, name in zip(config.adapters, unique_names(config.adapters), strict=True):
+    adapters = [_named(given) for given in config.adapters]
+    for name, given in zip(unique_names(adapters), (given for _, given in adapters), strict=True):
         folder = hub.find(given, hub.ADAPTER, "--adapter")
         fingerprint = adapter_fingerprint(folder)
         out.append(Contestant(name, ADAPTER, str(folder), fingerprint, _contract(folder, tokenizer, config)))
@@ -106,19 +107,33 @@ def _part(record: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return part if isinstance(part, dict) else {}
 
 
-def unique_names(folders: Sequence[Path]) -> list[str]:
-    """Name adapters by their folders, a folder's name that comes twice with as many parents as tell them apart."""
-    paths = [folder.expanduser().absolute() for folder in folders]
-    if len(set(paths)) < len(paths):
-        twice = next(p for p in paths if paths.count(p) > 1)
-        raise UsageError(f"--adapter {twice}: given twice. Give every adapter once.")
-    depth = 1
-    while True:
-        names = ["/".join(p.parts[-depth:]) for p in paths]
-        # "base" is the base's own name.
+def _named(given: Path) -> tuple[str, Path]:
+    """Split NAME=DIR; the name is empty where only a folder was given."""
+    name, equals, folder = str(given).partition("=")
+    return (name, Path(folder)) if equals and name and "/" not in name and not given.exists() else ("", given)
+
+
+def unique_names(adapters: Sequence[tuple[str, Path]]) -> list[str]:
+    """Name adapters: as given, else by their folders, with as many parents as tell them apart.
+
+    Args:
+        adapters: Name, empty where none was given, and folder.
+
+    Raises:
+        UsageError: A folder or a name was given twice.
+    """
+    paths = [folder.expanduser().absolute() for _, folder in adapters]
+    given = [name for name, _ in adapters if name]
+    for items in (list(map(str, paths)), given):
+        if twice := [item for item in items if items.count(item) > 1]:
+            raise UsageError(f"--adapter {twice[0]}: given twice. Give every adapter once.")
+    if "base" in given:
+        raise UsageError("--adapter base=...: base is the base model's own name. Name the adapter otherwise.")
+    for depth in range(1, max((len(path.parts) for path in paths), default=1) + 1):
+        names = [name or "/".join(path.parts[-depth:]) for (name, _), path in zip(adapters, paths, strict=True)]
         if len(set(names)) == len(names) and "base" not in names:
-            return names
-        depth += 1
+            break
+    return names
 
 
 def adapter_fingerprint(folder: Path) -> str:

@@ -37,13 +37,13 @@ def evaluate(resident: Resident, args: list[str]) -> None:
 
 
 def _known(resident: Resident, args: list[str], i: int) -> str:
-    """Put the folder in place of a known adapter's name; a folder of that name wins."""
+    """Add the folder to a known adapter's name, as NAME=DIR; a folder of that name wins."""
     word, known = args[i], resident.adapters
     flag, _, value = word.partition("=")
     if flag == "--adapter" and value in known and not Path(value).exists():
-        return f"--adapter={known[value]}"
+        return f"--adapter={value}={known[value]}"
     if i and args[i - 1] == "--adapter" and word in known and not Path(word).exists():
-        return str(known[word])
+        return f"{word}={known[word]}"
     return word
 
 
@@ -146,5 +146,7 @@ COMMANDS: Mapping[str, Callable[[Resident, list[str]], None]] = {
     "help": show_help,
     "quit": leave,
 }
+ALSO = {"exit": "quit", "?": "help"}
+"""Other names of commands."""
 JOBS = frozenset({"train", "eval", "load", "unload"})
 """Commands after which the base is probed: those that touch the model."""

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
+import difflib
 import logging
 import shlex
 import sys
 import time
 from typing import TYPE_CHECKING, TextIO
 
-from tiararodney.sekft.errors import RunFailed, SekftError, UsageError
-from tiararodney.sekft.resident.commands import COMMANDS, JOBS, Quit, unchanged
+from tiararodney.sekft.errors import RunFailed, SekftError
+from tiararodney.sekft.resident.commands import ALSO, COMMANDS, JOBS, Quit, unchanged
 from tiararodney.sekft.resident.state import Job
 
 if TYPE_CHECKING:
@@ -19,28 +19,20 @@ if TYPE_CHECKING:
     from tiararodney.sekft.resident.state import Resident
 
 log = logging.getLogger(__name__)
-PROMPT = "sekft> "
 
 
 class BaseChanged(RunFailed):
     """A job left the base other than it found it: nothing after it would mean anything."""
 
 
-def lines(source: TextIO) -> Iterator[str]:
-    """Yield command lines until the end of input; on a terminal with a prompt, a history and line editing."""
+def lines(resident: Resident, source: TextIO) -> Iterator[str]:
+    """Yield command lines until the end of input; on a terminal from a prompt with history and completion."""
     if not source.isatty():
         yield from source
         return
-    with contextlib.suppress(ImportError):
-        import readline  # noqa: F401 - gives `input` its line editing
-    while True:
-        try:
-            yield input(PROMPT)
-        except KeyboardInterrupt:  # Ctrl-C at the prompt clears the line
-            print(file=sys.stderr)
-        except EOFError:
-            print(file=sys.stderr)
-            return
+    from tiararodney.sekft.resident.prompt import prompt_lines
+
+    yield from prompt_lines(resident)
 
 
 def serve_lines(resident: Resident, source: TextIO) -> int:
@@ -57,7 +49,7 @@ def serve_lines(resident: Resident, source: TextIO) -> int:
         BaseChanged: a job changed the base.
     """
     piped = not source.isatty()
-    for line in lines(source):
+    for line in lines(resident, source):
         try:
             run_line(resident, line)
         except Quit:
@@ -90,31 +82,35 @@ def run_line(resident: Resident, line: str) -> bool:
     resident.jobs.append(Job(number, line.strip(), failed, time.monotonic() - started))
     if words and words[0] in JOBS:
         try:
-            log.info("job %d %s; base %s", number, "failed" if failed else "done", unchanged(resident))
+            unchanged(resident)
         except SekftError as error:
             raise BaseChanged(str(error)) from None
+        log.info("job %d %s in %.1f s", number, "failed" if failed else "done", resident.jobs[-1].seconds)
     return not failed
 
 
 def _carry_out(resident: Resident, words: list[str]) -> bool:
     name, *args = words
     try:
-        command = COMMANDS.get(name)
+        command = COMMANDS.get(ALSO.get(name, name))
         if command is None:
-            raise UsageError(f"{name}: no such command, expected one of {', '.join(COMMANDS)}.")  # noqa: TRY301 - told as every other error is
+            close = difflib.get_close_matches(name, COMMANDS, 1)
+            meant = f"; did you mean {close[0]}?" if close else "."
+            _say(f"{name}: no such command{meant} `help` lists them.")
+            return False
         command(resident, args)
     except Quit:
         raise
-    except SekftError as error:
-        _say(f"{name}: {error}")
     except SystemExit as end:  # argparse: --help ends with 0, a wrong flag with 2
         return end.code in (None, 0)
     except KeyboardInterrupt:
         _say(f"{name}: interrupted; the base stays loaded")
     except Exception as error:
-        # A job's fault must not take the base down with it; the traceback goes where the log goes.
+        # A job's fault must not take the base down with it; the traceback goes where the log goes. An error that
+        # carries an exit code was raised on purpose, here or in posix-sdc: its message is enough.
         log.debug("job failed", exc_info=True)
-        _say(f"{name}: {type(error).__name__}: {error}")
+        purpose = isinstance(error, SekftError) or isinstance(getattr(error, "exit_code", None), int)
+        _say(f"{name}: {error}" if purpose else f"{name}: {type(error).__name__}: {error}")
     else:
         return True
     finally:
