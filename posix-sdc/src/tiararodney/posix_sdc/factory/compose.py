@@ -271,38 +271,24 @@ def _divided(draw: Draw, pieces: list[Piece]) -> list[list[Piece]]:
 
 # What to do with the rest when one step cannot be done: every directive of several steps says so, and the first of
 # several directives, whether or not this happens.
+_HEADS = (
+    "(To be done|Needed|Wanted|Please do|Today), (in this order|one by one|in turn|from the first on):",
+    "(Steps|Tasks|Points|Jobs|Work) (in order|in sequence|one after the other|for today):",
+)
 _STOP_STEPS = (
-    (
-        "(If|When|Where|Should you find that) (one|a step|a point|any step) (cannot be done|is impossible), "
-        "(stop|end|break off|quit) (there|at it|at that point|before the next)."
-    ),
-    "(A|Any) (step|point|item) that (cannot|can't) be done is (the last|where you stop|where it ends).",
-    "(Stop|Halt|Finish) (at|before|with) the first (point|step|item|task) (that|which) (proves|is) impossible.",
+    "(If|When|Where) (one|a step|a point) (cannot be done|is impossible|will not go|is blocked), (stop|end) there.",
+    "(A|Any) (step|point|item) (you cannot do|that fails for good|nobody could do) is (the last|where you stop).",
+    "(Stop|Halt|Finish) (at|before) the first (point|step|item|task) (that|which) (proves|is) impossible.",
     "(Stuck|Blocked|No way forward)? (Then|In that case) the (rest|remainder|others) (can|may) wait.",
-    (
-        "(Nothing|None of what) (follows|comes after|stands below) a (blocked|failed|hopeless) (step|point|item) "
-        "(is needed|has to be done|matters)."
-    ),
+    "(Nothing|None of what) (follows|comes after) a (blocked|hopeless) (step|point) (is needed|matters).",
     "(One|Each) after (the other|another), (as far as|until) (it goes|you get|you can).",
     "(Get|Go|Come) as far as (you can|possible|it goes), and (no further|not beyond|leave the rest).",
 )
 _STOP_DIRECTIVES = (
-    (
-        "(There is more|More) (in|on) (this|the) list: (go|work) (from top to bottom|downwards|in its order), "
-        "(stop|end) (where|when) (something|one) (cannot be done|is impossible)."
-    ),
-    (
-        "(All|The) (entries|directives|items) (here|below|of today) (are due|come) in (turn|their order); "
-        "(a blocked one|one that cannot be done) (ends|stops) (the|this) (list|day|series)."
-    ),
-    (
-        "(What|Whatever) (comes|stands) (after|below) an (entry|item|order) (that|which) (cannot|can't) be done "
-        "(is not due|can wait|stays undone|may be left)."
-    ),
-    (
-        "(The list|This list) (goes|is done) from (its top|the top|the first) to (its end|the last|the bottom), "
-        "(or to|unless there is|up to) (an|the first) impossible (one|entry|item)."
-    ),
+    "(There is more|More) (in|on) (this|the) list: (go|work) (downwards|in its order), (stop|end) where you must.",
+    "(All|The) (entries|directives|items) are due in (turn|their order), (up to|until) a blocked one.",
+    "(What|Whatever) comes (after|below) an impossible (entry|item|order) (is not due|can wait).",
+    "(The|This) list (goes|is done) from (its top|the first) to (its end|the last), or to an impossible (one|item).",
 )
 
 
@@ -327,7 +313,7 @@ def _joined(draw: Draw, texts: Sequence[str]) -> str:
     if style == "numbered":
         return "\n".join(f"{i}. {text}" for i, text in enumerate(texts, 1))
     if style == "dashes":
-        return "\n".join([draw.pick(("To be done, in this order:", "In this order:")), *(f"- {t}" for t in texts)])
+        return "\n".join([draw.wording(_HEADS), *(f"- {t}" for t in texts)])
     then = draw.pick(("Then: ", "After that: ", "Next: "))
     last = draw.pick(("Last: ", "Finally: ", "In the end: "))
     middle = [sentence(then + text) for text in texts[1:-1]]
