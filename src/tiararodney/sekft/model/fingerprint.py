@@ -1,34 +1,57 @@
-"""A name for a base model's weights that follows them from folder to folder."""
+"""A name for a base model that follows its tensors and tokenizer, whatever files they lie in."""
+
+from __future__ import annotations
 
 import hashlib
 import json
 import struct
-from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-SAMPLES = 64
-SAMPLE_BYTES = 4096
-# What transformers writes beside the architecture and may change from one save to the next.
-VOLATILE = {"_name_or_path", "_model_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache"}
+from tiararodney.sekft.errors import UsageError
+from tiararodney.sekft.tokenizer import load_tokenizer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tiararodney.sekft.tokenizer import FileTokenizer
+
+SAMPLES = 4
+SAMPLE_BYTES = 1024
+OUTPUT_HEAD = "lm_head.weight"
 
 
-def base_fingerprint(folder: Path) -> str:
-    """Fingerprint the model in `folder`: its configuration, the tensors' names and shapes, and a sample of the bytes.
+def base_fingerprint(folder: Path, tokenizer: FileTokenizer | None = None) -> str:
+    """Fingerprint the model in `folder`: every tensor's name, type, shape and a sample of its bytes, and the tokenizer.
 
-    A sample (64 stretches of 4 KiB a file, evenly spread) because a whole hash of 14 GB costs more than loading them;
-    a fine-tuned or otherwise different model differs in nearly every byte.
+    A sample (4 stretches of 1 KiB a tensor, evenly spread) because a whole hash of 14 GB costs more than loading them;
+    a fine-tuned or otherwise different model differs in nearly every byte. Neither the number of files nor the
+    configuration has a part in it: saved again in other shards it is the same base.
 
     Args:
         folder: A model folder in the Hugging Face layout.
+        tokenizer: The folder's tokenizer, where it has been loaded already.
 
     Returns:
-        "sha256:" and 64 hex digits. The folder's own name and path have no part in it.
+        "sha256:" and 64 hex digits.
+
+    Raises:
+        UsageError: A file of weights, or the tokenizer, cannot be read.
     """
     digest = hashlib.sha256()
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    kept = {key: value for key, value in config.items() if key not in VOLATILE}
-    digest.update(json.dumps(kept, sort_keys=True).encode())
+    tied = _is_tied(folder)
+    tensors: dict[str, bytes] = {}
     for file in weight_files(folder):
-        digest.update(_sample(file))
+        try:
+            tensors |= dict(_safetensors(file) if file.suffix == ".safetensors" else _pickled(file))
+        except Exception as error:  # whatever a damaged file makes its reader raise
+            raise UsageError(
+                f"{file}: found a file of weights that cannot be read ({first_line(error)}). Download it again."
+            ) from error
+    for name in sorted(tensors):
+        if not (tied and name == OUTPUT_HEAD):  # some savers write the embedding a second time, as the head
+            digest.update(name.encode() + b"\0" + tensors[name])
+    digest.update((tokenizer or load_tokenizer(folder)).definition.encode())
     return f"sha256:{digest.hexdigest()}"
 
 
@@ -47,13 +70,57 @@ def weight_files(folder: Path) -> list[Path]:
     return []
 
 
-def _sample(file: Path) -> bytes:
-    digest = hashlib.sha256()
-    size = file.stat().st_size
-    digest.update(struct.pack("<Q", size))
+def first_line(error: BaseException, limit: int = 300) -> str:
+    """What an error of a library says, short enough for a message of ours.
+
+    Args:
+        error: The error.
+        limit: Characters to keep.
+
+    Returns:
+        Its first line that is not empty, or its class's name.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    line = lines[0] if lines else type(error).__name__
+    return line if len(line) <= limit else f"{line[:limit]}..."
+
+
+def _is_tied(folder: Path) -> bool:
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return bool(config.get("tie_word_embeddings", config.get("text_config", {}).get("tie_word_embeddings", False)))
+
+
+def _safetensors(file: Path) -> Iterator[tuple[str, bytes]]:
     with file.open("rb") as stream:
-        digest.update(stream.read(SAMPLE_BYTES))
+        (length,) = struct.unpack("<Q", stream.read(8))
+        header: dict[str, Any] = json.loads(stream.read(length))
+        header.pop("__metadata__", None)
+        for name, entry in header.items():
+            begin, end = entry["data_offsets"]
+            digest = hashlib.sha256(json.dumps([entry["dtype"], entry["shape"]]).encode())
+            for part in _stretches(stream, 8 + length + begin, end - begin):
+                digest.update(part)
+            yield name, digest.digest()
+
+
+def _stretches(stream: BinaryIO, begin: int, size: int) -> Iterator[bytes]:
+    count = SAMPLES if size > SAMPLES * SAMPLE_BYTES else 1
+    each = SAMPLE_BYTES if count == SAMPLES else size
+    for index in range(count):
+        stream.seek(begin + (size - each) * index // max(count - 1, 1))
+        part = stream.read(each)
+        if len(part) < each:
+            raise EOFError("the file ends within a tensor")
+        yield part
+
+
+def _pickled(file: Path) -> Iterator[tuple[str, bytes]]:
+    import torch
+
+    for name, tensor in torch.load(file, map_location="cpu", mmap=True, weights_only=True).items():
+        digest = hashlib.sha256(json.dumps([str(tensor.dtype), list(tensor.shape)]).encode())
+        whole = tensor.contiguous().flatten().view(torch.uint8)
         for index in range(SAMPLES):
-            stream.seek(max(0, (size - SAMPLE_BYTES) * index // (SAMPLES - 1)))
-            digest.update(stream.read(SAMPLE_BYTES))
-    return digest.digest()
+            start = max(len(whole) - SAMPLE_BYTES, 0) * index // (SAMPLES - 1)
+            digest.update(whole[start : start + SAMPLE_BYTES].numpy().tobytes())
+        yield name, digest.digest()

@@ -13,8 +13,9 @@ import torch
 from tiararodney.sekft.errors import UsageError
 from tiararodney.sekft.folders import new_folder
 from tiararodney.sekft.model.adapters import CONFIG, RECORD, WEIGHTS, read_config
-from tiararodney.sekft.model.base import find_folder, load_plain
+from tiararodney.sekft.model.base import find_folder
 from tiararodney.sekft.model.fingerprint import base_fingerprint
+from tiararodney.sekft.model.loading import load_model
 from tiararodney.sekft.tokenizer import CONFIG_FILE, TOKENIZER_FILE, load_tokenizer
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def merge_adapter(base: Path, adapter: Path, out: Path, flag: str = "--adapter")
         trained_on = json.loads(record.read_text(encoding="utf-8"))["base"]["fingerprint"]
         if trained_on != base_fingerprint(folder):
             raise UsageError(f"{flag} {adapter}: the adapter of another base than {base}. Pass that one.")
-    model = load_plain(folder)
+    model = load_model(folder, "cpu", "auto")
     with warnings.catch_warnings():
         # peft asks for a property by the name it had before transformers 5.2x
         warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
