@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from tiararodney.sekft.errors import UsageError
 from tiararodney.sekft.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tiararodney.sekft.tokenizer import FileTokenizer
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 SAMPLES = 4
 SAMPLE_BYTES = 1024
 OUTPUT_HEAD = "lm_head.weight"
+# As safetensors files call them.
+PICKLED_TYPES = {"torch.float32": "F32", "torch.float16": "F16", "torch.bfloat16": "BF16"}
 
 
 def base_fingerprint(folder: Path, tokenizer: FileTokenizer | None = None) -> str:
@@ -96,31 +98,36 @@ def _safetensors(file: Path) -> Iterator[tuple[str, bytes]]:
         header: dict[str, Any] = json.loads(stream.read(length))
         header.pop("__metadata__", None)
         for name, entry in header.items():
-            begin, end = entry["data_offsets"]
-            digest = hashlib.sha256(json.dumps([entry["dtype"], entry["shape"]]).encode())
-            for part in _stretches(stream, 8 + length + begin, end - begin):
-                digest.update(part)
-            yield name, digest.digest()
+            begin, end = (8 + length + offset for offset in entry["data_offsets"])
 
+            def read(start: int, size: int, begin: int = begin) -> bytes:
+                stream.seek(begin + start)
+                return stream.read(size)
 
-def _stretches(stream: BinaryIO, begin: int, size: int) -> Iterator[bytes]:
-    count = SAMPLES if size > SAMPLES * SAMPLE_BYTES else 1
-    each = SAMPLE_BYTES if count == SAMPLES else size
-    for index in range(count):
-        stream.seek(begin + (size - each) * index // max(count - 1, 1))
-        part = stream.read(each)
-        if len(part) < each:
-            raise EOFError("the file ends within a tensor")
-        yield part
+            yield name, _digest(entry["dtype"], entry["shape"], end - begin, read)
 
 
 def _pickled(file: Path) -> Iterator[tuple[str, bytes]]:
     import torch
 
     for name, tensor in torch.load(file, map_location="cpu", mmap=True, weights_only=True).items():
-        digest = hashlib.sha256(json.dumps([str(tensor.dtype), list(tensor.shape)]).encode())
         whole = tensor.contiguous().flatten().view(torch.uint8)
-        for index in range(SAMPLES):
-            start = max(len(whole) - SAMPLE_BYTES, 0) * index // (SAMPLES - 1)
-            digest.update(whole[start : start + SAMPLE_BYTES].numpy().tobytes())
-        yield name, digest.digest()
+        kind = PICKLED_TYPES.get(str(tensor.dtype), str(tensor.dtype))
+
+        def read(start: int, size: int, whole: Any = whole) -> bytes:
+            return bytes(whole[start : start + size].numpy())
+
+        yield name, _digest(kind, list(tensor.shape), len(whole), read)
+
+
+def _digest(kind: str, shape: list[int], size: int, read: Callable[[int, int], bytes]) -> bytes:
+    """Hash a tensor's type, shape and stretches of its bytes."""
+    digest = hashlib.sha256(json.dumps([kind, shape]).encode())
+    count = SAMPLES if size > SAMPLES * SAMPLE_BYTES else 1
+    each = SAMPLE_BYTES if count == SAMPLES else size
+    for index in range(count):
+        part = read((size - each) * index // max(count - 1, 1), each)
+        if len(part) < each:
+            raise EOFError("the file ends within a tensor")
+        digest.update(part)
+    return digest.digest()
