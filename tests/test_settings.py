@@ -133,6 +133,12 @@ def test_settled_values_may_be_repeated_but_not_changed() -> None:
         read("--hold", hold=False)
 
 
+def test_what_is_settled_wins_over_a_file(tmp_path: Path) -> None:
+    (tmp_path / "some.yaml").write_text("max_steps: 4\nrate: 2\n")
+    some = read("--config", str(tmp_path / "some.yaml"), max_steps=3)
+    assert (some.max_steps, some.rate) == (3, 2.0)
+
+
 def test_version_prints_and_ends(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         given("--version")

@@ -208,7 +208,7 @@ def main() -> int:
     for name, (_, what) in HELD_OUT.items():
         say(f"\n== {what}")
         scenarios = ["--scenarios", out / "worlds" / name, "--out", out / f"eval-{name}", "--runtime", worlds]
-        step("sekft-eval", "--base", out / "base", "--load-4bit", "--adapter", adapter, *scenarios)
+        step("sekft-eval", "--base", out / "base", "--load-4bit", "--adapter", adapter, "--baselines", *scenarios)
     say(f"\n== {(time.monotonic() - started) / 60:.1f} minutes (asked for {args.minutes:g})")
     say(
         f"A base of 135 million parameters, {made.worlds} sessions: this shows that the way works, not how well it can."

@@ -130,6 +130,48 @@ def test_a_hot_base_gives_the_same_episodes_and_is_left_bit_for_bit_as_it_was(
     assert base.adapters.folders == {}
 
 
+def test_an_adapter_that_changes_nothing_is_refused(
+    argv: list[str], make_adapter: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import shutil
+
+    from safetensors.torch import load_file, save_file
+
+    untrained = tmp_path / "untrained"
+    shutil.copytree(make_adapter(seed=1), untrained)
+    weights = load_file(untrained / "adapter_model.safetensors")
+    for name in weights:
+        if "lora_B" in name:
+            weights[name].zero_()
+    save_file(weights, untrained / "adapter_model.safetensors")
+    assert main([*argv, "--adapter", str(untrained)]) == 2
+    assert "the base predicts the same with and without it" in capsys.readouterr().err
+
+
+def test_an_adapter_trained_on_the_scenarios_is_refused_or_noted(
+    argv: list[str],
+    make_adapter: Callable[..., Path],
+    tiny_base: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    import shutil
+
+    from tiararodney.sekft.model import base_fingerprint
+
+    seen = tmp_path / "seen"
+    shutil.copytree(make_adapter(seed=1), seen)
+    base = {"fingerprint": base_fingerprint(tiny_base), "four_bit": True}
+    (seen / "training.json").write_text(json.dumps({"data": {"scenario_ids": ["s1", "x"]}, "base": base}))
+    argv += ["--adapter", str(seen), "--n", "4"]
+    assert main(argv) == 2
+    assert "trained on 1 of the 4 scenarios, such as s1" in capsys.readouterr().err
+    assert main([*argv, "--allow-seen"]) == 0
+    notes = json.loads((tmp_path / "out" / "report.json").read_text())["notes"]
+    assert "trained on 1 of the 4 scenarios" in notes[0]
+    assert "trained over a 4-bit (NF4) base, evaluated over an unquantised one" in notes[1]
+
+
 def test_an_adapter_whose_contract_differs_is_refused_before_anything_is_played(
     argv: list[str], make_adapter: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

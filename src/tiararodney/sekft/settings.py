@@ -210,7 +210,8 @@ def read_settings(
         records: Dataclasses whose fields are made by `setting`; one has the fields ``config`` and ``verbose``.
         prog: The command's name in messages.
         about: What the command does, for its help.
-        settled: Values that the caller has settled (a resident's base); another value is refused, "auto" means them.
+        settled: Values that the caller has settled (a resident's base). A flag of another value is refused, "auto"
+            means them; what a file says of them, such as a preset of its base, is left out.
 
     Raises:
         UsageError: A flag, the file or a value cannot be used, or contradicts what is settled.
@@ -221,9 +222,9 @@ def read_settings(
     config = given.get("config")
     values = (_file(config, known, prog) if config is not None else {}) | given
     for name, value in (settled or {}).items():
-        if name in values and values[name] not in (value, "auto"):
+        if name in given and given[name] not in (value, "auto"):
             flag, has = flag_of(name), value if not isinstance(value, bool) else "it" if value else "none"
-            found = flag if isinstance(value, bool) else f"{flag} {values[name]}"
+            found = flag if isinstance(value, bool) else f"{flag} {given[name]}"
             raise UsageError(f"{found}: the loaded base has {has}. Leave the flag out.")
     defaults = {s.name: s.default for s in known if s.default is not MISSING}
     return Settings({**defaults, **values, **(settled or {})}, prog)

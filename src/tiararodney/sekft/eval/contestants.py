@@ -13,7 +13,7 @@ from tiararodney.sekft.eval.report import ADAPTER, BASE, ENDPOINT, Contestant
 from tiararodney.sekft.render import check_contract
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from tiararodney.sekft.eval.config import EvalConfig
     from tiararodney.sekft.render import Tokenizer
@@ -77,7 +77,7 @@ def check_unseen(config: EvalConfig, field: Sequence[Contestant], scenarios: Seq
     notes = []
     for folder in (Path(c.path) for c in field if c.kind == ADAPTER):
         record = _record(folder)
-        seen = sorted(set(scenarios) & set(record.get("scenario_ids") or ()))
+        seen = sorted(set(scenarios) & set(_part(record, "data").get("scenario_ids") or ()))
         if seen:
             found = f"{folder}: trained on {len(seen)} of the {len(scenarios)} scenarios, such as {seen[0]}"
             if not config.allow_seen:
@@ -86,7 +86,7 @@ def check_unseen(config: EvalConfig, field: Sequence[Contestant], scenarios: Seq
                     "or give --allow-seen."
                 )
             notes.append(f"{found}: rates over these say nothing about new worlds.")
-        trained = record.get("four_bit")
+        trained = _part(record, "base").get("four_bit")
         if isinstance(trained, bool) and trained != config.load_4bit:
             had, has = ("4-bit (NF4)", "unquantised") if trained else ("unquantised", "4-bit (NF4)")
             notes.append(f"{folder}: trained over a {had} base, evaluated over an {has} one: replies may differ.")
@@ -100,6 +100,11 @@ def _record(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return record if isinstance(record, dict) else {}
+
+
+def _part(record: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    part = record.get(name)
+    return part if isinstance(part, dict) else {}
 
 
 def _named(given: Path) -> tuple[str, Path]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Self
 
-from tiararodney.sekft.errors import ContractMismatch
+from tiararodney.sekft.errors import ContractMismatch, UsageError
 from tiararodney.sekft.eval.operators import Decoding, LocalPlayer, stop_ids
 from tiararodney.sekft.eval.report import ADAPTER, LOCAL
 from tiararodney.sekft.render import contract_tokenizer
@@ -57,6 +57,7 @@ class LocalModels:
                     name = attached_name(contestant)
                     attach_adapter(base, contestant.path, name)
                     stack.callback(detach_adapter, base, name)
+                    check_applied(base, name, contestant.path)
             generator = Generator(base, max_batch=config.concurrency)
             for contestant in self.field:
                 self.players[contestant.name] = self._player(contestant, base, generator)
@@ -85,6 +86,33 @@ class LocalModels:
             return reply.ids, reply.stopped
 
         return LocalPlayer(contestant.name, generate, tokenizer, generator.context or _NO_LIMIT, decoding)
+
+
+def check_applied(base: Base, name: str, path: str) -> None:
+    """Refuse an adapter with which the base predicts the same as without: its rates would be the base's.
+
+    Args:
+        base: what it hangs on.
+        name: what it is called there.
+        path: its folder, for the message.
+
+    Raises:
+        UsageError: not one logit differs.
+    """
+    import torch
+
+    from tiararodney.sekft.model import use_adapter
+
+    ids = torch.tensor([base.tokenizer.encode("You have mail.\n$ ls -la\ntotal 0\n$ ")], device=base.device)
+    logits = []
+    for adapter in (None, name):
+        with base.lock, use_adapter(base, adapter), torch.inference_mode():
+            logits.append(base.model(input_ids=ids, use_cache=False).logits)
+    if torch.equal(*logits):
+        raise UsageError(
+            f"--adapter {path}: the base predicts the same with and without it (all its weights may be zero). "
+            "Train it, or leave it out."
+        )
 
 
 def attached_name(contestant: Contestant) -> str:

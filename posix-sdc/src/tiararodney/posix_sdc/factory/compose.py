@@ -34,6 +34,7 @@ class Piece:
         work: as its author made it.
         text: what the directive says of it.
         checks: what has to hold at the end.
+        bans: those of the checks that hold whether the work is done or not.
         alone: nothing but what the directives ask for may be made in the working directory.
         chained: it begins with the file that the piece before it makes.
         fixtures: what the world holds for it.
@@ -54,6 +55,7 @@ class Piece:
     reason: str = ""
     twin: str = ""
     told: tuple[tuple[str, ...], ...] = ()
+    bans: tuple[Check, ...] = ()
     alone: bool = False
     chained: bool = False
 
@@ -76,21 +78,30 @@ def piece(draw: Draw, archetype: Archetype, block: str, twists: float = 0.0, sou
     if block:
         return _BLOCKED[block](draw, archetype.name, work)
     text, fixtures, twin = work.text, work.fixtures, "failing" if warns else ""
-    checks, alone = work.checks, False
+    bans: tuple[Check, ...] = ()
+    alone = False
     if work.outputs and "contradiction" in archetype.blocks and draw.chance(0.08 + twists / 10):
         # A ban on what the work does not need.
         twin = "contradiction"
         other, alone = draw.file(), not twists and draw.chance(0.6)
         text = sentence(text, nothing_else(draw) if alone else ban(draw, other))
-        checks = checks if alone else (*checks, absent(other))
-    read_only = [f.path for f in fixtures if f.path in work.inputs[:1] and untouched(f) in checks]
+        bans = () if alone else (absent(other),)
+    read_only = [f.path for f in fixtures if f.path in work.inputs[:1] and untouched(f) in work.checks]
     if twists and work.outputs and read_only and "denied" in archetype.blocks and draw.chance(twists / 4):
         # Somebody else's file, which may be read all the same.
         twin = "denied"
         fixtures = tuple(replace(f, owner="root") if f.path in read_only else f for f in fixtures)
-    chained = source is not None
     return Piece(
-        archetype.name, work, text, checks, fixtures, work.near_misses, twin=twin, alone=alone, chained=chained
+        archetype.name,
+        work,
+        text,
+        (*work.checks, *bans),
+        fixtures,
+        work.near_misses,
+        twin=twin,
+        bans=bans,
+        alone=alone,
+        chained=source is not None,
     )
 
 

@@ -12,10 +12,13 @@ if TYPE_CHECKING:
 # A pattern, and what stands in its place.
 _MENDED: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
-        r" is to hold\b",
+        r" (?:is to|should|must|has to|ought to|shall|will) (?:hold|contain)\b",
         (" should hold", " must hold", " has to contain", " gets", " receives", " takes", ":", ":"),
     ),
-    (r" is to list\b", (" should list", " must list", " ought to list", " needs to list", " shall list", ":")),
+    (
+        r" (?:is to|should|must|has to|ought to) list\b",
+        (" should list", " must list", " ought to list", " needs to list", " shall list", ":"),
+    ),
     (r"\b(?:is|are) to be\b", ("should be", "must be", "ought to be", "had better be", "shall be", "needs to be")),
     (r"\b(?:is|are) to (?=[a-z]+\b)", ("should ", "must ", "ought to ", "shall ")),
 )

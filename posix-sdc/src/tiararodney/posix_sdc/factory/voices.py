@@ -32,6 +32,7 @@ BANS = wordings(
 )
 
 
+NOTHING_ELSE = ("(Create|Make|Leave|Add) no other (file|files).", "(Nothing else|No other file) is (needed|wanted).")
 # What to do with the rest when one step cannot be done: every directive of several steps says so, and the first of
 # several directives, whether or not this happens. {noun} is a step, {bad} what makes it impossible.
 _STOP_STEPS = wordings(
@@ -120,9 +121,7 @@ def ban(draw: Draw, path: str) -> str:
 
 def nothing_else(draw: Draw) -> str:
     """Return a sentence that forbids any other file."""
-    return draw.phrase(
-        "((Create|Make|Leave|Add) no other (file|files)|(Nothing else|No other file) is (needed|wanted))."
-    )
+    return draw.phrase(draw.pick(NOTHING_ELSE))
 
 
 def sentence(text: str, more: str = "") -> str:
@@ -184,11 +183,11 @@ def _prose(draw: Draw, texts: Sequence[str]) -> str:
 def _chat(draw: Draw, texts: Sequence[str]) -> str:
     hello = draw.phrase("(Hi|Hey|Morning|Hello|Hi there|Good day|Psst|OK)(,|!| -)")
     more = [
-        draw.phrase("(Oh, and|Also|And then|Plus|Then|That done|Right after|And|Next up)(:| -|,|...) ") + text
+        f"{draw.phrase('(Oh, and|Also|And then|Plus|Then|That done|Right after|And|Next up)(:| -|,|...)')} {text}"
         for text in texts[1:]
     ]
-    thanks = draw.phrase("( Thanks!| Cheers.| Ta.| Thank you!| You're the best.| Many thanks.||)")
-    return f"{hello} {' '.join(map(sentence, (texts[0], *more)))}{thanks}"
+    thanks = draw.phrase("(Thanks!|Cheers.|Ta.|Thank you!|You're the best.|Many thanks.||)")
+    return " ".join([hello, *map(sentence, (texts[0], *more)), *([thanks] if thanks else [])])
 
 
 def _mail(draw: Draw, texts: Sequence[str], closing: str) -> str:
