@@ -120,6 +120,9 @@ class TrainConfig:
         default=(),
         group="further outputs",
     )
+    base_name: str | None = setting(
+        "what the adapter calls its base (default: its hub id, else its absolute path)", default=None
+    )
     save_merged: Path | None = setting("also write base and adapter merged into one model", default=None, metavar="DIR")
     push_to_hub: str | None = setting("upload the adapter to this hub repository", default=None)
     hub_public: bool = setting("make a repository that --push-to-hub creates public", default=False)

@@ -12,6 +12,7 @@ import torch
 from peft import LoraConfig
 from peft.helpers import disable_input_dtype_casting
 
+from tiararodney.sekft import hub
 from tiararodney.sekft.errors import UsageError
 from tiararodney.sekft.model import detach_adapter, use_adapter
 from tiararodney.sekft.model.adapters import WEIGHTS, add_adapter, check_base, load_weights, read_config
@@ -42,7 +43,7 @@ def lora_config(config: TrainConfig, base: Path) -> LoraConfig:
 
     Args:
         config: The run's configuration.
-        base: The base's folder, for the record in the adapter.
+        base: The base's folder.
 
     Returns:
         peft's configuration.
@@ -62,7 +63,7 @@ def lora_config(config: TrainConfig, base: Path) -> LoraConfig:
             use_dora=config.use_dora,
             target_modules=targets,
             task_type="CAUSAL_LM",
-            base_model_name_or_path=str(base),
+            base_model_name_or_path=base_name(config, base),
         )
     start = read_config(config.init_adapter, "--init-adapter")
     if start.modules_to_save or start.bias != "none":
@@ -80,9 +81,22 @@ def lora_config(config: TrainConfig, base: Path) -> LoraConfig:
                 "Leave the flag out: the adapter's shape goes on."
             )
     start.lora_dropout = config.lora_dropout
-    start.base_model_name_or_path = str(base)
+    start.base_model_name_or_path = base_name(config, base)
     start.inference_mode = False
     return start
+
+
+def base_name(config: TrainConfig, base: Path) -> str:
+    """What an adapter calls its base, so that it loads from anywhere.
+
+    Args:
+        config: The run's configuration.
+        base: The base's folder.
+
+    Returns:
+        What `--base-name` says, else the hub id of a folder in the hub's cache, else the folder's absolute path.
+    """
+    return config.base_name or hub.id_of(base) or str(base.absolute())
 
 
 def start_digest(config: TrainConfig) -> str | None:
