@@ -136,3 +136,48 @@ def save_adapter(folder: Path, base_folder: Path, seed: int = 0) -> Path:
             torch.nn.init.normal_(parameter, std=0.2)
     tuned.save_pretrained(folder)
     return folder
+
+
+def make_wrapper(kind: str) -> Any:
+    """Return a random model that sees, with a text model inside.
+
+    Args:
+        kind: "gemma3" or "mistral3".
+    """
+    import torch
+    from transformers import (
+        Gemma3Config,
+        Gemma3ForConditionalGeneration,
+        Mistral3Config,
+        Mistral3ForConditionalGeneration,
+    )
+
+    torch.manual_seed(0)
+    text = SHAPE | {"vocab_size": 400, "num_hidden_layers": 2}
+    vision = {
+        "hidden_size": 32,
+        "intermediate_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "image_size": 28,
+        "patch_size": 14,
+    }
+    made: Any
+    if kind == "gemma3":
+        marks = {"image_token_index": 7, "boi_token_index": 8, "eoi_token_index": 9}
+        config = Gemma3Config(text_config=text, vision_config=vision, mm_tokens_per_image=4, **marks)
+        made = Gemma3ForConditionalGeneration(config)
+    else:
+        text |= {"model_type": "mistral", "sliding_window": None}
+        config = Mistral3Config(text_config=text, vision_config=vision | {"model_type": "pixtral"}, image_token_index=7)
+        made = Mistral3ForConditionalGeneration(config)
+    return made.float().eval().requires_grad_(requires_grad=False)
+
+
+def make_wrapper_base(kind: str) -> Any:
+    """Return the model as a `Base` without a tokenizer."""
+    import torch
+
+    from tiararodney.sekft.model import Base
+
+    return Base(make_wrapper(kind), None, Path(kind), False, "cpu", torch.float32, kind)

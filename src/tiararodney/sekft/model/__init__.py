@@ -4,7 +4,7 @@ Importing this package imports torch. Everything that must start fast (`--help`,
 the function that needs it.
 """
 
-from tiararodney.sekft.model.adapters import attach_adapter, detach_adapter, use_adapter
+from tiararodney.sekft.model.adapters import attach_adapter, changes_logits, detach_adapter, use_adapter
 from tiararodney.sekft.model.base import Adapters, Base, load_base
 from tiararodney.sekft.model.fingerprint import base_fingerprint
 from tiararodney.sekft.model.generate import Generated, Generator, Handle, generate_batch
@@ -20,6 +20,7 @@ __all__ = [
     "Token",
     "attach_adapter",
     "base_fingerprint",
+    "changes_logits",
     "detach_adapter",
     "generate_batch",
     "load_base",

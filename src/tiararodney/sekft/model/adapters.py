@@ -9,15 +9,20 @@ from typing import Any
 
 from tiararodney.sekft.errors import UsageError
 from tiararodney.sekft.model.base import Base
+from tiararodney.sekft.model.fingerprint import first_line
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 RECORD = "training.json"
+BEYOND_LORA = ("modules_to_save", "bias", "trainable_token_indices", "layer_replication")
 UNMIXABLE = ("use_dora", "use_qalora", "use_bdlora", "alora_invocation_tokens", "arrow_config", "lora_bias")
 
 
 def attach_adapter(base: Base, path: str | Path, name: str) -> None:
     """Read an adapter and attach it, without switching to it.
+
+    Its weights are held and multiplied in the base's compute type, as training multiplies them: LoRA has one precision
+    in training and serving.
 
     Args:
         base: The base it was trained on.
@@ -34,16 +39,18 @@ def attach_adapter(base: Base, path: str | Path, name: str) -> None:
         raise UsageError(f"adapter name {name!r}: expected a name without dots.")  # a key of torch's ModuleDict
     config = read_config(folder)
     check_base(base, folder)
-    add_adapter(base, config, name)
-    try:
-        load_weights(base, name, folder)
-    except BaseException:
-        detach_adapter(base, name)
-        raise
-    base.adapters.folders[name] = folder
+    with base.lock:
+        # Without weights of their own, which would only be overwritten: the file's become the layers'.
+        add_adapter(base, config, name, empty=True)
+        try:
+            load_weights(base, name, folder, assign=True)
+        except BaseException:
+            detach_adapter(base, name)
+            raise
+        base.adapters.folders[name] = folder
 
 
-def load_weights(base: Base, name: str, folder: Path, flag: str = "--adapter") -> None:
+def load_weights(base: Base, name: str, folder: Path, flag: str = "--adapter", *, assign: bool = False) -> None:
     """Set the weights of LoRA layers that hang on the base from an adapter's folder.
 
     Args:
@@ -51,6 +58,7 @@ def load_weights(base: Base, name: str, folder: Path, flag: str = "--adapter") -
         name: What the layers are called.
         folder: The adapter's.
         flag: What named it, for messages.
+        assign: Take the file's tensors over, in the compute type, instead of copying them into the layers' own.
 
     Raises:
         UsageError: A tensor has no place there, or a place no tensor: the adapter of another base.
@@ -58,15 +66,24 @@ def load_weights(base: Base, name: str, folder: Path, flag: str = "--adapter") -
     from peft import set_peft_model_state_dict
     from safetensors.torch import load_file
 
-    tensors = load_file(folder / WEIGHTS, device=base.device)
     try:
-        outcome = set_peft_model_state_dict(base.adapters.handle, dict(tensors), adapter_name=name)
-    except RuntimeError as error:
-        raise _another_base(base, folder, str(error).strip().splitlines()[-1].strip(), flag) from error
+        tensors = load_file(folder / WEIGHTS, device=base.device)
+    except Exception as error:  # whatever a damaged file makes its reader raise
+        raise UsageError(
+            f"{flag} {folder / WEIGHTS}: found a file that cannot be read ({first_line(error)}). Copy it again."
+        ) from error
+    if assign:
+        tensors = {key: tensor.to(base.dtype) for key, tensor in tensors.items()}
+    try:
+        outcome = set_peft_model_state_dict(
+            base.adapters.handle, dict(tensors), adapter_name=name, low_cpu_mem_usage=assign
+        )
+    except (RuntimeError, KeyError, ValueError) as error:
+        raise _another_base(base.path, folder, str(error).strip().splitlines()[-1].strip(), flag) from error
     # Every tensor of the file must have its place and every place its tensor: else base and tuned look alike.
     if odd := sorted(set(tensor_names(base, name)) ^ (set(tensors) | set(outcome.unexpected_keys))):
         found = f"{len(odd)} tensors have no counterpart, the first is {odd[0]}"
-        raise _another_base(base, folder, found, flag)
+        raise _another_base(base.path, folder, found, flag)
 
 
 def tensor_names(base: Base, name: str) -> dict[str, Any]:
@@ -86,13 +103,14 @@ def tensor_names(base: Base, name: str) -> dict[str, Any]:
     }
 
 
-def add_adapter(base: Base, config: Any, name: str) -> None:  # peft ships no types
+def add_adapter(base: Base, config: Any, name: str, *, empty: bool = False) -> None:  # peft ships no types
     """Put fresh LoRA layers of `config` on the base under `name`, switched off and not trainable.
 
     Args:
         base: The base.
         config: A `peft.LoraConfig`.
         name: The adapter's name.
+        empty: Make layers without weights, for a file's to be assigned.
 
     Raises:
         UsageError: The config's target modules do not fit the base.
@@ -100,16 +118,19 @@ def add_adapter(base: Base, config: Any, name: str) -> None:  # peft ships no ty
     from peft import PeftModel
 
     state = base.adapters
+    how = {"low_cpu_mem_usage": empty, "autocast_adapter_dtype": not empty}
     try:
         with warnings.catch_warnings():
             # peft asks for a property by the name it had before transformers 5.2x
             warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
             if state.handle is None:
-                state.handle = PeftModel(base.model, config, adapter_name=name)
+                state.handle = PeftModel(base.model, config, adapter_name=name, **how)
             else:
-                state.handle.add_adapter(name, config)
-    except ValueError as error:
-        raise UsageError(f"adapter {name}: peft cannot put it on {base.path}: {error}") from error
+                state.handle.add_adapter(name, config, **how)
+    except Exception as error:  # whatever peft raises is about this configuration
+        if state.handle is not None and name in state.handle.peft_config:
+            detach_adapter(base, name)
+        raise UsageError(f"adapter {name}: peft cannot put it on {base.path}: {first_line(error)}") from error
     state.handle.requires_grad_(requires_grad=False)
     state.handle.eval()
     state.count(name)
@@ -230,11 +251,38 @@ def read_config(folder: Path, flag: str = "--adapter") -> Any:  # peft ships no 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # keys of a newer peft that this one leaves out
             config = PeftConfig.from_pretrained(str(folder))
-    except (ValueError, TypeError, KeyError) as error:
-        raise UsageError(f"{folder / CONFIG}: not an adapter configuration of peft ({error}).") from error
+    except Exception as error:  # whatever peft makes of a broken file
+        raise UsageError(f"{folder / CONFIG}: not an adapter configuration of peft ({first_line(error)}).") from error
     if not isinstance(config, LoraConfig):
         raise UsageError(f"{folder / CONFIG}: field peft_type is {config.peft_type}. Expected LORA.")
+    if beyond := {name: value for name in BEYOND_LORA if (value := getattr(config, name, None)) not in (None, "none")}:
+        found = ", ".join(f"{name}: {value}" for name, value in beyond.items())
+        raise UsageError(
+            f"{flag} {folder}: it trains more than LoRA layers ({found}), which is not supported. "
+            "Expected an adapter without these."
+        )
     return config
+
+
+def changes_logits(base: Base, name: str) -> bool:
+    """Tell whether an attached adapter has any effect: whether the base with it computes other logits than alone.
+
+    Args:
+        base: The base.
+        name: An attached adapter's name.
+
+    Returns:
+        False for an adapter that was never trained, or that does not reach what computes the reply.
+    """
+    import torch
+
+    size = base.model.get_input_embeddings().weight.shape[0]
+    ids = torch.tensor([[(7919 * i + 13) % size for i in range(1, 17)]], device=base.device)
+    found = []
+    for which in (None, name):
+        with base.lock, use_adapter(base, which), torch.no_grad():
+            found.append(base.model(input_ids=ids, use_cache=False).logits)
+    return not torch.equal(*found)
 
 
 def check_base(base: Base, folder: Path, flag: str = "--adapter") -> None:
@@ -248,20 +296,34 @@ def check_base(base: Base, folder: Path, flag: str = "--adapter") -> None:
     Raises:
         UsageError: It was another one.
     """
+    check_record(folder, base.fingerprint, base.path, flag)
+
+
+def check_record(folder: Path, fingerprint: str, path: Path, flag: str = "--adapter") -> None:
+    """The same for a base that is not loaded.
+
+    Args:
+        folder: The adapter's.
+        fingerprint: The base's; see `base_fingerprint`.
+        path: The base's folder, for messages.
+        flag: What named the adapter, for messages.
+
+    Raises:
+        UsageError: The adapter was trained on another base, or its record cannot be read.
+    """
     record = folder / RECORD
     if not record.is_file():
         return  # written by plain peft: shapes are all there is to compare
     try:
         trained_on = json.loads(record.read_text(encoding="utf-8"))["base"]["fingerprint"]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise UsageError(f"{record}: cannot read base.fingerprint ({error}). Train the adapter again.") from error
-    if trained_on != base.fingerprint:
-        found = f"trained on {trained_on[:19]}..., this base is {base.fingerprint[:19]}..."
-        raise _another_base(base, folder, found, flag)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{record}: cannot read base.fingerprint ({error!r}). Train the adapter again.") from error
+    if trained_on != fingerprint:
+        raise _another_base(path, folder, f"trained on {trained_on[:19]}..., this base is {fingerprint[:19]}...", flag)
 
 
-def _another_base(base: Base, folder: Path, found: str, flag: str) -> UsageError:
+def _another_base(path: Path, folder: Path, found: str, flag: str) -> UsageError:
     return UsageError(
         f"{flag} {folder}: the adapter of another base: {found}.\n"
-        f"The base at hand is {base.path}. Pass the base that the adapter was trained on."
+        f"The base at hand is {path}. Pass the base that the adapter was trained on."
     )

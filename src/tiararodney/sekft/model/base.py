@@ -14,9 +14,12 @@ from tiararodney.sekft.errors import UsageError
 from tiararodney.sekft.model import fourbit
 from tiararodney.sekft.model.cache import find_copy, keep_copy
 from tiararodney.sekft.model.fingerprint import base_fingerprint, weight_files
+from tiararodney.sekft.model.loading import is_four_bit, load_model, quantised_with
 from tiararodney.sekft.model.lock import FairLock
 from tiararodney.sekft.model.memory import free_memory
 from tiararodney.sekft.model.precision import choose_dtype
+from tiararodney.sekft.render import Message
+from tiararodney.sekft.tokenizer import FileTokenizer, load_tokenizer
 
 log = logging.getLogger(__name__)
 
@@ -121,32 +124,34 @@ def load_base(
         UsageError: No model there, no such device, or bitsandbytes is missing.
     """
     folder = find_folder(path)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    four_bit = four_bit or is_four_bit(config)
     if four_bit:
         fourbit.require_bitsandbytes()
     device = find_device(device)
     precision = choose_dtype(dtype, device)
     compute = precision.dtype
     keep_dequantised = four_bit and (_has_room(folder, device, compute) if dequantise is None else dequantise)
-    model = _four_bit(folder, device, compute, cache=cache) if four_bit else _load(folder, device, compute)
+    model = _four_bit(folder, device, compute, cache=cache) if four_bit else load_model(folder, device, compute)
     if keep_dequantised:
         fourbit.dequantise(model, compute)
     elif four_bit:
         fourbit.guard_against_repacking(model)
     model.requires_grad_(requires_grad=False)
     model.eval()
-    from tiararodney.sekft.tokenizer import load_tokenizer
-
+    tokenizer = load_tokenizer(folder)
+    check_ids(model, tokenizer, folder)
     nf4 = f"NF4{' dequantised' if keep_dequantised else ''}, " * four_bit
     log.info("base %s on %s, %sdtype %s: %s", folder, device, nf4, precision.name, precision.reason)
     return Base(
         model=model,
-        tokenizer=load_tokenizer(folder),
+        tokenizer=tokenizer,
         path=folder,
         four_bit=four_bit,
         device=device,
         dtype=compute,
         dtype_reason=precision.reason,
-        fingerprint=base_fingerprint(folder),
+        fingerprint=base_fingerprint(folder, tokenizer),
         dequantised=keep_dequantised,
     )
 
@@ -210,57 +215,48 @@ def _has_room(folder: Path, device: str, dtype: torch.dtype) -> bool:
     return bool(weights * dtype.itemsize / 2 <= ROOM * free_memory(device))
 
 
-def _four_bit(folder: Path, device: str, dtype: torch.dtype, *, cache: bool) -> Any:  # transformers ships no types
-    """Load a base in NF4: from the copy on disk, or quantising it, which leaves a copy there."""
-    if not cache or _is_quantised(folder):
-        return _load(folder, device, dtype, four_bit=True)
-    if copy := find_copy(folder, device, str(dtype)):
-        try:
-            model = _load(copy, device, dtype, four_bit=True)
-        except (UsageError, OSError) as error:
-            log.warning("the NF4 copy %s cannot be loaded (%s): quantising again", copy, error)
-            return _load(folder, device, dtype, four_bit=True)
-        model.config._name_or_path = model.name_or_path = str(folder)  # noqa: SLF001 - the only name it has
-        return model
-    model = _load(folder, device, dtype, four_bit=True)
-    keep_copy(model, folder, device, str(dtype))
-    return model
+def check_ids(model: Any, tokenizer: FileTokenizer, folder: Path) -> None:  # transformers ships no types
+    """Hold the tokenizer's ids against the embedding.
 
-
-def load_plain(folder: Path) -> Any:  # transformers ships no types
-    """Load the weights as they are on the disk, on the CPU, for other uses than computing with them.
+    An added token beyond it is no fault as long as nothing writes it (a text model may share its tokenizer with one
+    that sees): those that the chat template writes are looked at.
 
     Args:
-        folder: A model folder.
-
-    Returns:
-        transformers' model, in the files' own precision.
+        model: The model.
+        tokenizer: Its tokenizer.
+        folder: The model's, for the message.
 
     Raises:
-        UsageError: transformers cannot load it.
+        UsageError: A token of the vocabulary, or of the template, has no embedding.
     """
-    return _load(folder, "cpu", "auto")
+    size = model.get_input_embeddings().weight.shape[0]
+    vocabulary = tokenizer.backend.get_vocab(with_added_tokens=False)
+    turns = [Message("user", "$ "), Message("assistant", "ls"), Message("user", "$ ")]
+    written = tokenizer.encode(tokenizer.render_text(turns, add_generation_prompt=True))
+    highest = max([*vocabulary.values(), *written], default=0)
+    if highest >= size:
+        raise UsageError(
+            f"--base {folder}: its tokenizer has token id {highest}, but the model has embeddings for {size} ids only. "
+            "Take both from the same model."
+        )
 
 
 def _is_quantised(folder: Path) -> bool:
-    return "quantization_config" in json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return quantised_with(json.loads((folder / "config.json").read_text(encoding="utf-8"))) is not None
 
 
-def _load(folder: Path, device: str, dtype: torch.dtype | str, *, four_bit: bool = False) -> Any:  # the same
-    from transformers import AutoModelForCausalLM
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.disable_progress_bar()  # stderr is for our own log
-    options: dict[str, Any] = {"dtype": dtype, "attn_implementation": "sdpa", "local_files_only": True}
-    if four_bit and not _is_quantised(folder):
-        options["quantization_config"] = fourbit.quantisation_config(dtype)
-    if four_bit:
-        options["device_map"] = {"": device}
-    load: Any = AutoModelForCausalLM.from_pretrained
-    try:
-        model = load(folder, **options)
-    except (ValueError, KeyError, OSError) as error:
-        raise UsageError(
-            f"--base {folder}: transformers cannot load it ({error}). Expected a causal language model."
-        ) from error
-    return model if four_bit else model.to(device)
+def _four_bit(folder: Path, device: str, dtype: torch.dtype, *, cache: bool) -> Any:  # transformers ships no types
+    """Load a base in NF4: from the copy on disk, or quantising it, which leaves a copy there."""
+    if not cache or _is_quantised(folder):
+        return load_model(folder, device, dtype, four_bit=True)
+    if copy := find_copy(folder, device, str(dtype)):
+        try:
+            model = load_model(copy, device, dtype, four_bit=True)
+        except (UsageError, OSError) as error:
+            log.warning("the NF4 copy %s cannot be loaded (%s): quantising again", copy, error)
+            return load_model(folder, device, dtype, four_bit=True)
+        model.config._name_or_path = model.name_or_path = str(folder)  # noqa: SLF001 - the only name it has
+        return model
+    model = load_model(folder, device, dtype, four_bit=True)
+    keep_copy(model, folder, device, str(dtype))
+    return model

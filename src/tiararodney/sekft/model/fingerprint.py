@@ -1,34 +1,59 @@
-"""A name for a base model's weights that follows them from folder to folder."""
+"""A name for a base model that follows its tensors and tokenizer, whatever files they lie in."""
+
+from __future__ import annotations
 
 import hashlib
 import json
 import struct
-from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-SAMPLES = 64
-SAMPLE_BYTES = 4096
-# What transformers writes beside the architecture and may change from one save to the next.
-VOLATILE = {"_name_or_path", "_model_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache"}
+from tiararodney.sekft.errors import UsageError
+from tiararodney.sekft.tokenizer import load_tokenizer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tiararodney.sekft.tokenizer import FileTokenizer
+
+SAMPLES = 4
+SAMPLE_BYTES = 1024
+OUTPUT_HEAD = "lm_head.weight"
+# As safetensors files call them.
+PICKLED_TYPES = {"torch.float32": "F32", "torch.float16": "F16", "torch.bfloat16": "BF16"}
 
 
-def base_fingerprint(folder: Path) -> str:
-    """Fingerprint the model in `folder`: its configuration, the tensors' names and shapes, and a sample of the bytes.
+def base_fingerprint(folder: Path, tokenizer: FileTokenizer | None = None) -> str:
+    """Fingerprint the model in `folder`: every tensor's name, type, shape and a sample of its bytes, and the tokenizer.
 
-    A sample (64 stretches of 4 KiB a file, evenly spread) because a whole hash of 14 GB costs more than loading them;
-    a fine-tuned or otherwise different model differs in nearly every byte.
+    A sample (4 stretches of 1 KiB a tensor, evenly spread) because a whole hash of 14 GB costs more than loading them;
+    a fine-tuned or otherwise different model differs in nearly every byte. Neither the number of files nor the
+    configuration has a part in it: saved again in other shards it is the same base.
 
     Args:
         folder: A model folder in the Hugging Face layout.
+        tokenizer: The folder's tokenizer, where it has been loaded already.
 
     Returns:
-        "sha256:" and 64 hex digits. The folder's own name and path have no part in it.
+        "sha256:" and 64 hex digits.
+
+    Raises:
+        UsageError: A file of weights, or the tokenizer, cannot be read.
     """
     digest = hashlib.sha256()
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    kept = {key: value for key, value in config.items() if key not in VOLATILE}
-    digest.update(json.dumps(kept, sort_keys=True).encode())
+    tied = _is_tied(folder)
+    tensors: dict[str, bytes] = {}
     for file in weight_files(folder):
-        digest.update(_sample(file))
+        try:
+            tensors |= dict(_safetensors(file) if file.suffix == ".safetensors" else _pickled(file))
+        except Exception as error:  # whatever a damaged file makes its reader raise
+            raise UsageError(
+                f"{file}: found a file of weights that cannot be read ({first_line(error)}). Download it again."
+            ) from error
+    for name in sorted(tensors):
+        if not (tied and name == OUTPUT_HEAD):  # some savers write the embedding a second time, as the head
+            digest.update(name.encode() + b"\0" + tensors[name])
+    digest.update((tokenizer or load_tokenizer(folder)).definition.encode())
     return f"sha256:{digest.hexdigest()}"
 
 
@@ -47,13 +72,62 @@ def weight_files(folder: Path) -> list[Path]:
     return []
 
 
-def _sample(file: Path) -> bytes:
-    digest = hashlib.sha256()
-    size = file.stat().st_size
-    digest.update(struct.pack("<Q", size))
+def first_line(error: BaseException, limit: int = 300) -> str:
+    """What an error of a library says, short enough for a message of ours.
+
+    Args:
+        error: The error.
+        limit: Characters to keep.
+
+    Returns:
+        Its first line that is not empty, or its class's name.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    line = lines[0] if lines else type(error).__name__
+    return line if len(line) <= limit else f"{line[:limit]}..."
+
+
+def _is_tied(folder: Path) -> bool:
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return bool(config.get("tie_word_embeddings", config.get("text_config", {}).get("tie_word_embeddings", False)))
+
+
+def _safetensors(file: Path) -> Iterator[tuple[str, bytes]]:
     with file.open("rb") as stream:
-        digest.update(stream.read(SAMPLE_BYTES))
-        for index in range(SAMPLES):
-            stream.seek(max(0, (size - SAMPLE_BYTES) * index // (SAMPLES - 1)))
-            digest.update(stream.read(SAMPLE_BYTES))
+        (length,) = struct.unpack("<Q", stream.read(8))
+        header: dict[str, Any] = json.loads(stream.read(length))
+        header.pop("__metadata__", None)
+        for name, entry in header.items():
+            begin, end = (8 + length + offset for offset in entry["data_offsets"])
+
+            def read(start: int, size: int, begin: int = begin) -> bytes:
+                stream.seek(begin + start)
+                return stream.read(size)
+
+            yield name, _digest(entry["dtype"], entry["shape"], end - begin, read)
+
+
+def _pickled(file: Path) -> Iterator[tuple[str, bytes]]:
+    import torch
+
+    for name, tensor in torch.load(file, map_location="cpu", mmap=True, weights_only=True).items():
+        whole = tensor.contiguous().flatten().view(torch.uint8)
+        kind = PICKLED_TYPES.get(str(tensor.dtype), str(tensor.dtype))
+
+        def read(start: int, size: int, whole: Any = whole) -> bytes:
+            return bytes(whole[start : start + size].numpy())
+
+        yield name, _digest(kind, list(tensor.shape), len(whole), read)
+
+
+def _digest(kind: str, shape: list[int], size: int, read: Callable[[int, int], bytes]) -> bytes:
+    """Hash a tensor's type, shape and stretches of its bytes."""
+    digest = hashlib.sha256(json.dumps([kind, shape]).encode())
+    count = SAMPLES if size > SAMPLES * SAMPLE_BYTES else 1
+    each = SAMPLE_BYTES if count == SAMPLES else size
+    for index in range(count):
+        part = read((size - each) * index // max(count - 1, 1), each)
+        if len(part) < each:
+            raise EOFError("the file ends within a tensor")
+        digest.update(part)
     return digest.digest()

@@ -49,6 +49,21 @@ def quantisation_config(dtype: torch.dtype = torch.bfloat16) -> Any:  # transfor
     )
 
 
+def set_compute_type(model: nn.Module, dtype: torch.dtype | str) -> None:
+    """Make 4-bit layers compute in a type, whatever the type that their files name.
+
+    Args:
+        model: A model with or without `Linear4bit` layers.
+        dtype: The compute type; "auto" leaves it.
+    """
+    import bitsandbytes
+
+    if isinstance(dtype, torch.dtype):
+        for module in model.modules():
+            if isinstance(module, bitsandbytes.nn.Linear4bit):
+                module.compute_dtype, module.compute_type_is_set = dtype, True
+
+
 def guard_against_repacking(model: nn.Module) -> int:
     """Keep bitsandbytes from repacking 4-bit weights for AVX512-BF16 CPUs.
 

@@ -12,9 +12,10 @@ import torch
 
 from tiararodney.sekft.errors import UsageError
 from tiararodney.sekft.folders import new_folder
-from tiararodney.sekft.model.adapters import CONFIG, RECORD, WEIGHTS, read_config
-from tiararodney.sekft.model.base import find_folder, load_plain
+from tiararodney.sekft.model.adapters import CONFIG, RECORD, WEIGHTS, check_record, read_config
+from tiararodney.sekft.model.base import find_folder
 from tiararodney.sekft.model.fingerprint import base_fingerprint
+from tiararodney.sekft.model.loading import load_model
 from tiararodney.sekft.tokenizer import CONFIG_FILE, TOKENIZER_FILE, load_tokenizer
 
 if TYPE_CHECKING:
@@ -55,16 +56,17 @@ def merge_adapter(base: Path, adapter: Path, out: Path, flag: str = "--adapter")
         raise UsageError(f"{out}: exists. Name a new folder for the merged model.")
     folder = find_folder(base)
     read_config(adapter, flag)
-    record = adapter / RECORD
-    if record.is_file():
-        trained_on = json.loads(record.read_text(encoding="utf-8"))["base"]["fingerprint"]
-        if trained_on != base_fingerprint(folder):
-            raise UsageError(f"{flag} {adapter}: the adapter of another base than {base}. Pass that one.")
-    model = load_plain(folder)
+    check_record(adapter, base_fingerprint(folder), folder, flag)
+    model = load_model(folder, "cpu", "auto")
     with warnings.catch_warnings():
         # peft asks for a property by the name it had before transformers 5.2x
         warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
         handle: Any = PeftModel.from_pretrained(model, str(adapter))
+    if model.config.get_text_config(decoder=True).tie_word_embeddings and _is_on_head(handle):
+        raise UsageError(
+            f"{flag} {adapter}: it has LoRA on the output head, whose weights {base} shares with its embedding: "
+            "merged, it would change both. Serve the adapter beside the base, or train it without lm_head."
+        )
     with torch.no_grad():
         merged = handle.merge_and_unload(safe_merge=True)
     with new_folder(out, replace=False) as fresh:
@@ -77,6 +79,13 @@ def merge_adapter(base: Path, adapter: Path, out: Path, flag: str = "--adapter")
             _tell_prefix(fresh)
     log.info("merged model in %s", out)
     return out
+
+
+def _is_on_head(handle: Any) -> bool:
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    layers = (handle.get_base_model().get_output_embeddings(), handle.get_base_model().get_input_embeddings())
+    return any(isinstance(layer, BaseTunerLayer) for layer in layers)
 
 
 def _tell_prefix(folder: Path) -> None:

@@ -56,7 +56,13 @@ class TrainConfig:
         "dropout on LoRA's input; above 0 the fast layers are not used", default=0.0, at_least=0, below=1, plan=True
     )
     target_modules: str = setting(
-        "all-linear, or comma-separated module names", default="all-linear", metavar="NAMES", plan=True
+        "all-linear (of the text model), comma-separated module names, or a regular expression over module paths",
+        default="all-linear",
+        metavar="NAMES",
+        plan=True,
+    )
+    exclude_modules: str | None = setting(
+        "leave these out, as --target-modules names them", default=None, metavar="NAMES", plan=True
     )
     use_rslora: bool = setting("scale by alpha / sqrt(r) (rsLoRA)", default=False, plan=True)
     use_dora: bool = setting("use DoRA; the fast layers are not used", default=False, plan=True)

@@ -16,11 +16,12 @@ from tiararodney.sekft import hub
 from tiararodney.sekft.errors import UsageError
 from tiararodney.sekft.model import detach_adapter, use_adapter
 from tiararodney.sekft.model.adapters import WEIGHTS, add_adapter, check_base, load_weights, read_config
+from tiararodney.sekft.model.targets import check_targets, read_targets, text_targets
 from tiararodney.sekft.settings import flag_of
 from tiararodney.sekft.sft.config import TrainConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
     from pathlib import Path
 
     from tiararodney.sekft.model import Base
@@ -38,12 +39,12 @@ SHAPE = {
 }
 
 
-def lora_config(config: TrainConfig, base: Path) -> LoraConfig:
+def lora_config(config: TrainConfig, base: Base) -> LoraConfig:
     """Say what layers are trained: as the flags say, or as the adapter has them that the run starts from.
 
     Args:
         config: The run's configuration.
-        base: The base's folder.
+        base: The base.
 
     Returns:
         peft's configuration.
@@ -51,9 +52,7 @@ def lora_config(config: TrainConfig, base: Path) -> LoraConfig:
     Raises:
         UsageError: A flag contradicts the adapter that the run starts from, or it is none that can be trained on.
     """
-    targets: Any = config.target_modules
-    if targets != "all-linear":
-        targets = [name.strip() for name in targets.split(",") if name.strip()]
+    targets = read_targets(config.target_modules)
     if config.init_adapter is None:
         return LoraConfig(
             r=config.lora_r,
@@ -61,27 +60,23 @@ def lora_config(config: TrainConfig, base: Path) -> LoraConfig:
             lora_dropout=config.lora_dropout,
             use_rslora=config.use_rslora,
             use_dora=config.use_dora,
-            target_modules=targets,
+            target_modules=text_targets(base.model, targets),
+            exclude_modules=read_targets(config.exclude_modules) if config.exclude_modules else None,
             task_type="CAUSAL_LM",
-            base_model_name_or_path=base_name(config, base),
+            base_model_name_or_path=base_name(config, base.path),
         )
     start = read_config(config.init_adapter, "--init-adapter")
-    if start.modules_to_save or start.bias != "none":
-        raise UsageError(
-            f"--init-adapter {config.init_adapter}: it trains more than LoRA layers (modules_to_save "
-            f"{start.modules_to_save}, bias {start.bias!r}). Expected an adapter with neither."
-        )
     defaults = {field.name: field.default for field in fields(TrainConfig)}
     for name, theirs in SHAPE.items():
         asked, has = getattr(config, name), getattr(start, theirs)
-        same = set(targets) == set(has) if name == "target_modules" else asked == has
+        same = _as_set(targets) == _as_set(has) if name == "target_modules" else asked == has
         if asked != defaults[name] and not same:
             raise UsageError(
                 f"{flag_of(name)}: found {asked}, but --init-adapter {config.init_adapter} has {has}. "
                 "Leave the flag out: the adapter's shape goes on."
             )
     start.lora_dropout = config.lora_dropout
-    start.base_model_name_or_path = base_name(config, base)
+    start.base_model_name_or_path = base_name(config, base.path)
     start.inference_mode = False
     return start
 
@@ -97,6 +92,10 @@ def base_name(config: TrainConfig, base: Path) -> str:
         What `--base-name` says, else the hub id of a folder in the hub's cache, else the folder's absolute path.
     """
     return config.base_name or hub.id_of(base) or str(base.absolute())
+
+
+def _as_set(targets: str | Collection[str]) -> set[str]:
+    return {targets} if isinstance(targets, str) else set(targets)
 
 
 def start_digest(config: TrainConfig) -> str | None:
@@ -128,7 +127,7 @@ def fresh_adapter(base: Base, config: TrainConfig) -> Iterator[dict[str, torch.n
     Raises:
         UsageError: The layers do not fit the base.
     """
-    lora = lora_config(config, base.path)
+    lora = lora_config(config, base)
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
         add_adapter(base, lora, NAME)
@@ -141,6 +140,9 @@ def fresh_adapter(base: Base, config: TrainConfig) -> Iterator[dict[str, torch.n
                 for parameter in parameters.values():
                     parameter.data = parameter.data.float()
                     parameter.requires_grad_(requires_grad=True)
+                if config.init_adapter is None:
+                    targets = read_targets(config.target_modules)
+                    check_targets(base, NAME, targets, parameters, flag_of("target_modules"))
                 # LoRA computes in the compute type, as when serving; the products are cast, not the inputs.
                 with disable_input_dtype_casting(base.model):
                     yield parameters

@@ -210,6 +210,7 @@ def _scenario(draw: Draw, plan: _Plan, name: str, directives: Sequence[Sequence[
     # Who cannot go on has done what comes before, and may have done what comes after.
     due = pieces[: pieces.index(stuck[0])] if stuck else pieces
     checks = [check for p in (*due, *stuck) for check in p.checks]
+    checks += [check for p in pieces if p not in due and p not in stuck for check in p.bans]
     if any(p.alone for p in pieces):
         here = [f.path.removeprefix(f"{place.path}/") for f in (*fixtures, *decoys.fixtures, *announced.fixtures)]
         checks.append(nothing_else([*here, *(path for p in pieces for path in (*p.work.outputs, *p.work.leaves))]))

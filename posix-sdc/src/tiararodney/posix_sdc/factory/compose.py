@@ -35,6 +35,7 @@ class Piece:
         work: as its author made it.
         text: what the directive says of it.
         checks: what has to hold at the end.
+        bans: those of the checks that hold whether the work is done or not.
         alone: nothing but what the directives ask for may be made in the working directory.
         chained: it begins with the file that the piece before it makes.
         fixtures: what the world holds for it.
@@ -55,6 +56,7 @@ class Piece:
     reason: str = ""
     twin: str = ""
     told: tuple[tuple[str, ...], ...] = ()
+    bans: tuple[Check, ...] = ()
     alone: bool = False
     chained: bool = False
 
@@ -77,22 +79,31 @@ def piece(draw: Draw, archetype: Archetype, block: str, twists: float = 0.0, sou
     if block:
         return _BLOCKED[block](draw, archetype.name, work)
     text, fixtures, twin = work.text, work.fixtures, "failing" if warns else ""
-    checks, alone = work.checks, False
+    bans: tuple[Check, ...] = ()
+    alone = False
     if work.outputs and "contradiction" in archetype.blocks and draw.chance(0.08 + twists / 10):
         # A ban on what the work does not need.
         twin = "contradiction"
         other, alone = draw.file(), not twists and draw.chance(0.6)
         ban = draw.pick(_NOTHING_ELSE) if alone else draw.pick(_BANS).format(other)
         text = sentence(text, ban)
-        checks = checks if alone else (*checks, absent(other))
-    read_only = [f.path for f in fixtures if f.path in work.inputs[:1] and untouched(f) in checks]
+        bans = () if alone else (absent(other),)
+    read_only = [f.path for f in fixtures if f.path in work.inputs[:1] and untouched(f) in work.checks]
     if twists and work.outputs and read_only and "denied" in archetype.blocks and draw.chance(twists / 4):
         # Somebody else's file, which may be read all the same.
         twin = "denied"
         fixtures = tuple(replace(f, owner="root") if f.path in read_only else f for f in fixtures)
-    chained = source is not None
     return Piece(
-        archetype.name, work, text, checks, fixtures, work.near_misses, twin=twin, alone=alone, chained=chained
+        archetype.name,
+        work,
+        text,
+        (*work.checks, *bans),
+        fixtures,
+        work.near_misses,
+        twin=twin,
+        bans=bans,
+        alone=alone,
+        chained=source is not None,
     )
 
 
@@ -271,38 +282,24 @@ def _divided(draw: Draw, pieces: list[Piece]) -> list[list[Piece]]:
 
 # What to do with the rest when one step cannot be done: every directive of several steps says so, and the first of
 # several directives, whether or not this happens.
+_HEADS = (
+    "(To be done|Needed|Wanted|Please do|Today), (in this order|one by one|in turn|from the first on):",
+    "(Steps|Tasks|Points|Jobs|Work) (in order|in sequence|one after the other|for today):",
+)
 _STOP_STEPS = (
-    (
-        "(If|When|Where|Should you find that) (one|a step|a point|any step) (cannot be done|is impossible), "
-        "(stop|end|break off|quit) (there|at it|at that point|before the next)."
-    ),
-    "(A|Any) (step|point|item) that (cannot|can't) be done is (the last|where you stop|where it ends).",
-    "(Stop|Halt|Finish) (at|before|with) the first (point|step|item|task) (that|which) (proves|is) impossible.",
+    "(If|When|Where) (one|a step|a point) (cannot be done|is impossible|will not go|is blocked), (stop|end) there.",
+    "(A|Any) (step|point|item) (you cannot do|that fails for good|nobody could do) is (the last|where you stop).",
+    "(Stop|Halt|Finish) (at|before) the first (point|step|item|task) (that|which) (proves|is) impossible.",
     "(Stuck|Blocked|No way forward)? (Then|In that case) the (rest|remainder|others) (can|may) wait.",
-    (
-        "(Nothing|None of what) (follows|comes after|stands below) a (blocked|failed|hopeless) (step|point|item) "
-        "(is needed|has to be done|matters)."
-    ),
+    "(Nothing|None of what) (follows|comes after) a (blocked|hopeless) (step|point) (is needed|matters).",
     "(One|Each) after (the other|another), (as far as|until) (it goes|you get|you can).",
     "(Get|Go|Come) as far as (you can|possible|it goes), and (no further|not beyond|leave the rest).",
 )
 _STOP_DIRECTIVES = (
-    (
-        "(There is more|More) (in|on) (this|the) list: (go|work) (from top to bottom|downwards|in its order), "
-        "(stop|end) (where|when) (something|one) (cannot be done|is impossible)."
-    ),
-    (
-        "(All|The) (entries|directives|items) (here|below|of today) (are due|come) in (turn|their order); "
-        "(a blocked one|one that cannot be done) (ends|stops) (the|this) (list|day|series)."
-    ),
-    (
-        "(What|Whatever) (comes|stands) (after|below) an (entry|item|order) (that|which) (cannot|can't) be done "
-        "(is not due|can wait|stays undone|may be left)."
-    ),
-    (
-        "(The list|This list) (goes|is done) from (its top|the top|the first) to (its end|the last|the bottom), "
-        "(or to|unless there is|up to) (an|the first) impossible (one|entry|item)."
-    ),
+    "(There is more|More) (in|on) (this|the) list: (go|work) (downwards|in its order), (stop|end) where you must.",
+    "(All|The) (entries|directives|items) are due in (turn|their order), (up to|until) a blocked one.",
+    "(What|Whatever) comes (after|below) an impossible (entry|item|order) (is not due|can wait).",
+    "(The|This) list (goes|is done) from (its top|the first) to (its end|the last), or to an impossible (one|item).",
 )
 
 
@@ -327,7 +324,7 @@ def _joined(draw: Draw, texts: Sequence[str]) -> str:
     if style == "numbered":
         return "\n".join(f"{i}. {text}" for i, text in enumerate(texts, 1))
     if style == "dashes":
-        return "\n".join([draw.pick(("To be done, in this order:", "In this order:")), *(f"- {t}" for t in texts)])
+        return "\n".join([draw.wording(_HEADS), *(f"- {t}" for t in texts)])
     then = draw.pick(("Then: ", "After that: ", "Next: "))
     last = draw.pick(("Last: ", "Finally: ", "In the end: "))
     middle = [sentence(then + text) for text in texts[1:-1]]

@@ -79,7 +79,7 @@ def pack(request: Request) -> Work:
         [
             f"Pack the folder {folder} into {out}",
             f"Make a compressed archive {out} of the folder {folder}.",
-            f"{out} is to be a gzipped tar of {folder}.",
+            f"{out} (should|must|has to|ought to) be a gzipped tar of {folder}.",
         ]
     )
     return Work(
@@ -156,7 +156,7 @@ def member(request: Request) -> Work:
     text = d.wording(
         [
             f"Write {wanted.path}, which is in the archive {path}, to {out}; unpack nothing else",
-            f"{out} is to hold what {wanted.path} says in the archive {path}. Leave the other files packed.",
+            f"{out} should hold what {wanted.path} says in the archive {path}. Leave the other files packed.",
             f"Take {wanted.path} out of {path} and save it as {out}, without unpacking the rest.",
         ]
     )
@@ -190,7 +190,7 @@ def contents(request: Request) -> Work:
     text = d.wording(
         [
             f"Write the names of the files in the archive {path} to {out}; do not unpack it",
-            f"{out} is to list what the archive {path} holds. Leave it packed.",
+            f"{out} (should|must|has to|ought to) list what the archive {path} holds. Leave it packed.",
             f"Save the table of contents of {path} in {out} without unpacking anything.",
         ]
     )

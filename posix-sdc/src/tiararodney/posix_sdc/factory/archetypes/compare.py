@@ -18,7 +18,7 @@ def missing(request: Request) -> Work:
         [
             f"Write the lines of {whole} that {part} lacks to {out}; both are sorted",
             f"Which lines of {whole} do not stand in {part}? They go to {out}. Both files are sorted.",
-            f"{out} is to hold what {whole} has and {part} (sorted like the first) has not, line by line.",
+            f"{out} will contain what {whole} has and {part} (sorted like the first) has not, line by line.",
         ]
     )
     a, b = text_file(whole, names), text_file(part, have)
@@ -54,7 +54,7 @@ def newer(request: Request) -> Work:
     text = d.wording(
         [
             f"The folders {old} and {new} have the same file names. Write the name of the one that differs to {out}",
-            f"{out} is to hold the name of the file that is not the same in {old} and {new}.",
+            f"{out} (needs|gets|receives) the name of the file that is not the same in {old} and {new}.",
             f"Compare the files of {old} with those of {new}; save the name of the one that differs in {out}.",
         ]
     )

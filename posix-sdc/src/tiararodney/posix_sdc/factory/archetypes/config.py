@@ -92,7 +92,7 @@ def read(request: Request) -> Work:
     text = d.wording(
         [
             f"Write the line of {key} from {path} to {out}",
-            f"{out} is to hold the line that sets {key} in {path}.",
+            f"{out} (must|should) contain the line that sets {key} in {path}.",
             f"Copy the setting {key} (the whole line) from {path} into {out}.",
         ]
     )
@@ -246,7 +246,7 @@ def merge(request: Request) -> Work:
     text = d.wording(
         [
             f"Append the settings of {more} to {path}, then delete {more}",
-            f"{path} is to end with the lines of {more}, and {more} has to go after that.",
+            f"{path} (should|must|has to|ought to) end with the lines of {more}, and {more} has to go after that.",
             f"Move the settings of {more} to the end of {path}; {more} itself is not needed any longer.",
         ]
     )

@@ -100,7 +100,7 @@ def _holds_base64(path: str, lines: Sequence[str]) -> Check:
 _COLUMN = Filter(
     (
         "Write column {n} of {source} to {out}",
-        "{out} is to hold column {n} of {source}.",
+        "{out} (has to|ought to) hold column {n} of {source}.",
         "Cut column {n} out of {source} and save it as {out}. The columns are separated by commas.",
     ),
     ("cut -d, -f{n} {source} > {out}", "awk -F, '{{ print ${n} }}' {source} > {out}"),
@@ -115,7 +115,7 @@ _COLUMN = Filter(
 _DELIMITER = Filter(
     (
         "Write {source} to {out} with every {old} turned into a {new}",
-        "{out} is to hold {source} with a {new} in place of each {old}.",
+        "{out} (must|should|shall) hold {source} with a {new} in place of each {old}.",
         "Turn every {old} of {source} into a {new} and save the result as {out}.",
     ),
     (
@@ -134,7 +134,7 @@ _DELIMITER = Filter(
 _SWAP = Filter(
     (
         "Write {source} to {out} with its two words a line swapped",
-        "{out} is to hold {source} with the second word of each line in front of the first.",
+        "{out} (has to|ought to|will) contain {source} with the second word of each line in front of the first.",
         "Swap the two columns of {source} (a blank is between them) and save the result as {out}.",
     ),
     ("awk '{{ print $2, $1 }}' {source} > {out}", "sed 's/\\([^ ]*\\) \\(.*\\)/\\2 \\1/' {source} > {out}"),
@@ -147,7 +147,7 @@ _SWAP = Filter(
 _TO_CSV = Filter(
     (
         "Turn {source} into comma separated values and write them to {out}; blanks separate them now",
-        "{out} is to hold {source} as a table with commas where {source} has blanks.",
+        "{out} (needs|gets|receives) {source} as a table with commas where {source} has blanks.",
         "Convert {source} from columns with a blank between them to columns with a comma, into {out}.",
     ),
     ("tr ' ' , < {source} > {out}", "sed 's/ /,/g' {source} > {out}"),
@@ -161,7 +161,7 @@ _TO_CSV = Filter(
 _ONE_LINE = Filter(
     (
         "Join the lines of {source} into one line with commas between them, in {out}",
-        "{out} is to hold the lines of {source} as one line, separated by commas.",
+        "{out} (must|should) contain the lines of {source} as one line, separated by commas.",
         "Write {source} to {out} as a single line: a comma instead of each line break, none at the end.",
     ),
     ("paste -sd, {source} > {out}", "sed ':a;N;$!ba;s/\\n/,/g' {source} > {out}"),
@@ -174,7 +174,7 @@ _ONE_LINE = Filter(
 _MANY_LINES = Filter(
     (
         "Break the line of {source} at its commas: one word a line, into {out}",
-        "{out} is to hold the words of {source}, which has commas between them, one on each line.",
+        "{out} (has to|ought to) hold the words of {source}, which has commas between them, one on each line.",
         "Write every comma separated word of {source} on a line of its own, to {out}.",
     ),
     ("tr , '\\n' < {source} > {out}", "sed 's/,/\\n/g' {source} > {out}"),
@@ -187,7 +187,7 @@ _MANY_LINES = Filter(
 _ENCODE = Filter(
     (
         "Write {source}, encoded as base64, to {out}",
-        "{out} is to hold the base64 of {source}.",
+        "{out} (must|should|shall) hold the base64 of {source}.",
         "Encode {source} with base64 and save the result as {out}.",
     ),
     ("base64 {source} > {out}", "base64 < {source} > {out}"),
@@ -203,7 +203,7 @@ _ENCODE = Filter(
 _EXPORTS = Filter(
     (
         "Turn the settings of {source} into shell exports in {out}: each line after the word export",
-        "{out} is to hold every line of {source} with 'export ' in front.",
+        "{out} (has to|ought to|will) contain every line of {source} with 'export ' in front.",
         "Write {source} to {out} so that a shell can read it: export in front of each key=value.",
     ),
     ("sed 's/^/export /' {source} > {out}", "awk '{{ print \"export \" $0 }}' {source} > {out}"),

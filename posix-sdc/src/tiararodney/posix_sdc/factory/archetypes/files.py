@@ -29,7 +29,7 @@ def note(request: Request) -> Work:
         [
             f"Write '{line}' to {out}",
             f"Create a file {out} that says '{line}'.",
-            f"{out} is to hold the line '{line}'.",
+            f"{out} (needs|gets|receives) the line '{line}'.",
             f"Put '{line}' into a new file {out}.",
             f"A file named {out} is needed, with the text '{line}'",
         ]
@@ -54,7 +54,7 @@ def rename(request: Request) -> Work:
     text = d.wording(
         [
             f"Rename {old} to {new}",
-            f"{old} is to be called {new} from now on.",
+            f"{old} (should|must|has to|ought to) be called {new} from now on.",
             f"Give {old} the new name {new}.",
             f"The file {old} has the wrong name: it should be {new}",
         ]
@@ -107,7 +107,7 @@ def join(request: Request) -> Work:
     text = d.wording(
         [
             f"Join {one} and {two}, in this order, into {out}",
-            f"{out} is to hold {one} followed by {two}.",
+            f"{out} (must|should) contain {one} followed by {two}.",
             f"Put {one} and then {two} together in one file {out}.",
         ]
     )
@@ -136,7 +136,7 @@ def copy(request: Request) -> Work:
             f"Copy {old} to {new}",
             f"Make a copy of {old} named {new}.",
             f"We want a second copy of {old} under the name {new}.",
-            f"{new} is to be a copy of {old}",
+            f"{new} (should|must|has to|ought to) be a copy of {old}",
         ]
     )
     return Work(
@@ -164,7 +164,7 @@ def link(request: Request) -> Work:
     text = d.wording(
         [
             f"Make a symbolic link {name} that points to {target}",
-            f"{name} is to be a symbolic link to {target}.",
+            f"{name} (should|must|has to|ought to) be a symbolic link to {target}.",
             f"Create a symlink named {name} to {target}.",
         ]
     )
@@ -218,7 +218,7 @@ def compress(request: Request) -> Work:
         [
             f"Compress {path} with gzip, so that only {path}.gz is left",
             f"Gzip {path}: afterwards there is {path}.gz, and no {path} any more.",
-            f"{path} is to become {path}.gz",
+            f"{path} (should|must|has to|ought to) become {path}.gz",
             f"Turn {path} into {path}.gz, compressed.",
         ]
     )
@@ -243,7 +243,7 @@ def swap(request: Request) -> Work:
     aside = d.file("tmp")
     text = d.wording(
         [
-            f"Swap {a.path} and {b.path}: each is to hold what the other holds now",
+            f"Swap {a.path} and {b.path}: each (has to|ought to) hold what the other holds now",
             f"{a.path} and {b.path} have each other's name. Put that right.",
             f"Exchange the contents of {a.path} and {b.path}.",
         ]

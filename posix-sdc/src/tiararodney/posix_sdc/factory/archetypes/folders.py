@@ -56,7 +56,7 @@ def shelve(request: Request) -> Work:
         [
             f"Create a folder {shelf} and move {moved} into it",
             f"{moved} belongs in a new folder {shelf}.",
-            f"Make a directory {shelf}; {moved} is to be moved there.",
+            f"Make a directory {shelf}; {moved} (should|must|has to|ought to) be moved there.",
             f"Put {moved} into a new directory named {shelf}.",
         ]
     )
@@ -135,7 +135,7 @@ def find(request: Request) -> Work:
     text = d.wording(
         [
             f"Somewhere below the folder {top} lies {name}: write its path, beginning with {top}/, to {out}",
-            f"{out} is to hold the path of {name}, which is somewhere in {top} (the path starts with {top}/).",
+            f"{out} should hold the path of {name}, which is somewhere in {top} (the path starts with {top}/).",
             f"Find {name} in the tree {top} and save its path ({top}/...) in {out}.",
         ]
     )
@@ -166,7 +166,7 @@ def gather(request: Request) -> Work:
         [
             f"Move every .{kind} file of the folder {here} into the folder {shelf}",
             f"All files in {here} that end in .{kind} belong in the folder {shelf}.",
-            f"The folder {shelf} is to have the files of {here} whose names end in .{kind}; move them there.",
+            f"The folder {shelf} (should|must) have the files of {here} whose names end in .{kind}; move them there.",
         ]
     )
     return Work(

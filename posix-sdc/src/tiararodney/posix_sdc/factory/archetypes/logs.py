@@ -74,7 +74,7 @@ _LEVEL = Filter(
     (
         "Copy the {level} lines of {source} to {out}",
         "All {level} messages in {source} should be saved in {out}.",
-        "{out} is to hold every {level} line of {source}.",
+        "{out} (has to|ought to|will) contain every {level} line of {source}.",
     ),
     ("grep {level} {source} > {out}", "grep ^{level} {source} > {out}", "sed -n '/^{level}/p' {source} > {out}"),
     ("grep -v {level} {source} > {out}", "grep -m 1 {level} {source} > {out}", "cat {source} > {out}"),
@@ -89,7 +89,7 @@ _COUNT = Filter(
     (
         "Write the number of {level} lines in {source} to {out}",
         "How many {level} messages are in {source}? The number goes to {out}.",
-        "{out} is to hold the count of {level} lines of {source}.",
+        "{out} (needs|gets|receives) the count of {level} lines of {source}.",
     ),
     ("grep -c {level} {source} > {out}", "grep -c {level} < {source} > {out}"),
     ("grep {level} {source} > {out}", "wc -l < {source} > {out}", "echo 0 > {out}"),
@@ -105,7 +105,7 @@ _COUNT = Filter(
 _HOUR = Filter(
     (
         "Copy what {source} says of the hour {hour} to {out}",
-        "{out} is to hold the lines of {source} whose time begins with {hour}.",
+        "{out} (must|should) contain the lines of {source} whose time begins with {hour}.",
         "Save the lines of {source} from {hour}:00 to {hour}:59 in {out}.",
     ),
     ("grep ^{hour}: {source} > {out}", "sed -n '/^{hour}:/p' {source} > {out}", "awk '/^{hour}:/' {source} > {out}"),
@@ -119,7 +119,7 @@ _HOUR = Filter(
 _LOUDEST = Filter(
     (
         "Which name (the second word) is the most frequent in {source}? Write it to {out}",
-        "{out} is to hold the name that most lines of {source} have as their second word.",
+        "{out} (has to|ought to) hold the name that most lines of {source} have as their second word.",
         "Find out who writes most into {source} (the name is the second word of a line); put that name into {out}.",
     ),
     (
@@ -174,7 +174,7 @@ def split(request: Request) -> Work:
         [
             f"Split {path}: its ERROR lines go to {errors}, its WARN lines to {warnings}",
             f"Copy the ERROR lines of {path} to {errors} and the WARN lines to {warnings}.",
-            f"{errors} is to hold the ERROR lines of {path}, and {warnings} the WARN lines.",
+            f"{errors} (must|should|shall) hold the ERROR lines of {path}, and {warnings} the WARN lines.",
         ]
     )
     given = text_file(path, lines)

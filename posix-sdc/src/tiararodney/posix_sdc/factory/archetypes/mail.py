@@ -34,7 +34,7 @@ def answer(request: Request) -> Work:
         [
             f"Answer {letter}: write '{word}' to {reply}, then move {letter} into {folder}",
             f"Write '{word}' to {reply} as the answer, and move {letter} to the folder {folder}.",
-            f"{reply} is to say '{word}'. After that {letter} has to be moved to {folder}.",
+            f"{reply} (should|must|has to|ought to) say '{word}'. After that {letter} has to be moved to {folder}.",
         ]
     )
     given = text_file(letter, [f"From: {person}", f"Which word is it, {d.noun()} or {word}?"])
@@ -118,7 +118,7 @@ def unread(request: Request) -> Work:
         [
             f"Count the letters in {inbox} with the line 'Status: new' and write the number to {out}",
             f"How many letters in {inbox} are new (Status: new)? The number goes to {out}.",
-            f"{out} is to hold the number of unread letters in {inbox}; they say 'Status: new'.",
+            f"{out} (has to|ought to|will) contain the number of unread letters in {inbox}; they say 'Status: new'.",
         ]
     )
     return Work(

@@ -28,7 +28,7 @@ def replace(request: Request) -> Work:
             f"Replace {old} with {new} in {source}",
             f"In {source} the word {old} has to become {new}.",
             f"Change every {old} in {source} to {new}.",
-            f"{source} says {old}; it is to say {new} instead.",
+            f"{source} says {old}; it (should|must|has to|ought to) say {new} instead.",
         ]
     )
     given = text_file(source, lines)
@@ -127,7 +127,7 @@ def _holds_digest(path: str, lines: Sequence[str]) -> Check:
 _UPPER = Filter(
     (
         "Write {source} in {case} case to {out}",
-        "{out} is to hold the text of {source} in {case} case.",
+        "{out} (needs|gets|receives) the text of {source} in {case} case.",
         "Turn {source} into {case} case and save it as {out}.",
     ),
     ("tr {sets} < {source} > {out}", "tr {classes} < {source} > {out}", "cat {source} | tr {sets} > {out}"),
@@ -140,7 +140,7 @@ _UPPER = Filter(
 _PREFIX = Filter(
     (
         "Write {source} to {out} with '{mark}' in front of every line",
-        "{out} is to hold the lines of {source}, each of them after the words '{mark}'.",
+        "{out} (must|should) contain the lines of {source}, each of them after the words '{mark}'.",
         "Put '{mark}' at the beginning of every line of {source}; the result goes to {out}.",
     ),
     ("sed 's/^/{mark}/' {source} > {out}", "awk '{{ print \"{mark}\" $0 }}' {source} > {out}"),
@@ -153,7 +153,7 @@ _PREFIX = Filter(
 _WORD = Filter(
     (
         "Write the {nth} word of every line of {source} to {out}",
-        "{out} is to hold the {nth} word of each line of {source}, one a line.",
+        "{out} (has to|ought to) hold the {nth} word of each line of {source}, one a line.",
         "From each line of {source} take the {nth} word; save these in {out}.",
     ),
     (
@@ -169,7 +169,7 @@ _WORD = Filter(
 _NUMBERED = Filter(
     (
         "Number the lines of {source} into {out}: the number, a colon, the line",
-        "{out} is to hold {source} with '1:', '2:' and so on in front of the lines.",
+        "{out} (must|should|shall) hold {source} with '1:', '2:' and so on in front of the lines.",
         "Write {source} to {out}, each line after its number and a colon (1:, 2:, ...).",
     ),
     ("grep -n '' {source} > {out}", "awk '{{ print NR \":\" $0 }}' {source} > {out}"),
@@ -182,7 +182,7 @@ _NUMBERED = Filter(
 _TOTAL = Filter(
     (
         "Add up the numbers in the second column of {source} and write the sum to {out}",
-        "{out} is to hold the total of the numbers in {source}.",
+        "{out} (has to|ought to|will) contain the total of the numbers in {source}.",
         "What do the numbers of {source} come to? Write the sum to {out}.",
     ),
     (
@@ -206,7 +206,7 @@ _CHECKSUM = Filter(
     (
         "Write the {kind} sum of {source} to {out}",
         "Save the {kind} checksum of {source} in {out}.",
-        "{out} is to hold what {program} says of {source}.",
+        "{out} (needs|gets|receives) what {program} says of {source}.",
     ),
     ("{program} {source} > {out}", "{program} < {source} > {out}"),
     ("{wrong} {source} > {out}", "{program} {out} > {out}", "cat {source} > {out}"),

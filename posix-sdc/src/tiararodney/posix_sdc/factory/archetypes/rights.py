@@ -70,7 +70,7 @@ def script(request: Request) -> Work:
     text = d.wording(
         [
             f"Write a script {path} that runs echo {word}, and make it executable",
-            f"{path} is to be an executable script with the line: echo {word}",
+            f"{path} (should|must|has to|ought to) be an executable script with the line: echo {word}",
             f"Create {path} with the command echo {word} in it. It has to be executable.",
         ]
     )
@@ -159,7 +159,7 @@ def open_ones(request: Request) -> Work:
     text = d.wording(
         [
             f"Which files in {folder} may everybody write to? Save their paths, {folder}/..., in {out}",
-            f"{out} is to list the files of {folder} that others have the right to write, as {folder}/NAME.",
+            f"{out} (should|must) list the files of {folder} that others have the right to write, as {folder}/NAME.",
             f"Find the world-writable files in {folder} and write their paths ({folder}/...) to {out}.",
         ]
     )

@@ -133,7 +133,7 @@ def due(request: Request) -> Work:
     text = d.wording(
         [
             f"Which jobs of {path} run in the hour {hour}? Write their names to {out}, one a line",
-            f"{out} is to list the names of the jobs in {path} whose hour (the second column) is {hour}.",
+            f"{out} (should|must) list the names of the jobs in {path} whose hour (the second column) is {hour}.",
             f"Save the names of all jobs that {path} runs at {hour} o'clock in {out}. The hour is the second column.",
         ]
     )

@@ -90,7 +90,7 @@ def running(request: Request) -> Work:
     text = d.wording(
         [
             f"The folder {folder} has the state of each service in a file: write the names of those running to {out}",
-            f"{out} is to list the services (file names) in {folder} whose state is running.",
+            f"{out} (should|must|has to|ought to) list the services (file names) in {folder} whose state is running.",
             f"Which services of {folder} are running? Save their names, which are the files' names, in {out}.",
         ]
     )

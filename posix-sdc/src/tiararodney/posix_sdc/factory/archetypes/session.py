@@ -20,7 +20,7 @@ def variable(request: Request) -> Work:
     text = d.wording(
         [
             f"Write the value of the variable {name} to {out}",
-            f"{out} is to hold what the variable {name} is set to.",
+            f"{out} (must|should) contain what the variable {name} is set to.",
             f"Save the value of {name} (an environment variable) in {out}.",
         ]
     )
@@ -47,7 +47,7 @@ def profile(request: Request) -> Work:
     text = d.wording(
         [
             f"Add the line export {name}={value} to {path}",
-            f"{path} is to end with the line export {name}={value}",
+            f"{path} (should|must|has to|ought to) end with the line export {name}={value}",
             f"Append export {name}={value} to {path}.",
         ]
     )
@@ -100,7 +100,7 @@ def sourced(request: Request) -> Work:
     text = d.wording(
         [
             f"Source {path}, then write the value that {names[1]} has got to {out}",
-            f"{out} is to hold what the variable {names[1]} is after {path} has been read by the shell (. ./{path}).",
+            f"{out} has to hold what the variable {names[1]} is after {path} has been read by the shell (. ./{path}).",
             f"Read {path} into the shell with the dot command and save the value of {names[1]} in {out}.",
         ]
     )

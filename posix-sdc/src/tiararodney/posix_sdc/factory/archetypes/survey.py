@@ -16,7 +16,7 @@ def largest(request: Request) -> Work:
         [
             f"Write the name of the largest file in the folder {folder} to {out}",
             f"Which file in {folder} takes the most bytes? Its name goes to {out}.",
-            f"{out} is to hold the name of the biggest file of {folder}.",
+            f"{out} (must|should|shall) hold the name of the biggest file of {folder}.",
         ]
     )
     name = big.path.rpartition("/")[2]

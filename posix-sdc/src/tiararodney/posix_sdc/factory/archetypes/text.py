@@ -143,7 +143,7 @@ _COUNT = Filter(
     (
         "Count the lines of {source} and write the number to {out}",
         "How many lines has {source}? Put the number into {out}.",
-        "{out} is to hold the number of lines in {source}.",
+        "{out} (has to|ought to|will) contain the number of lines in {source}.",
         "Write the line count of {source} to {out}.",
         "We need the number of lines of {source} in a file {out}",
     ),
@@ -166,7 +166,7 @@ _MATCHING = Filter(
     (
         "Write the lines of {source} that contain {word} to {out}",
         "Find every line with {word} in {source} and save them in {out}.",
-        "{out} is to hold the lines of {source} with the word {word}.",
+        "{out} (needs|gets|receives) the lines of {source} with the word {word}.",
         "Pick the lines with {word} out of {source}; they go to {out}.",
         "Lines of {source} that mention {word} belong in {out}",
     ),
@@ -181,7 +181,7 @@ _TALLY = Filter(
     (
         "Count the lines of {source} that contain {word} and write the number to {out}",
         "In how many lines of {source} does {word} occur? Put the number into {out}.",
-        "{out} is to hold the number of lines with {word} in {source}.",
+        "{out} (must|should) contain the number of lines with {word} in {source}.",
         "Write to {out} how many lines of {source} mention {word}.",
     ),
     ("grep -c {word} {source} > {out}", "grep {word} {source} | wc -l > {out}"),
@@ -201,7 +201,7 @@ _TALLY = Filter(
 _FIRST = Filter(
     (
         "Write the first {n} lines of {source} to {out}",
-        "{out} is to hold the first {n} lines of {source}.",
+        "{out} (has to|ought to) hold the first {n} lines of {source}.",
         "Take the first {n} lines of {source} and save them as {out}.",
         "Save the {n} lines at the top of {source} in {out}.",
     ),
@@ -216,7 +216,7 @@ _FIRST = Filter(
 _LAST = Filter(
     (
         "Write the last {n} lines of {source} to {out}",
-        "{out} is to hold the last {n} lines of {source}.",
+        "{out} (must|should|shall) hold the last {n} lines of {source}.",
         "Take the last {n} lines of {source} and save them as {out}.",
         "Save the {n} lines at the end of {source} in {out}.",
     ),
@@ -231,7 +231,7 @@ _LAST = Filter(
 _RANGE = Filter(
     (
         "Write the lines {a} to {b} of {source} to {out}",
-        "{out} is to hold {source} from line {a} to line {b}, both included.",
+        "{out} (has to|ought to|will) contain {source} from line {a} to line {b}, both included.",
         "Copy lines {a} through {b} of {source} into {out}.",
         "From {source} we need the lines {a} to {b}; save them as {out}",
     ),
@@ -249,7 +249,7 @@ _RANGE = Filter(
 _HEADLESS = Filter(
     (
         "Write {source} without its header line to {out}",
-        "{out} is to hold all of {source} but the first line.",
+        "{out} (needs|gets|receives) all of {source} but the first line.",
         "Drop the first line of {source} and save the rest in {out}.",
         "Save everything after the first line of {source} as {out}.",
     ),
@@ -264,7 +264,7 @@ _HEADLESS = Filter(
 _BOTTOM = Filter(
     (
         "Write the last line of {source} to {out}",
-        "{out} is to hold the last line of {source}.",
+        "{out} (must|should) contain the last line of {source}.",
         "Take the last line of {source} and save it as {out}.",
         "Save the line at the end of {source} in {out}.",
     ),
@@ -280,7 +280,7 @@ _BOTTOM = Filter(
 _WITHOUT = Filter(
     (
         "Write the lines of {source} that do not contain {word} to {out}",
-        "{out} is to hold {source} without the lines that mention {word}.",
+        "{out} (has to|ought to) hold {source} without the lines that mention {word}.",
         "Leave out every line with {word}: the other lines of {source} go to {out}.",
         "Save all lines of {source} except those with {word} in {out}.",
     ),
@@ -298,7 +298,7 @@ _WITHOUT = Filter(
 _SORT = Filter(
     (
         "Sort {source} {how} into {out}",
-        "{out} is to hold the lines of {source}, sorted {how}.",
+        "{out} (must|should|shall) hold the lines of {source}, sorted {how}.",
         "Sort the lines of {source} {how} and save the result as {out}.",
         "Write {source}, sorted {how}, to {out}.",
     ),
@@ -313,7 +313,7 @@ _UNIQUE = Filter(
     (
         "Write the unique lines of {source}, sorted, to {out}",
         "Sort {source} into {out}, each line only once.",
-        "{out} is to hold {source} sorted and without duplicates.",
+        "{out} (has to|ought to|will) contain {source} sorted and without duplicates.",
     ),
     ("sort -u {source} > {out}", "sort {source} | uniq > {out}"),
     ("sort {source} > {out}", "sort -ru {source} > {out}", "cat {source} > {out}"),
@@ -326,7 +326,7 @@ _REVERSE = Filter(
     (
         "Write the lines of {source} in reverse order to {out}",
         "Reverse the order of the lines of {source} into {out}.",
-        "{out} is to hold {source} upside down: the bottom line comes on top.",
+        "{out} (needs|gets|receives) {source} upside down: the bottom line comes on top.",
     ),
     ("tac {source} > {out}", "sed '1!G;h;$!d' {source} > {out}"),
     ("cat {source} > {out}", "tac {source} | sed 1d > {out}", "rev {source} > {out}"),
@@ -348,7 +348,7 @@ def paste(request: Request) -> Work:
     text = d.wording(
         [
             f"Paste {left} and {right} side by side into {out}",
-            f"{out} is to hold {left} and {right} as two columns.",
+            f"{out} (must|should) contain {left} and {right} as two columns.",
             f"Write {left} and {right} next to each other to {out}, as paste does.",
         ]
     )

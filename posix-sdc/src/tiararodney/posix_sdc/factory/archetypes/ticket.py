@@ -122,7 +122,7 @@ def still_open(request: Request) -> Work:
     text = d.wording(
         [
             f"Write the paths ({desk}/...) of the tickets in {desk} that are open to {out}",
-            f"{out} is to list the files in {desk} that say 'state: open', as {desk}/NAME.",
+            f"{out} (should|must|has to|ought to) list the files in {desk} that say 'state: open', as {desk}/NAME.",
             f"Which tickets in {desk} are still open? Save their paths, {desk}/NAME, in {out}.",
         ]
     )
