@@ -29,7 +29,7 @@ class TrainConfig:
     )
     hub: tuple[str, ...] = setting("name of a data set on the hub", default=())
     load_4bit: bool = flags.load_4bit()
-    no_base_cache: bool = setting("with --load-4bit: do not keep the quantised base in the cache folder", default=False)
+    no_base_cache: bool = flags.no_base_cache()
     device: str = flags.device()
     dtype: str = flags.dtype()
 
