@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -196,3 +197,37 @@ def test_the_manifest_says_what_the_copy_is_of(tiny_base: Path, root: Path):
     assert told["of"]["base"] == base.fingerprint
     assert set(told["of"]["versions"]) == {"bitsandbytes", "transformers", "torch"}
     assert "model.safetensors" in told["files"]
+
+
+def test_copies_of_other_versions_are_removed(
+    tiny_base: Path, make_base: Callable[..., Path], root: Path, monkeypatch: pytest.MonkeyPatch
+):
+    load(make_base(seed=5))
+    load(tiny_base)
+    before = copies(root)
+    real = cache.metadata.version
+    monkeypatch.setattr(cache.metadata, "version", lambda name: f"{real(name)}.1")
+    load(tiny_base)
+    left = copies(root)
+    assert len(left) == 2, "the new copy, and that of another base"
+    assert len(set(left) & set(before)) == 1
+
+
+def test_copies_long_unused_are_removed(tiny_base: Path, make_base: Callable[..., Path], root: Path):
+    load(make_base(seed=5))
+    [unused] = copies(root)
+    long_ago = time.time() - (cache.UNUSED_DAYS + 1) * 86400
+    os.utime(unused / cache.MANIFEST, (long_ago, long_ago))
+    load(tiny_base)
+    assert unused not in copies(root)
+    assert len(copies(root)) == 1
+
+
+def test_a_changed_configuration_gets_a_copy_of_its_own(tiny_base: Path, tmp_path: Path, root: Path):
+    load(tiny_base)
+    changed = tmp_path / "changed"
+    shutil.copytree(tiny_base, changed)
+    config = json.loads((changed / "config.json").read_text()) | {"rms_norm_eps": 1e-2}
+    (changed / "config.json").write_text(json.dumps(config))
+    assert load(changed).model.config.rms_norm_eps == 1e-2
+    assert len(copies(root)) == 2

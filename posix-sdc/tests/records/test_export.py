@@ -42,6 +42,25 @@ def test_what_is_kept_is_written(sessions, tmp_path):
     assert [t.id for t in load_trajectories(tmp_path / "out.jsonl")] == ["a", "b"]
 
 
+def test_chats_carry_the_flag_that_axolotl_reads(sessions, session, tmp_path):
+    mistaken = session("a")
+    write_record(
+        sessions / "a.json",
+        replace(mistaken, turns=(*mistaken.turns[:2], replace(mistaken.turns[2], train=False), *mistaken.turns[3:])),
+    )
+    argv = ["export", "--trajectories", str(sessions), "--out", str(tmp_path / "chat.jsonl"), "--chat"]
+    assert main(argv) == 0
+    first = json.loads((tmp_path / "chat.jsonl").read_text().splitlines()[0])
+    assert [(m["role"], m["train"]) for m in first["messages"]] == [
+        ("system", False),
+        ("user", False),
+        ("assistant", False),
+        ("user", False),
+        ("assistant", True),
+    ]
+    assert [t.turns[2].train for t in load_trajectories(tmp_path / "chat.jsonl")] == [False, True]
+
+
 def test_a_folder_has_a_file_a_split(sessions, tmp_path):
     export(Export(tmp_path / "out", trajectories=sessions))
     assert {p.name: [json.loads(x)["id"] for x in p.open()] for p in (tmp_path / "out").iterdir()} == {
@@ -265,6 +284,7 @@ def test_a_data_set_folder_holds_parquet_and_a_card(data_set):
     assert sorted(str(p.relative_to(data_set)) for p in data_set.rglob("*") if p.is_file()) == [
         "README.md",
         "scenarios/train-00000-of-00001.parquet",
+        "trajectories/test-00000-of-00001.parquet",
         "trajectories/train-00000-of-00001.parquet",
     ]
     assert [p.name for p in data_set.parent.iterdir() if p.name.startswith(".")] == []
@@ -272,7 +292,7 @@ def test_a_data_set_folder_holds_parquet_and_a_card(data_set):
 
 def test_a_data_set_folder_is_read_as_any_other(data_set, scenarios):
     assert load_scenarios(data_set) == load_scenarios(scenarios)
-    assert [t.id for t in load_trajectories(data_set)] == ["a", "b"]
+    assert sorted(t.id for t in load_trajectories(data_set)) == ["a", "b"]
 
 
 def test_the_card_counts_what_is_in_it(data_set, scenarios):
@@ -298,7 +318,9 @@ def test_the_datasets_library_loads_it(data_set, tmp_path, monkeypatch):
     assert datasets.get_dataset_config_names(str(data_set)) == ["scenarios", "trajectories"]
     worlds = datasets.load_dataset(str(data_set), "scenarios", split="train", cache_dir=cache)
     assert [Scenario.from_json(dict(row)).id for row in worlds] == [s.id for s in load_scenarios(data_set)]
-    played = datasets.load_dataset(str(data_set), cache_dir=cache)["train"]
+    both = datasets.load_dataset(str(data_set), cache_dir=cache)
+    assert {split: both[split]["split"] for split in both} == {"train": ["train"], "test": ["holdout"]}
+    played = both["train"]
     assert played[0]["turns"][-1] == {"role": "assistant", "content": "exit"}
     assert played.column_names == [*KINDS["trajectories"], "extra"]
 

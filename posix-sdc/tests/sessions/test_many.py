@@ -8,6 +8,7 @@ from tiararodney.posix_sdc.factory.bundles import generate
 from tiararodney.posix_sdc.sessions.loop import run_session
 from tiararodney.posix_sdc.sessions.many import play, run_batch
 from tiararodney.posix_sdc.sessions.operators.reference import ScriptedOperator
+from tiararodney.posix_sdc.worlds import protocol
 
 SCENARIO = next(s for s in generate(20, 0) if s.terminal == "exit")
 SEVERAL = [s for s in generate(30, 1) if s.terminal == "exit"][:7]
@@ -85,6 +86,7 @@ def test_an_error_of_the_operator_ends_the_run(worlds):
 
     with pytest.raises(ZeroDivisionError):
         play(SEVERAL, Broken(), lambda _: None, width=2)
+    assert not protocol._aborted.is_set()  # the process can open worlds again
 
 
 # -------------------------------------------------------------------------------------------------------- lock-step

@@ -40,6 +40,21 @@ def load_4bit() -> Any:
     return setting("load the base in 4-bit (NF4); --dtype is then the compute type", default=False)
 
 
+def no_base_cache() -> Any:
+    """``--no-base-cache``."""
+    return setting("with --load-4bit: do not keep the quantised base in the cache folder", default=False)
+
+
+def kv_memory() -> Any:
+    """``--kv-memory``."""
+    return setting(
+        "most memory for the KV caches of running and finished replies, in GiB (default: half of what is free)",
+        default=None,
+        metavar="GIB",
+        above=0,
+    )
+
+
 def device() -> Any:
     """``--device``."""
     return setting("auto, cpu, cuda, cuda:0, ...", default="auto", metavar="DEVICE")

@@ -54,7 +54,7 @@ _MODEL = "a folder with config.json, weights and tokenizer.json"
 MODEL = Kind(
     "model",
     _MODEL,
-    (*_TOKENIZER_FILES, "generation_config.json", "*.safetensors", "*.safetensors.index.json"),
+    (*_TOKENIZER_FILES, "generation_config.json", "README.md", "*.safetensors", "*.safetensors.index.json"),
     lambda folder: (folder / "config.json").is_file() and _has_weights(folder),
 )
 OLD_MODEL = Kind("model", _MODEL, (*_TOKENIZER_FILES, "generation_config.json", "pytorch_model*"), MODEL.complete)

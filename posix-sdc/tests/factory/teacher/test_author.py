@@ -390,7 +390,7 @@ def test_a_killed_run_goes_on_and_asks_only_for_the_rest(server, argv, solvable,
 def test_an_endpoint_that_fails_is_a_failed_run_that_loses_nothing(server, argv, solvable, tmp_path, capsys):
     server.answers = lambda body: says(fitting(body)) if len(server.requests) < 3 else (404, b"no such model")
     assert main([*argv[:-1], "1"]) == 2
-    assert "HTTP 404 no such model, expected a chat completion. Check --teacher, --model" in capsys.readouterr().err
+    assert "HTTP 404 no such model, expected an answer. Check --teacher, --model" in capsys.readouterr().err
     assert len(load_scenarios(tmp_path / "out")) == 2
 
 

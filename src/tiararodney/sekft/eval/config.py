@@ -64,8 +64,10 @@ class EvalConfig:
     )
     split: str | None = setting("only scenarios of this split (default: all)", default=None, choices=SPLITS)
     load_4bit: bool = flags.load_4bit()
+    no_base_cache: bool = flags.no_base_cache()
     device: str = flags.device()
     dtype: str = flags.dtype()
+    kv_memory: float | None = flags.kv_memory()
 
     runtime: str = setting(
         "where worlds run; auto: docker if an engine answers, else bwrap",

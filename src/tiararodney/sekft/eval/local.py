@@ -44,21 +44,23 @@ class LocalModels:
 
     def __enter__(self) -> Self:
         """Load and attach everything before the first session: an adapter that does not fit is refused at once."""
-        from tiararodney.sekft.model import Generator, attach_adapter, detach_adapter, load_base
+        from tiararodney.sekft.model import Generator, attach_adapter, detach_adapter, kv_bytes, load_base
 
         config = self.config
         with self._stack as stack:
             base = self._given
             if base is None:
                 assert config.base is not None
-                base = load_base(config.base, config.load_4bit, config.device, config.dtype)
+                base = load_base(
+                    config.base, config.load_4bit, config.device, config.dtype, cache=not config.no_base_cache
+                )
             for contestant in self.field:
                 if contestant.kind == ADAPTER:
                     name = attached_name(contestant)
                     attach_adapter(base, contestant.path, name)
                     stack.callback(detach_adapter, base, name)
                     check_applied(base, name, contestant.path)
-            generator = Generator(base, max_batch=config.concurrency)
+            generator = Generator(base, max_batch=config.concurrency, kv_memory=kv_bytes(config.kv_memory))
             for contestant in self.field:
                 self.players[contestant.name] = self._player(contestant, base, generator)
             self._stack = stack.pop_all()

@@ -7,11 +7,13 @@ that quantised. Its files' own hashes are compared at every load: a copy that is
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
 import os
 import shutil
+import time
 from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
@@ -31,6 +33,7 @@ MANIFEST = "sekft.json"
 STRETCH = 64 * 2**20  # bytes that are hashed at a time, side by side
 ABANDONED = 3600.0  # seconds after which a copy that is being written is one that a killed process left
 DECIDING = ("bitsandbytes", "transformers", "torch")
+UNUSED_DAYS = 60  # after which a copy is removed when another is written
 
 
 def find_copy(folder: Path, device: str, dtype: str) -> Path | None:
@@ -55,6 +58,8 @@ def find_copy(folder: Path, device: str, dtype: str) -> Path | None:
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         damaged = [MANIFEST]
     if not damaged:
+        with contextlib.suppress(OSError):
+            (copy / MANIFEST).touch()  # says when it was last used
         return copy
     log.warning("the NF4 copy %s is damaged (%s): it is made anew", copy, ", ".join(map(str, damaged)))
     shutil.rmtree(copy, ignore_errors=True)
@@ -87,6 +92,24 @@ def keep_copy(model: Any, folder: Path, device: str, dtype: str) -> None:  # tra
             log.warning("no NF4 copy is kept: %s", error)
         return
     log.info("NF4 copy in %s", copy)
+    _prune(copy, _deciding(folder, device, dtype))
+
+
+def _prune(written: Path, deciding: Mapping[str, Any]) -> None:
+    """Remove the copies that `written` replaces, made by other versions of the libraries, and those long unused."""
+    same = {name: value for name, value in deciding.items() if name != "versions"}
+    for manifest in cache_root().glob(f"*/{MANIFEST}"):
+        if manifest.parent == written:
+            continue
+        try:
+            of = json.loads(manifest.read_text(encoding="utf-8"))["of"]
+            replaced = {name: of[name] for name in same} == same
+            unused = time.time() - manifest.stat().st_mtime > UNUSED_DAYS * 86400
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # another process is at it, or it is found damaged when it is next asked for
+        if replaced or unused:
+            log.info("NF4 copy %s removed: %s", manifest.parent, "made by other versions" if replaced else "unused")
+            shutil.rmtree(manifest.parent, ignore_errors=True)
 
 
 def cache_root() -> Path:
@@ -128,11 +151,21 @@ def _deciding(folder: Path, device: str, dtype: str) -> Mapping[str, Any]:
     return {
         "base": base_fingerprint(folder),
         "content": _content(folder),
+        "settings": _settings(folder),
         "versions": {name: metadata.version(name) for name in DECIDING},
         "setting": fourbit.quantisation_config().to_dict(),
         "device": device.partition(":")[0],
         "dtype": dtype,
     }
+
+
+def _settings(folder: Path) -> str:
+    """Hash the files beside the weights that a copy takes along."""
+    digest = hashlib.sha256()
+    for name in ("config.json", "generation_config.json"):
+        file = folder / name
+        digest.update(file.read_bytes() if file.is_file() else b"none")
+    return digest.hexdigest()
 
 
 def _content(folder: Path) -> str:

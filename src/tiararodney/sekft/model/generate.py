@@ -473,6 +473,18 @@ class Generator:
         return self._lanes[name]
 
 
+def kv_bytes(gib: float | None) -> int | None:
+    """Turn `--kv-memory` into bytes.
+
+    Args:
+        gib: GiB, None where the flag is not given.
+
+    Returns:
+        What `Generator` takes.
+    """
+    return None if gib is None else int(gib * 2**30)
+
+
 def generate_batch(
     base: Base,
     prompts: Sequence[Sequence[int]],

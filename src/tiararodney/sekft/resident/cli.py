@@ -40,8 +40,10 @@ class ResidentConfig:
 
     base: Path = flags.base(default=MISSING, needed="give a folder or hub id of a base model", group="base model")
     load_4bit: bool = flags.load_4bit()
+    no_base_cache: bool = flags.no_base_cache()
     device: str = flags.device()
     dtype: str = flags.dtype()
+    kv_memory: float | None = flags.kv_memory()
 
     serve: str | None = setting(
         "also serve OpenAI's completions and vLLM's adapter routes here; goes on after the end of a pipe's lines",
@@ -86,7 +88,14 @@ def serve(config: ResidentConfig) -> int:
     address = None if config.serve is None else _address(config)
     log.info("sekft-resident %s: loading %s", metadata.version("tiararodney.sekft"), config.base)
     with naming_the_extra("a local base"):
-        resident = start(config.base, config.load_4bit, config.device, config.dtype)
+        resident = start(
+            config.base,
+            config.load_4bit,
+            config.device,
+            config.dtype,
+            cache=not config.no_base_cache,
+            kv_memory=config.kv_memory,
+        )
     try:
         # Ctrl-C ends a job, so a TERM signal must not look like it: it ends the resident, job and all.
         signal.signal(signal.SIGTERM, _terminate)
@@ -132,13 +141,15 @@ def _terminate(_number: int, _frame: FrameType | None) -> None:
     raise _Terminated
 
 
-def start(path: Path, four_bit: bool, device: str, dtype: str) -> Resident:
+def start(
+    path: Path, four_bit: bool, device: str, dtype: str, *, cache: bool = True, kv_memory: float | None = None
+) -> Resident:
     """Load a base and take the fingerprint of its logits."""
-    from tiararodney.sekft.model import Generator, load_base
+    from tiararodney.sekft.model import Generator, kv_bytes, load_base
     from tiararodney.sekft.resident.state import Resident, probe
 
-    base = load_base(path, four_bit, device, dtype)
-    return Resident(base, probe(base), Generator(base))
+    base = load_base(path, four_bit, device, dtype, cache=cache)
+    return Resident(base, probe(base), Generator(base, kv_memory=kv_bytes(kv_memory)))
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ class TrainConfig:
     )
     hub: tuple[str, ...] = setting("name of a data set on the hub", default=())
     load_4bit: bool = flags.load_4bit()
-    no_base_cache: bool = setting("with --load-4bit: do not keep the quantised base in the cache folder", default=False)
+    no_base_cache: bool = flags.no_base_cache()
     device: str = flags.device()
     dtype: str = flags.dtype()
 
@@ -125,6 +125,9 @@ class TrainConfig:
         "written beside --out",
         default=(),
         group="further outputs",
+    )
+    base_name: str | None = setting(
+        "what the adapter calls its base (default: its hub id, else its absolute path)", default=None
     )
     save_merged: Path | None = setting("also write base and adapter merged into one model", default=None, metavar="DIR")
     push_to_hub: str | None = setting("upload the adapter to this hub repository", default=None)

@@ -12,6 +12,7 @@ import torch
 from peft import LoraConfig
 from peft.helpers import disable_input_dtype_casting
 
+from tiararodney.sekft import hub
 from tiararodney.sekft.errors import UsageError
 from tiararodney.sekft.model import detach_adapter, use_adapter
 from tiararodney.sekft.model.adapters import WEIGHTS, add_adapter, check_base, load_weights, read_config
@@ -21,6 +22,7 @@ from tiararodney.sekft.sft.config import TrainConfig
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
+    from pathlib import Path
 
     from tiararodney.sekft.model import Base
 
@@ -61,7 +63,7 @@ def lora_config(config: TrainConfig, base: Base) -> LoraConfig:
             target_modules=text_targets(base.model, targets),
             exclude_modules=read_targets(config.exclude_modules) if config.exclude_modules else None,
             task_type="CAUSAL_LM",
-            base_model_name_or_path=str(base.path),
+            base_model_name_or_path=base_name(config, base.path),
         )
     start = read_config(config.init_adapter, "--init-adapter")
     defaults = {field.name: field.default for field in fields(TrainConfig)}
@@ -74,9 +76,22 @@ def lora_config(config: TrainConfig, base: Base) -> LoraConfig:
                 "Leave the flag out: the adapter's shape goes on."
             )
     start.lora_dropout = config.lora_dropout
-    start.base_model_name_or_path = str(base.path)
+    start.base_model_name_or_path = base_name(config, base.path)
     start.inference_mode = False
     return start
+
+
+def base_name(config: TrainConfig, base: Path) -> str:
+    """What an adapter calls its base, so that it loads from anywhere.
+
+    Args:
+        config: The run's configuration.
+        base: The base's folder.
+
+    Returns:
+        What `--base-name` says, else the hub id of a folder in the hub's cache, else the folder's absolute path.
+    """
+    return config.base_name or hub.id_of(base) or str(base.absolute())
 
 
 def _as_set(targets: str | Collection[str]) -> set[str]:

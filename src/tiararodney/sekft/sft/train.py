@@ -34,10 +34,11 @@ from tiararodney.sekft.sft.callbacks import (
     held,
     stop_signals,
 )
+from tiararodney.sekft.sft.card import licence_of
 from tiararodney.sekft.sft.checkpoint import check_same_run, checkpoint_folder, drop_checkpoints, newest_checkpoint
 from tiararodney.sekft.sft.data import Examples, read_examples
 from tiararodney.sekft.sft.hub import check_hub, push
-from tiararodney.sekft.sft.lora import NAME, fresh_adapter, lora_summary, start_digest
+from tiararodney.sekft.sft.lora import NAME, base_name, fresh_adapter, lora_summary, start_digest
 from tiararodney.sekft.sft.sizing import choose_size, dequantised_fits
 from tiararodney.sekft.sft.step.check import check_packing
 from tiararodney.sekft.sft.step.forward import choose_route
@@ -277,6 +278,8 @@ def _record(config: TrainConfig, base: Base, examples: Examples, trainer: Packed
         "config": config.to_json(),
         "lora": lora_summary(base),
         "base": {
+            "name": base_name(config, base.path),
+            "license": licence_of(base.path),
             "fingerprint": base.fingerprint,
             "four_bit": base.four_bit,
             "dequantised": base.dequantised,

@@ -226,12 +226,16 @@ def _parser() -> argparse.ArgumentParser:
     sub = add("export", "write scenarios or kept sessions as .jsonl, parquet or a data set folder")
     sub.add_argument("--trajectories", type=Path, help="folder of sessions")
     sub.add_argument("--scenarios", type=Path, help="folder of bundles")
-    sub.add_argument(
-        "--out", type=Path, required=True, help="a file *.jsonl or *.parquet, or a folder for one .jsonl a split"
-    )
+    sub.add_argument("--out", type=Path, help="a file *.jsonl or *.parquet, or a folder for one .jsonl a split")
     sub.add_argument(
         "--hub", action="store_true", help="make --out a Hugging Face data set folder: parquet inside and a card"
     )
+    sub.add_argument(
+        "--chat",
+        action="store_true",
+        help="trajectories as TRL and Axolotl read them: messages, each with train (Axolotl: message_field_training)",
+    )
+    sub.add_argument("--harbor", type=Path, metavar="DIR", help="write --scenarios as Harbor tasks, a folder each")
     sub.add_argument("--all", action="store_true", help="rejected sessions and quarantined bundles too")
     return parser
 

@@ -235,14 +235,28 @@ def stats(a: argparse.Namespace) -> int:
 
 
 def export(a: argparse.Namespace) -> int:
-    """Hand data on."""
+    """Export scenarios or trajectories."""
     from tiararodney.posix_sdc.records.export import Export
     from tiararodney.posix_sdc.records.export import export as write
 
-    counts = write(Export(a.out, a.scenarios, a.trajectories, everything=a.all, hub=a.hub))
+    if a.harbor:
+        return _export_harbor(a)
+    if not a.out:
+        raise UsageError("found neither --out nor --harbor, expected where to write to.")
+    counts = write(Export(a.out, a.scenarios, a.trajectories, everything=a.all, hub=a.hub, chat=a.chat))
     left_out = counts.pop("left_out")
     written = " and ".join(f"{n} {kind}" for kind, n in counts.items() if n)
     print(f"{written} written to {a.out}, {left_out} left out")
+    return _DONE
+
+
+def _export_harbor(a: argparse.Namespace) -> int:
+    from tiararodney.posix_sdc.sessions.harbor import export_tasks
+
+    if not a.scenarios or a.trajectories or a.out or a.hub or a.chat:
+        raise UsageError("--harbor DIR needs --scenarios, and neither --trajectories, --out, --hub nor --chat.")
+    counts = export_tasks(a.scenarios, a.harbor, everything=a.all)
+    print(f"{counts['tasks']} tasks written to {a.harbor}, {counts['left_out']} left out")
     return _DONE
 
 

@@ -262,6 +262,7 @@ def _guided(directive: Directive, pieces: Sequence[Piece], course: Course, place
             "solution": list(p.work.solution),
             "ways": [list(way) for way in p.work.ways] if course.twists else [],
             "inputs": list(p.work.inputs),
+            "outputs": list(p.work.outputs),
             "verify": list(p.work.verify),
             "learn": [lead.to_json() for lead in p.work.learn],
             "block": p.block,

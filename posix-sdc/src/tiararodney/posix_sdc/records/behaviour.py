@@ -220,8 +220,9 @@ def _names(step: Step) -> set[str]:
 
 def _shows(step: Step, files: set[str]) -> bool:
     """Tell whether a command only shows, and names one of these files or prints its name."""
-    first = next(_parts(step.command), [""])[0]
-    if first not in LOOKING or _change(step, ()):
+    part = next(_parts(step.command), [""])
+    first = part[0]
+    if (first not in LOOKING and not (first == "tar" and not _in_place(first, part))) or _change(step, ()):
         return False
     said = set(_TOKEN.findall(step.command)) | (set(_TOKEN.findall(step.output)) if first in EXPLORING else set())
     names = {name for f in files for name in (f, f.rpartition("/")[2]) if name}

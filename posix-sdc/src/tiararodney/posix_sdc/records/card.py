@@ -21,7 +21,8 @@ _ABOUT = {
     "trajectories": "recorded sessions: a system turn with facts about the terminal, `user` turns with what the "
     "terminal shows, `assistant` turns with one command each, the last one `exit` or `panic REASON`. `verified` is the "
     "checker's word on the state that the session left; `keep` says that it ended rightly, was verified, and held "
-    "nothing but commands. `meta` is a JSON string.",
+    "nothing but commands. `train` says of each turn whether it may be a target: a mistake that is put right later is "
+    "context only. `meta` is a JSON string.",
 }
 
 _HEAD = """\
@@ -29,8 +30,8 @@ Sessions of an operator at a POSIX shell, and the worlds they were played in. No
 operator finds out where directives are announced, learns the program that hands them out from its own documentation,
 does the work and ends the session itself, with `exit`, or with `panic` where the work cannot be done.
 
-Both configurations have one split, `train`. The column `split` says which rows are meant for training and which
-(`holdout`, of other archetypes) for evaluation.
+The split `train` is meant for training, `test` for evaluation: what it holds (archetypes, providers, announcements,
+utilities) training never shows. Its rows say `holdout` in the column `split`.
 """
 
 
@@ -42,11 +43,11 @@ def card(folder: Path) -> str:
     """
     parts = statistics(folder)
     return "".join(
-        [_front_matter(parts), "\n# POSIX shell sessions\n\n", _HEAD, *(_part(k, v) for k, v in parts.items())]
+        [_front_matter(parts, folder), "\n# POSIX shell sessions\n\n", _HEAD, *(_part(k, v) for k, v in parts.items())]
     )
 
 
-def _front_matter(parts: Mapping[str, Mapping[str, Any]]) -> str:
+def _front_matter(parts: Mapping[str, Mapping[str, Any]], folder: Path) -> str:
     rows = max(part["n"] for part in parts.values())
     lines = [
         "---",
@@ -69,7 +70,10 @@ def _front_matter(parts: Mapping[str, Mapping[str, Any]]) -> str:
         lines += [f"- config_name: {name}"]
         # Sessions are what a reader gets who names no configuration, worlds where there are none.
         lines += ["  default: true"] if name == "trajectories" or len(parts) == 1 else []
-        lines += ["  data_files:", "  - split: train", f"    path: {name}/train-*.parquet"]
+        lines += ["  data_files:"]
+        for split in ("train", "test"):
+            if list((folder / name).glob(f"{split}-*.parquet")):
+                lines += [f"  - split: {split}", f"    path: {name}/{split}-*.parquet"]
     return "\n".join([*lines, "---", ""])
 
 

@@ -21,7 +21,11 @@ from tiararodney.posix_sdc.support.whole import whole
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PART = "train-00000-of-00001.parquet"  # how the hub names the only file of a split
+    from tiararodney.posix_sdc.records.schema import Trajectory
+
+# How the hub names the only file of a split, and what it calls a split that is held out.
+PART = "{}-00000-of-00001.parquet"
+HUB_SPLITS = {"train": "train", "holdout": "test"}
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ class Export:
         trajectories: where sessions are, None for none.
         everything: quarantined bundles and rejected sessions too.
         hub: make the folder a Hugging Face data set; else it gets one ``.jsonl`` a split.
+        chat: trajectories in the conversational shape of TRL and Axolotl, see `conversation`.
     """
 
     out: Path
@@ -41,6 +46,23 @@ class Export:
     trajectories: Path | None = None
     everything: bool = False
     hub: bool = False
+    chat: bool = False
+
+
+def conversation(session: Trajectory) -> dict[str, Any]:
+    """Return a session in the conversational shape: ``messages`` of role and content, and what it is keyed by.
+
+    Each message says whether it is a target (``train``), which Axolotl reads with ``message_field_training: train``.
+    """
+    return {
+        "id": session.id,
+        "scenario_id": session.scenario_id,
+        "archetype": session.archetype,
+        "split": session.split,
+        "messages": [
+            {"role": t.role, "content": t.content, "train": t.role == "assistant" and t.train} for t in session.turns
+        ],
+    }
 
 
 def export(wanted: Export) -> dict[str, int]:
@@ -82,6 +104,8 @@ def _refuse_nonsense(wanted: Export) -> None:
             f"--out {wanted.out}: found the ending {wanted.out.suffix!r}, expected a file *.jsonl or *.parquet, "
             "or a folder."
         )
+    if wanted.chat and (wanted.scenarios or wanted.hub or wanted.out.suffix == ".parquet"):
+        raise UsageError("--chat is for --trajectories, as a file *.jsonl or a folder of them.")
     for path in given:
         place = wanted.out.parent if wanted.out.suffix else wanted.out
         if path.is_dir() and place.resolve() == path.resolve():
@@ -105,7 +129,7 @@ def _records(wanted: Export, kind: str, counts: dict[str, int]) -> Iterator[dict
         fit = wanted.everything or session.keep
         counts[kind if fit else "left_out"] += 1
         if fit:
-            yield session.to_json()
+            yield conversation(session) if wanted.chat else session.to_json()
 
 
 def _refuse_nothing(wanted: Export, kind: str, counts: dict[str, int]) -> None:
@@ -144,7 +168,7 @@ def _by_split(wanted: Export, kind: str, counts: dict[str, int]) -> None:
 
 
 def _data_set(wanted: Export, counts: dict[str, int]) -> None:
-    """Write a data set folder: one parquet file a kind, and a card that counts what is in them."""
+    """Write a data set folder: one parquet file for each kind and split, and a card that counts what is in them."""
     out = wanted.out
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"--out {out}: found something there already, expected a free name or an empty folder.")
@@ -155,10 +179,21 @@ def _data_set(wanted: Export, counts: dict[str, int]) -> None:
             if (wanted.scenarios if kind == "scenarios" else wanted.trajectories) is None:
                 continue
             (folder / kind).mkdir()
-            parquet.write(folder / kind / PART, kind, _records(wanted, kind, counts))
+            _parts(folder / kind, kind, _records(wanted, kind, counts))
             _refuse_nothing(wanted, kind, counts)
         (folder / "README.md").write_text(card(folder), encoding="utf-8")
         folder.chmod(0o755)
         folder.replace(out)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _parts(folder: Path, kind: str, items: Iterator[dict[str, Any]]) -> None:
+    """Write one parquet file a split, in flat memory."""
+    with ExitStack() as stack:
+        writers: dict[str, parquet.Writer] = {}
+        for item in items:
+            split = HUB_SPLITS.get(item["split"], "train")
+            if split not in writers:
+                writers[split] = stack.enter_context(parquet.Writer(folder / PART.format(split), kind))
+            writers[split].write(item)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from tiararodney.posix_sdc.errors import SchemaError, UsageError
 
@@ -70,6 +70,43 @@ def require() -> None:
         raise UsageError(f"parquet needs pyarrow, which is not installed. {_INSTALL}") from None
 
 
+class Writer:
+    """Writes records to one file, in flat memory; the file is complete once this is left.
+
+    Args:
+        path: the file.
+        kind: ``scenarios`` or ``trajectories``.
+    """
+
+    def __init__(self, path: Path, kind: str) -> None:
+        require()
+        import pyarrow.parquet as pq
+
+        self._kind, self._schema = kind, _schema(kind)
+        self._file = pq.ParquetWriter(path, self._schema, compression="zstd")
+        self._group: list[dict[str, Any]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def write(self, item: Mapping[str, Any]) -> None:
+        """Write one record, given as JSON values (`to_json`)."""
+        self._group.append(_flat(self._kind, item))
+        if len(self._group) == _ROWS:
+            self._flush()
+
+    def _flush(self) -> None:
+        import pyarrow as pa
+
+        self._file.write_table(pa.Table.from_pylist(self._group, self._schema))
+        self._group = []
+
+    def __exit__(self, *_: object) -> None:
+        if self._group:
+            self._flush()
+        self._file.close()
+
+
 def write(path: Path, kind: str, items: Iterable[Mapping[str, Any]]) -> int:
     """Write records, in flat memory.
 
@@ -81,22 +118,10 @@ def write(path: Path, kind: str, items: Iterable[Mapping[str, Any]]) -> int:
     Returns:
         How many rows were written.
     """
-    require()
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    schema = _schema(kind)
     written = 0
-    with pq.ParquetWriter(path, schema, compression="zstd") as file:
-        group: list[dict[str, Any]] = []
-        for item in items:
-            group.append(_flat(kind, item))
-            written += 1
-            if len(group) == _ROWS:
-                file.write_table(pa.Table.from_pylist(group, schema))
-                group = []
-        if group:
-            file.write_table(pa.Table.from_pylist(group, schema))
+    with Writer(path, kind) as file:
+        for written, item in enumerate(items, 1):  # noqa: B007 - the count is what is returned
+            file.write(item)
     return written
 
 

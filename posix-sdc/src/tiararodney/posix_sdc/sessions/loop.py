@@ -20,6 +20,7 @@ from tiararodney.posix_sdc.worlds.protocol import CommandResult, Limits, World, 
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+from tiararodney.posix_sdc.worlds.versions import made_of
 
 PROMPT = "$ "
 AHEAD = 4  # worlds that open while replies are being made
@@ -85,17 +86,20 @@ def observation(result: CommandResult) -> str:
 def turn_limit(scenario: Scenario) -> int:
     """Return how many commands a session may take: twice what the bundle asks for, and ten more.
 
-    A piece of work counts its commands, a look before and one after. Where a bundle does not tell its pieces, each
-    directive counts as one, and the commands are those of the reference solution.
+    A piece of work counts its commands, three looks before and after it, and each step that learns how an unknown
+    program is used. Where a bundle does not tell its pieces, each directive counts as one, and the commands are those
+    of the reference solution.
     """
     verbs, directives = scenario.provider.verbs, scenario.directives
     works = [w for d in directives for w in d.extra.get("works", ()) if isinstance(w, Mapping)]
-    commands = sum(len(w.get("solution", ())) for w in works) if works else len(scenario.reference_solution)
+    commands = sum(len(w.get("solution", ())) + len(w.get("learn", ())) for w in works)
+    commands = commands if works else len(scenario.reference_solution)
     said = scenario.announcement.extra
-    finding = 3 + len(said.get("chain", ())) + len(said.get("leads", ()))
-    reading = 2 + sum(step in verbs for step in ("begin", "queues", "list", "more"))
+    finding = 4 + len(said.get("chain", ())) + len(said.get("leads", ()))
+    reading = 3 + sum(step in verbs for step in ("begin", "queues", "list", "more"))
     retrieving = max(len(directives), 1) * max(1, sum(step in verbs for step in ("claim", "show", "done")))
-    return 2 * (finding + reading + retrieving + commands + 2 * len(works or directives) + 1) + 10
+    recovering = 3
+    return 2 * (finding + reading + retrieving + commands + 3 * len(works or directives) + recovering + 1) + 10
 
 
 def session_id(scenario: Scenario, operator: str, sample: int = 0) -> str:
@@ -170,6 +174,7 @@ class Session:
             "commands": self.commands,
             "prose_turns": self.prose,
             "runtime": self.world.runtime,
+            "made_of": made_of(self.world.runtime),
             "checks": {check.name: check.passed for check in checks},
             "detail": "; ".join(check.name for check in checks if not check.passed) or verdict.detail,
             "sample": self.sample,

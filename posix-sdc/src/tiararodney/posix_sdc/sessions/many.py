@@ -19,7 +19,7 @@ from tiararodney.posix_sdc.sessions.loop import (
     unplayed,
 )
 from tiararodney.posix_sdc.support.parallel import each
-from tiararodney.posix_sdc.worlds.protocol import Limits, abort_worlds
+from tiararodney.posix_sdc.worlds.protocol import Limits, abort_worlds, close_worlds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -69,7 +69,11 @@ def play(
             actor = cast("Operator", operator) if shared else cast("OperatorFactory", operator)(*job)
             return run_session(job[0], actor, runtime, limits, max_turns, ahead, job[1])
 
-        each(width, todo, one, on_episode, abort_worlds)
+        try:
+            each(width, todo, one, on_episode, abort_worlds)
+        except BaseException:
+            close_worlds()  # which lets this process open worlds again
+            raise
 
 
 def run_batch(

@@ -240,7 +240,7 @@ def swap(request: Request) -> Work:
     """Let two files change names."""
     d = request.draw
     a, b = (text_file(d.file("txt", "csv", "dat"), word_lines(d, 2, 3)) for _ in range(2))
-    aside = d.file("tmp")
+    aside = "swap.tmp"  # which everybody may call as they like
     text = d.wording(
         [
             f"Swap {a.path} and {b.path}: each (has to|ought to) hold what the other holds now",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tiararodney.posix_sdc.sessions.checkers import UTILITIES
+
 if TYPE_CHECKING:
     from tiararodney.posix_sdc.factory.teacher.assignment import Assignment
 
@@ -28,7 +30,9 @@ commands that do it, the files it begins with, and one or two commands that look
 "fixtures": what lies there at the start, each {"path", "content", "mode", "owner", "kind", "target"}; paths are \
 absolute, the owner is "user" or "root", the kind "file", "dir" or "symlink".
 "checker": a POSIX sh script that runs in the working directory as root after the session, and ends with status 0 if \
-and only if the work was done. It judges files and their content, never what was typed.
+and only if the work was done. It judges files and their content, never what was typed, and prints one line \
+"ok 1 - WHAT HOLDS" or "not ok 1 - WHAT HOLDS" for every constraint of the directives. It only looks: it redirects \
+nowhere but to /dev/null, has no here-documents and no backquotes, and calls no commands but these: UTILITIES.
 "near_misses": three or more lists of commands that a careless person might type instead. The checker must fail on \
 each of them.
 "reason": only where the work cannot be done, why, in a few words.
@@ -37,6 +41,8 @@ Everything has to be true in a real shell: your solution is run and must satisfy
 every near miss must not. There are the usual programs of a small Debian system and no network. Use the same result \
 whatever the day is: no dates, no random numbers, no process numbers. Keep files short. Write directives as a busy \
 colleague would, in plain words, with every name and every detail that the checker looks at."""
+
+SYSTEM = SYSTEM.replace("UTILITIES", " ".join(sorted(UTILITIES)))
 
 REFUSED = "That world was tried and refused. Answer with the whole corrected JSON object. The reason: "
 

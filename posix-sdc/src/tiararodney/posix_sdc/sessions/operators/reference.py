@@ -1,34 +1,46 @@
-"""The scripted reference operator: discovers, reads, retrieves, works and ends as a competent person would."""
+"""The scripted reference operator: discovers, reads, retrieves, looks, works, verifies and ends as a person would."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Generator, Mapping, Sequence
+import re
+from collections.abc import Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tiararodney.posix_sdc.errors import UnplayableError
 from tiararodney.posix_sdc.records.axes import how_to_read
-from tiararodney.posix_sdc.records.schema import Directive, Scenario
+from tiararodney.posix_sdc.sessions.loop import Mistake
 from tiararodney.posix_sdc.sessions.operators import habits
+from tiararodney.posix_sdc.sessions.operators.facts import Facts
+from tiararodney.posix_sdc.sessions.operators.mistakes import Moment, mistake
+from tiararodney.posix_sdc.sessions.operators.scripted import ScriptedOperator
 
 if TYPE_CHECKING:
-    from tiararodney.posix_sdc.records.schema import Message
+    from tiararodney.posix_sdc.records.schema import Directive, Message, Scenario
+
+__all__ = ["ReferenceOperator", "ScriptedOperator"]
 
 Plan = Generator[str, str, None]  # yields commands, is sent what the terminal shows
 Outcome = Generator[str, str, str]  # the same, and returns why the work cannot be done
 
-# Commands that leave something behind even where their input is missing: only a look tells before.
-_BLIND = (">>", "tar c")
 _TROUBLE = ("No such file", "cannot", "can't", "Permission denied", "not permitted", "denied")
-_ROOM = 19  # commands, with the work that is still ahead, beyond which nothing is done that could be left out
+_MISTAKEN = 0.31  # share of the sessions that hold a mistake
+_EARLY = 0.3  # of these, those that make it with the provider
+_PREVIEW = 0.12  # share of the works whose output is looked for before there is any
+_LONG = 12  # lines of a file beyond which one reads its beginning first
+_LOOKS = 8  # at what a piece of work takes for granted, before it is given up as unplayable
 
 
 class ReferenceOperator:
-    """Acts in one session; knows the scenario, but uses a name only after the terminal has shown it.
+    """Acts in one session; knows the scenario, but uses nothing before the terminal has shown it.
+
+    Given a session that somebody else began, it goes on from there: what has been shown need not be looked for again,
+    and a piece of work goes on behind those of its commands that were typed already. What the former operator did by
+    other means it does once more.
 
     Args:
         scenario: the session's scenario.
-        seed: of its variety in order and means.
+        seed: of its choices.
         sample: which of several sessions of the scenario it is.
     """
 
@@ -43,23 +55,43 @@ class ReferenceOperator:
     def reset(self) -> None:
         """Begin again."""
         self._rng = random.Random(f"{self.seed}/{self.scenario.id}")  # noqa: S311 - not for secrets
-        self._shown, self._commands, self._slipped, self._there = "", 0, False, False
-        works = [w for d in self.scenario.directives for w in d.extra.get("works", ())]
-        self._ahead = sum(len(w["solution"]) for w in works)  # commands of work
+        places = (d.extra.get("place", {}).get("path") for d in self.scenario.directives)
+        self._place = next((str(path) for path in places if path), self.scenario.workdir)  # where the work lies
+        self._facts = Facts(self.scenario, self._place)
+        self._heard = 0  # messages
+        self._typed: list[str] = []
+        self._before: set[str] = set()  # commands of whoever began the session
         self._plan: Plan | None = None
+        works = [w for d in self.scenario.directives for w in d.extra.get("works", ()) if not w.get("block")]
+        mistaken = self._maybe(_MISTAKEN)
+        self._early = mistaken and (not works or self._maybe(_EARLY))
+        self._late = works[self._rng.randrange(len(works))] if mistaken and not self._early else None
 
     def reply(self, messages: Sequence[Message]) -> str:
-        """Return the next command, given the session so far."""
-        output = messages[-1]["content"]
-        self._shown += output
-        self._commands += 1
+        """Return the next command, given the session so far.
+
+        Raises:
+            UnplayableError: the bundle lacks what the operator needs, or a command would use what nothing has shown.
+        """
+        for message in messages[self._heard :]:
+            if message["role"] == "assistant":
+                self._typed.append(message["content"])
+            else:
+                self._facts.show(message["content"])
+        self._heard = len(messages)
         try:
             if self._plan is None:
+                self._before = set(self._typed)
                 self._plan = self._session()
-                return next(self._plan)
-            return self._plan.send(output)
+                command = next(self._plan)
+            else:
+                command = self._plan.send(messages[-1]["content"])
         except (LookupError, TypeError, ValueError, AttributeError, StopIteration) as error:
             raise UnplayableError(f"{self.scenario.id} lacks what the reference operator needs: {error!r}") from error
+        unshown = [] if isinstance(command, Mistake) or command.startswith("panic ") else self._facts.missing(command)
+        if unshown:
+            raise UnplayableError(f"{self.scenario.id}: {command!r} uses {unshown[0]!r}, which nothing has shown")
+        return command
 
     # ----------------------------------------------------------------------------------------------- the session
 
@@ -79,57 +111,45 @@ class ReferenceOperator:
         return self._rng.random() < probability
 
     def _varied(self, probability: float) -> bool:
-        """Say yes with a probability where the bundle asks for variety and the session has room for it."""
-        return bool(self.variety) and self._commands + self._ahead < _ROOM and self._maybe(probability)
+        """Say yes with a probability where the bundle asks for variety."""
+        return bool(self.variety) and self._maybe(probability)
 
     def _knows(self, word: str) -> bool:
-        return word in self._shown
+        return self._facts.knows(word)
+
+    def _usable(self, commands: Sequence[str]) -> list[str]:
+        return [c for c in commands if not self._facts.missing(c)]
 
     # -------------------------------------------------------------------------------------------------- discovery
 
     def _discover(self) -> Plan:
         """Look around until the provider's name has been shown."""
         name, said = self.scenario.provider.name, self.scenario.announcement
+        chain: list[Mapping[str, str]] = list(said.extra.get("chain", ()))
         if said.extra.get("leads"):
             yield from self._seek(said.extra["leads"])
-            return
-        chain: list[Mapping[str, str]] = list(said.extra.get("chain", ()))
-        first = chain[0]["name"] if chain else name
-        if self._varied(0.12):
-            yield self._rng.choice(("pwd", "id -un", "ls -a"))
-        if not self._knows(first):
-            yield from self._look_around(first)
+        elif not self._knows(chain[0]["name"] if chain else name):
+            if self._varied(0.12):
+                yield self._rng.choice(("pwd", "id -un", "ls -a"))
+            yield from self._look_around(chain[0]["name"] if chain else name)
         for place in chain:
             if self._knows(name):
                 break
             yield self._rng.choice(habits.READING[place["kind"]]).format(name=place["name"])
         if not self._knows(name):
-            yield f"panic no directives are announced, {name} was never shown"
+            raise UnplayableError(f"{self.scenario.id}: nothing that was looked at names the provider {name}")
 
-    def _seek(self, leads: Sequence[Mapping[str, Sequence[str]]]) -> Plan:
+    def _seek(self, leads: Sequence[Mapping[str, Any]]) -> Plan:
         """Look where people look first, in any order, then where something turned up."""
+        if self._knows(self.scenario.provider.name):
+            return
         first = set(leads[0]["try"])
         places = [look for look in habits.LANDING if not first & set(look)]
         for look in self._rng.sample(places, self._rng.choice((1, 1, 2, 2, 3))):
-            yield self._rng.choice(look)
+            yield self._rng.choice(self._usable(look))
         yield from self._follow(leads)
         if any(command.startswith("cd ") for lead in leads for command in lead["try"]):
             yield "cd -"
-
-    def _follow(self, leads: Sequence[Mapping[str, Sequence[str]]]) -> Plan:
-        """Take each step whose words are not known yet.
-
-        Raises:
-            LookupError: a step has not shown what it should.
-        """
-        for lead in leads:
-            if all(map(self._knows, lead["shows"])) and not lead.get("always"):
-                continue
-            command = self._rng.choice(lead["try"])
-            yield command
-            missed = [word for word in lead["shows"] if not self._knows(word)]
-            if missed:
-                raise LookupError(f"{self.scenario.id}: {command!r} does not show {missed}")
 
     def _look_around(self, wanted: str) -> Plan:
         file = self.scenario.announcement.path.rpartition("/")[2]
@@ -138,18 +158,41 @@ class ReferenceOperator:
             looks.reverse()
         for look in looks:
             yield self._rng.choice(habits.LOOKING[look]) if self.variety else look
-            if look == "ls" and file and file in self._shown:
+            if look == "ls" and file and self._knows(file):
                 yield f"cat {file}"
             if self._knows(wanted):
                 return
+
+    def _follow(self, leads: Sequence[Mapping[str, Any]]) -> Plan:
+        """Take steps of finding out, each until it has shown what it is there for.
+
+        Raises:
+            LookupError: a step has not shown it.
+        """
+        for lead in leads:
+            tries = self._usable(lead["try"])
+            self._rng.shuffle(tries)
+            if lead.get("always") and tries:
+                yield tries.pop()
+            while tries and not all(map(self._knows, lead["shows"])):
+                yield tries.pop()
+            if not all(map(self._knows, lead["shows"])):
+                raise LookupError(f"none of {lead['try']} shows {lead['shows']}")
 
     def _read(self) -> Plan:
         """Read the provider's documentation, the announced way or by trying the usual ones."""
         provider = self.scenario.provider
         way = how_to_read(provider)
         named = provider.documentation != "usage" and self._knows(way)
-        if self._varied(0.06):
-            yield f"{provider.name} {self._rng.choice(('list', 'status', 'next'))}"
+        if self._documented():
+            return
+        if self._early and self._maybe(0.5):
+            # A call out of habit, where the documentation has not been read: it points there.
+            habit = ("list", "status", "next", "show", "help", "ls")
+            calls = {call.partition("{id}")[0].strip() for call in provider.verbs.values()}
+            guesses = [f"{provider.name} {verb}" for verb in habit]
+            yield Mistake(self._rng.choice([guess for guess in guesses if guess not in calls]))
+            self._early = False
         if not named and provider.documentation != "usage":
             # Nothing says how: a bare call or --help points to the right way.
             yield self._rng.choice([w for w in (provider.name, f"{provider.name} --help") if w != way])
@@ -169,8 +212,10 @@ class ReferenceOperator:
         """List and show the directives."""
         verbs, directives = self.scenario.provider.verbs, self.scenario.directives
         if "begin" in verbs:
-            if self._varied(0.1):
-                yield verbs["list"]
+            if self._early and "list" in verbs:
+                self._early = False
+                yield Mistake(verbs["list"])
+                yield how_to_read(self.scenario.provider)
             yield verbs["begin"]
         if "list" not in verbs:
             yield verbs["show"]
@@ -180,23 +225,43 @@ class ReferenceOperator:
         listed = yield verbs["list"]
         if "more" in verbs:
             listed += yield verbs["more"]
-        by_id = {d.id: d for d in directives if d.id in listed}
-        if len(by_id) < len(directives):
-            raise LookupError(
-                f"{self.scenario.id}: the list shows {sorted(by_id)}, expected {[d.id for d in directives]}"
-            )
+        ids = {d.id for d in directives if d.id in listed}
+        if len(ids) < len(directives):
+            raise LookupError(f"the list shows {sorted(ids)}, expected {[d.id for d in directives]}")
+        if self._early:
+            yield from self._ask_for_another(listed)
         if len(directives) == 1 or self._maybe(0.5):
             for directive in directives:
                 yield from self._show(directive)
         return directives
 
+    def _ask_for_another(self, listed: str) -> Plan:
+        """Ask for an entry that is somebody else's or done already, or not there; then read the list again."""
+        verbs, own = self.scenario.provider.verbs, {d.id for d in self.scenario.directives}
+        firsts = [words[0].rstrip(":").rpartition("/") for line in listed.splitlines() if (words := line.split())]
+        others = [
+            (folder, i)
+            for folder, _, i in firsts
+            if i not in own and re.search(rf"^\S*{re.escape(i)}:? ", listed, re.M)
+        ]
+        others = [(folder, i) for folder, i in others if i not in ("page", "$")]
+        if others and verbs["show"] in ("cat", "cat {path}"):
+            folder, other = self._rng.choice(others)
+            yield Mistake(f"cat {folder}/{other}")
+        elif "{id}" in verbs["show"]:
+            other = self._rng.choice(others)[1] if others else f"{self.scenario.directives[0].id}0"
+            yield Mistake(verbs["show"].replace("{id}", other))
+        else:
+            return
+        self._early = False
+        yield verbs["list"]
+
     def _show(self, directive: Directive) -> Plan:
-        verbs = self.scenario.provider.verbs
-        if self._varied(0.05) and verbs["show"].endswith(" {id}"):
-            yield verbs["show"].removesuffix(" {id}")
-        if "claim" in verbs:
-            if self._varied(0.1):
-                yield self._call("show", directive)
+        if "claim" in self.scenario.provider.verbs:
+            if self._early:
+                self._early = False
+                yield Mistake(self._call("show", directive))
+                yield how_to_read(self.scenario.provider)
             yield self._call("claim", directive)
         yield self._call("show", directive)
 
@@ -207,8 +272,7 @@ class ReferenceOperator:
         return call.replace("{id}", directive.id) if "{id}" in call else f"{call} {directive.id}".rstrip()
 
     def _path(self, directive: Directive) -> str:
-        ends = f"/{directive.id}"
-        return next(line for line in self._shown.split() if line.endswith(ends) and line.startswith("/"))
+        return self._facts.find(rf"(?<!\S)/\S*/{re.escape(directive.id)}(?!\S)")
 
     def _close(self, directive: Directive) -> Plan:
         verbs = self.scenario.provider.verbs
@@ -226,107 +290,172 @@ class ReferenceOperator:
         if not self._knows(directive.text):
             yield from self._show(directive)
         place = directive.extra.get("place", {})
-        if place and not self._there:
+        if place and f"cd {place['path']}" not in self._typed:
             yield from self._follow(place["leads"])
             yield f"cd {place['path']}"
-            self._there = True
         works: list[Mapping[str, Any]] = directive.extra.get("works", [])
         if not works and "solution" in directive.extra:  # a teacher's bundle: one piece of work a directive
             works = [directive.extra]
         if not works:  # another maker's bundle, which tells of the whole only
             if directive is self.scenario.directives[-1]:
-                for command in self.scenario.reference_solution:  # noqa: UP028 - a tuple takes nothing that is sent
+                for command in self.scenario.reference_solution:
+                    yield from self._learn([command])
                     yield command
                 if self.scenario.terminal == "panic":
                     return "the directive cannot be done"
             return ""
         for work in works:
-            reason = yield from self._work(work)
+            reason = yield from self._work(work, directive)
             if reason:
                 return reason
         return ""
 
-    def _work(self, guide: Mapping[str, Any]) -> Outcome:
-        """Do one piece of work; return why it cannot be done, empty when it is."""
-        if guide["block"] == "contradiction":
-            return str(guide["reason"])
+    def _work(self, guide: Mapping[str, Any], directive: Directive) -> Outcome:
+        """Look, act and verify; return why the work cannot be done, empty when it is."""
+        block, reason = str(guide.get("block", "")), str(guide.get("reason", ""))
+        outputs = [str(out) for out in guide.get("outputs", ())]
+        if block == "contradiction":  # read again what was asked for: it says both
+            verbs = self.scenario.provider.verbs
+            yield self._call("show", directive) if "list" in verbs else verbs["show"]
+            return reason
+        solution = self._way(guide)
+        if not solution:
+            return ""
         yield from self._follow(guide.get("learn", ()))
-        solution: list[str] = list(guide["solution"])
-        if guide.get("ways") and not guide["block"] and self._maybe(self.variety):
-            solution = list(self._rng.choice(guide["ways"]))
-        if guide["inputs"] and self._looks_first(guide):
-            seen = yield self._look(guide)
-            if _trouble(seen):
-                return (yield from self._give_up(guide))
-        yield from self._slip(guide, solution[0])
+        solution, look = yield from self._go_wrong(guide, solution, outputs)
+        if look:
+            seen = yield look
+            if block in ("missing", "denied") and _trouble(seen):
+                return (yield from self._confirm(guide))
+        yield from self._learn(solution)
         for command in solution:
             seen = yield command
-            if guide["block"] and (_trouble(seen) or (guide["reason"] and guide["reason"] in seen)):
-                return (yield from self._give_up(guide))
-        self._ahead -= len(solution)
-        if guide["verify"] and (self._varied(0.4) if self.variety else self._maybe(0.2)):
-            yield self._rng.choice(guide["verify"])
+            if block and (_trouble(seen) or (reason and reason in seen)):
+                return (yield from self._confirm(guide))
+        if block:
+            raise UnplayableError(f"{self.scenario.id}: the work is blocked ({block}), and no command has shown it")
+        yield from self._verify(guide, solution, outputs)
         return ""
 
-    def _looks_first(self, guide: Mapping[str, Any]) -> bool:
-        lost = guide["block"] in ("missing", "denied")
-        if self.variety:
-            # Who would leave something behind, were the input not there, looks; others often do.
-            return lost or self._varied(0.5)
-        # Where the work has several steps or several inputs, going ahead without a look would leave half of it behind.
-        forced = lost and (len(guide["solution"]) > 1 or len(guide["inputs"]) > 1)
-        return forced or any(blind in command for command in guide["solution"] for blind in _BLIND) or self._maybe(0.25)
+    def _go_wrong(
+        self, guide: Mapping[str, Any], solution: list[str], outputs: Sequence[str]
+    ) -> Generator[str, str, tuple[list[str], str]]:
+        """Look for a result before there is one, or make a mistake; return the commands and the look that are left."""
+        preview = self._usable([f"{self._rng.choice(('ls', 'cat'))} {out}" for out in outputs])
+        if preview and self._maybe(_PREVIEW):
+            yield preview[0]
+        look = self._look(guide, solution)
+        moment = Moment(self._rng, solution, guide.get("inputs", ()), look, self._place)
+        found = mistake(moment) if guide is self._late else None
+        if found is None:
+            return solution, look
+        if found.after_the_look:
+            if look:
+                yield look
+            yield from self._learn(solution)
+            look = ""
+        yield from found.plan
+        return solution[1:] if found.does_the_work else solution, look
 
-    def _look(self, guide: Mapping[str, Any]) -> str:
-        path = guide["inputs"][0]
-        if not self.variety or (guide["block"] == "missing" and self._maybe(0.5)):
-            return f"ls {path}"
-        readable = habits.is_text(path, self.scenario)
-        if guide["block"] == "denied":
-            return self._rng.choice((f"cat {path}", f"head -n 3 {path}"))
-        return self._rng.choice((f"cat {path}", f"head -n 3 {path}", f"ls {path}")) if readable else f"ls {path}"
+    def _way(self, guide: Mapping[str, Any]) -> list[str]:
+        """Return the commands that do a piece of work, without those that were typed before this operator began."""
+        ways = [list(way) for way in (guide["solution"], *guide.get("ways", ()))]
+        begun = [way for way in ways if self._before.intersection(way)]
+        if begun:
+            way = max(begun, key=lambda way: len(self._before.intersection(way)))
+            return [command for command in way if command not in self._before]
+        if len(ways) > 1 and not guide.get("block") and self._maybe(self.variety):
+            return self._rng.choice(ways[1:])
+        return ways[0]
 
-    def _slip(self, guide: Mapping[str, Any], command: str) -> Plan:
-        """Once in a while mistype a name, read what the shell says, and look at what is there."""
-        mistyped = "" if guide["block"] or self._slipped else habits.mistyped(command, guide["inputs"])
-        if mistyped and self._varied(0.08):
-            self._slipped = True
-            yield mistyped
-            if self._maybe(0.7):
-                yield "ls"
+    def _look(self, guide: Mapping[str, Any], solution: Sequence[str]) -> str:
+        """Return the command that looks at what the work starts from: contents, names or rights, as it needs.
 
-    def _give_up(self, guide: Mapping[str, Any]) -> Outcome:
-        if guide["block"] == "missing" and self._maybe(0.25):
-            yield "ls"
-        if guide["block"] == "denied" and self._maybe(0.25):
-            yield f"ls -l {guide['inputs'][0]}"
+        Empty where the last command has shown just that.
+        """
+        block, inputs = guide.get("block"), [str(path) for path in guide.get("inputs", ())]
+        scripts = re.findall(r"(?<![\w/-])[\w-]+\.sh\b", " ".join(solution))
+        inputs += [p for p in scripts if p not in inputs and self._facts.lines(p) and self._knows(p)]
+        if not inputs:
+            look = "ls"
+        elif any(re.search(r"\bchmod|-perm", command) for command in solution):
+            look = f"ls -l {inputs[0]}"
+        elif _is_archive(inputs[0]) and block != "missing":
+            look = f"tar tf {inputs[0]}"
+        elif self._facts.is_folder(inputs[0]):
+            look = f"ls {inputs[0]}"
+        elif block:  # only trying to read it tells
+            look = f"{self._rng.choice(('cat', 'ls')) if block == 'missing' else 'cat'} {inputs[0]}"
+        else:
+            texts = [path for path in inputs if not _is_archive(path) and not self._facts.is_folder(path)]
+            longest = max(self._facts.lines(path) or 0 for path in texts)
+            look = f"{'head' if longest > _LONG or self._varied(0.2) else 'cat'} {' '.join(texts)}"
+        return "" if self._typed[-1:] == [look] else look
+
+    def _learn(self, commands: Sequence[str]) -> Plan:
+        """Look until all that these commands use has been shown."""
+        for _ in range(_LOOKS):
+            unshown = [word for command in commands for word in self._facts.missing(command)]
+            unread = self._unread(commands)
+            if unread:
+                yield f"cat {unread}"
+                continue
+            looks = [c for c in self._facts.looks(unshown) if c not in self._typed[-2:]] if unshown else []
+            # What a look itself takes for granted, a name in a folder, has to be looked for before.
+            usable = self._usable(looks) or self._usable(
+                [c for look in looks for c in self._facts.looks(self._facts.missing(look))]
+            )
+            if not usable:
+                return
+            yield usable[0]
+
+    def _unread(self, commands: Sequence[str]) -> str:
+        """Return a file of a folder whose files the commands read, where none of them has been read."""
+        for folder in re.findall(r"\b(?:grep|sed|awk|cat)\b[^|;]* ([\w./-]+)/\*", "\n".join(commands)):
+            inside = [path for path in self._facts.within(folder) if self._knows(path.rpartition("/")[2])]
+            if inside and not any(c.startswith(("cat ", "head ")) and f" {folder}/" in c for c in self._typed):
+                return inside[0]
+        return ""
+
+    def _verify(self, guide: Mapping[str, Any], solution: Sequence[str], outputs: Sequence[str]) -> Plan:
+        """Look at what came of the work: at each file that it wrote, and where files went away."""
+        told = [str(c) for c in guide.get("verify", ()) if not re.search(r"(^|[;&|] *)echo ", str(c))]
+        results = [f"cat {out}" for out in outputs if "." in out and not _is_archive(out) and not out.endswith(".gz")]
+        shows = self._usable([c for c in told if c != "ls"] + results)
+        first = self._rng.choice(shows or self._usable(told) or ["ls"])
+        yield first
+        written, gone = habits.touched(solution)
+        named = set(re.findall(r"[\w./-]+", first)) | ({"."} if first.startswith("ls") else set())
+        left = [f for f in written if f not in named and f.rstrip("/").rpartition("/")[0] not in named]
+        texts = [f for f in left if re.search(r"\.\w+$", f) and not _is_archive(f) and not f.endswith(".gz")]
+        if texts:
+            yield f"cat {' '.join(texts)}"
+        folders = {f.rstrip("/").rpartition("/")[0] for f in [*left, *gone] if f not in texts} - named
+        if folders and (first != "ls" or folders != {""}):
+            here = ["."] if "" in folders and len(folders) > 1 else []
+            yield " ".join(["ls", *here, *sorted(folders - {""})])
+
+    def _confirm(self, guide: Mapping[str, Any]) -> Outcome:
+        """Check that the cause lies in the world, and name it."""
+        inputs = [str(path) for path in guide.get("inputs", ())]
+        path = inputs[0] if inputs else ""
+        folder, _, name = path.rpartition("/")
+        if guide["block"] == "missing":
+            inside = folder and self._facts.is_folder(folder)
+            looks = [f"ls {folder}", f"ls -a {folder}"] if inside else ["ls", "ls -a", f"find . -name '{name}'"]
+        elif guide["block"] == "denied":
+            long = "ls -ld" if self._facts.is_folder(path) else "ls -l"
+            looks = [f"{long} {path}", f"{long} {path}; id -un", f"stat -c '%U %a' {path}"]
+        else:
+            programs = [p for p in re.findall(r"[\w-]+\.sh", " ".join(guide["solution"])) if self._knows(p)]
+            looks = [f"cat {p}" for p in programs[-1:] if not any(p in c for c in self._typed[-3:-1])] or ["ls"]
+        yield self._rng.choice(self._usable(looks) or ["ls"])
         return str(guide["reason"])
+
+
+def _is_archive(path: str) -> bool:
+    return path.endswith((".tar", ".tar.gz", ".tgz"))
 
 
 def _trouble(output: str) -> bool:
     return any(word in output for word in _TROUBLE)
-
-
-class ScriptedOperator:
-    """Gives prepared replies one after the other, then ``exit``; for tests, the gate and demonstrations.
-
-    Args:
-        replies: the assistant turns.
-        name: what records call it.
-    """
-
-    def __init__(self, replies: Sequence[str], name: str = "scripted") -> None:
-        self.replies, self.name = tuple(replies), name
-        self.reset()
-
-    def reset(self) -> None:
-        """Begin again."""
-        self._at = 0
-
-    def reply(self, messages: Sequence[Message]) -> str:  # noqa: ARG002 - the protocol's argument
-        """Return the next prepared reply."""
-        self._at += 1
-        return self.replies[self._at - 1] if self._at <= len(self.replies) else "exit"
-
-
-OperatorFactory = Callable[[Scenario], Any]
