@@ -8,6 +8,7 @@ import tomllib
 import pytest
 
 from tiararodney.posix_sdc.cli import main
+from tiararodney.posix_sdc.errors import InfrastructureError
 from tiararodney.posix_sdc.factory.bundles import dumps, generate
 from tiararodney.posix_sdc.sessions.harbor import task_files, write_task
 from tiararodney.posix_sdc.sessions.loop import orientation
@@ -91,3 +92,54 @@ def test_harbors_own_models_read_a_task(tmp_path):
         read = task.Task(tmp_path / scenario.id)
         assert read.config.environment.workdir == scenario.workdir
         assert read.instruction.startswith(orientation())
+
+
+# ---------------------------------------------------------------------------------------------- trials, as Harbor runs
+
+
+@pytest.fixture(scope="module")
+def engine():
+    import docker
+
+    from tiararodney.posix_sdc.worlds.docker.engine import IMAGE, connect
+
+    try:
+        client = connect()
+        client.images.get(IMAGE)
+    except (InfrastructureError, docker.errors.DockerException) as reason:
+        pytest.skip(str(reason)[:100])
+    yield client
+    client.close()
+
+
+def _trial(client, scenario, folder, commands):
+    """Build a task's environment, run commands as its agent, then its tests as root; return the reward."""
+    from tiararodney.posix_sdc.worlds.docker.engine import IMAGE
+
+    write_task(scenario, folder)
+    # No registry here: the layers that all tasks share are the image of our own worlds.
+    dockerfile = folder / "environment" / "Dockerfile"
+    dockerfile.write_text(dockerfile.read_text().replace(DOCKERFILE, f"FROM {IMAGE}\n"))
+    image, _ = client.images.build(path=str(folder / "environment"), rm=True, forcerm=True)
+    container = client.containers.run(image.id, detach=True, network_mode="none", init=True)
+    try:
+        pack = io.BytesIO()
+        with tarfile.open(fileobj=pack, mode="w") as tar:
+            tar.add(folder / "tests", "tests")
+            tar.add(folder / "solution", "solution")
+        container.put_archive("/", pack.getvalue())
+        for command in commands:
+            container.exec_run(["sh", "-c", command], user="agent", workdir=scenario.workdir)
+        container.exec_run(["/tests/test.sh"], user="root")
+        return container.exec_run(["cat", "/logs/verifier/reward.txt"]).output.decode().strip()
+    finally:
+        container.remove(force=True)
+        client.images.remove(image.id, force=True)
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("scenario", [PANIC, *[s for s in WORLDS if s.terminal == "exit"][:1]], ids=lambda s: s.id)
+def test_the_oracle_passes_and_nobody_else_does(engine, scenario, tmp_path):
+    assert _trial(engine, scenario, tmp_path / "oracle", ["/solution/solve.sh"]) == "1"
+    assert _trial(engine, scenario, tmp_path / "nop", []) == "0"
+    assert _trial(engine, scenario, tmp_path / "panic", ["panic"]) == "0"

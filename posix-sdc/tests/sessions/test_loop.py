@@ -39,6 +39,7 @@ def test_done_work_and_the_right_ending_is_kept(worlds):
         "commands": 3,
         "prose_turns": [],
         "runtime": "memory",
+        "made_of": {},
         "checks": {},
         "detail": "",
         "sample": 0,

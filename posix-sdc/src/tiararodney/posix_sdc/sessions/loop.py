@@ -20,6 +20,7 @@ from tiararodney.posix_sdc.worlds.protocol import CommandResult, Limits, World, 
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+from tiararodney.posix_sdc.worlds.versions import made_of
 
 PROMPT = "$ "
 AHEAD = 4  # worlds that open while replies are being made
@@ -173,6 +174,7 @@ class Session:
             "commands": self.commands,
             "prose_turns": self.prose,
             "runtime": self.world.runtime,
+            "made_of": made_of(self.world.runtime),
             "checks": {check.name: check.passed for check in checks},
             "detail": "; ".join(check.name for check in checks if not check.passed) or verdict.detail,
             "sample": self.sample,
