@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tiararodney.posix_sdc.sessions.judgement import READ, REASON
 from tiararodney.sekft.eval.episodes import Check, Generation
 from tiararodney.sekft.eval.failures import Failure, failure, tally
 
@@ -29,7 +30,8 @@ def session(*commands: str) -> tuple[dict[str, str], ...]:
     [
         ({}, Failure.CHECKER),
         ({"checks": (Check("copy exists", passed=False),)}, Failure.CHECKER),
-        ({"terminal": "panic", "ended": "panic", "checks": (Check("reason", passed=False),)}, Failure.REASON),
+        ({"terminal": "panic", "ended": "panic", "checks": (Check(REASON, passed=False),)}, Failure.REASON),
+        ({"terminal": "panic", "ended": "panic", "checks": (Check(READ, passed=False),)}, Failure.UNREAD),
         ({"ended": "panic"}, Failure.WRONG_TERMINAL),
         ({"ended": "died"}, Failure.DIED),
         ({"ended": None}, Failure.DIED),

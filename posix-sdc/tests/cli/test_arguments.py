@@ -285,3 +285,81 @@ def test_image_if_engine_is_content_without_an_engine(capsys, monkeypatch):
     assert main(["image", "--if-engine"]) == 0
     assert capsys.readouterr().out.startswith("no image is needed: ")
     assert "no container engine" in refused(capsys, "image")
+
+
+# ------------------------------------------------------------------------------------------- what a user gets wrong
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["rollout", "--scenarioss", "x", "--out", "y"], "did you mean --scenarios?"),
+        (["generat", "--n", "1", "--out", "y"], "found 'generat', expected one of"),
+        (["generat", "--n", "1", "--out", "y"], "did you mean generate?"),
+        (["generate", "--n", "0", "--out", "y"], "found '0', expected a whole number"),
+    ],
+)
+def test_a_typo_is_answered_in_one_line(capsys, argv, said):
+    assert main(argv) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert err.count("\n") == 1
+
+
+def test_underscores_are_taken_for_dashes(tmp_path, capsys):
+    assert (
+        main(["generate", "--n", "1", "--held_out", "providers", "--split=holdout", "--out", str(tmp_path / "w")]) == 0
+    )
+
+
+def test_version_is_told(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("posix-sdc 0.")
+
+
+def test_defaults_are_shown_as_they_are_typed(capsys):
+    assert main(["generate", "--help"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "(default: 1-10)" in said
+    assert "(default: archetypes,providers,announcements,utilities)" in said
+    assert "(1, 10)" not in said
+
+
+def test_sessions_are_no_scenarios(sessions, tmp_path, capsys):
+    for command in (["gate"], ["rollout", "--out", str(tmp_path / "o")]):
+        assert main([*command, "--scenarios", str(sessions), "--runtime", "bwrap"]) == 2
+        assert "found a recorded session (turns), expected a scenario" in capsys.readouterr().err
+
+
+def test_scenarios_are_no_sessions(tmp_path, capsys):
+    folder = tmp_path / "worlds"
+    assert main(["generate", "--n", "1", "--out", str(folder)]) == 0
+    assert main(["export", "--trajectories", str(folder), "--out", str(tmp_path / "t.jsonl")]) == 2
+    assert "found a scenario (checker), expected a recorded session" in capsys.readouterr().err
+
+
+def test_another_seed_does_not_mix_into_a_folder(tmp_path, capsys):
+    folder = tmp_path / "worlds"
+    assert main(["generate", "--n", "2", "--seed", "1", "--out", str(folder)]) == 0
+    before = {p: p.read_bytes() for p in folder.iterdir()}
+    for flags in (["--seed", "2"], ["--seed", "1", "--archetypes", "mail_*"]):
+        assert main(["generate", "--n", "2", *flags, "--out", str(folder)]) == 2
+        assert "of another run, expected an empty folder" in capsys.readouterr().err
+        assert {p: p.read_bytes() for p in folder.iterdir()} == before
+    assert main(["generate", "--n", "3", "--seed", "1", "--out", str(folder)]) == 0
+    assert len(list(folder.iterdir())) == 3
+
+
+@pytest.mark.parametrize("names", ["text_*", "text", "text_count,mail_*"])
+def test_archetypes_are_named_by_family_or_pattern(tmp_path, names):
+    assert main(["generate", "--n", "4", "--archetypes", names, "--out", str(tmp_path / "w")]) == 0
+    made = {p.stem.split("-")[3].partition("_")[0] for p in (tmp_path / "w").iterdir()}
+    assert made <= {"text", "mail"}
+
+
+@pytest.mark.parametrize("out", ["/proc/x", "/proc/x.jsonl", "/dev/null/x", "/dev/null/x.jsonl"])
+def test_an_impossible_place_is_refused(sessions, out, capsys):
+    assert main(["export", "--trajectories", str(sessions), "--out", out]) == 2
+    err = capsys.readouterr().err
+    assert out.partition(".")[0] in err or "/dev/null: found a file there" in err
+    assert "Traceback" not in err

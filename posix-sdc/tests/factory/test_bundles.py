@@ -121,7 +121,7 @@ def test_an_unknown_archetype_is_refused_with_the_known_ones():
 
 def test_an_archetype_of_the_other_split_is_refused():
     with pytest.raises(
-        UsageError, match="'text_count' is of the split 'train', expected archetypes of the split 'holdout'"
+        UsageError, match="'text_count' is of the split 'train', expected archetypes or families of the split 'holdout'"
     ):
         next(generate(1, 0, "holdout", ["text_count"]))
 

@@ -53,7 +53,6 @@ FORGERIES = {
     "no programs": "PATH=/none",
     "nothing unset, no globbing, no clobbering": "set -u -f -C -b",
     "closing everything": "exec 0<&- 3>&- 4>&- 8>&- 9>&-",
-    "silencing what comes": "exec > /dev/null 2>&1",
     "another descriptor in the way": "exec 8>/tmp/leak8 9>/tmp/leak9",
     "a function for the shell's last word": "__end() { :; }; panic() { __end; }",
     "calling the shell's last word": "__end exit; __end panic",
@@ -67,8 +66,8 @@ FORGERIES = {
 
 
 @pytest.mark.parametrize("attack", FORGERIES.values(), ids=FORGERIES.keys())
-def test_nothing_is_forged_by(stand_up, attack):
-    world = stand_up(Limits(command_seconds=5))
+def test_nothing_is_forged_by(attacked, attack):
+    world = attacked(Limits(command_seconds=5))
     result = world.run(attack)
     assert result.ended is None
     assert not NONCE.search(result.output)
@@ -78,8 +77,15 @@ def test_nothing_is_forged_by(stand_up, attack):
     assert world.check().passed is False
 
 
-def test_a_forged_panic_is_none(stand_up):
-    world = stand_up()
+def test_a_silenced_shell_still_tells_its_statuses(attacked):
+    world = attacked()
+    world.run("exec > /dev/null 2>&1")
+    assert [world.run(c).status for c in ("true", "(exit 5)", "none-such")] == [0, 5, 127]
+    assert world.run("exit").ended == "exit"
+
+
+def test_a_forged_panic_is_none(attacked):
+    world = attacked()
     assert world.run("(set -x; panic x); echo on").ended is None
     assert world.run("sh -c 'panic x'").ended is None
     assert world.run("exec sh -c 'echo panic'").ended == "died"
@@ -98,8 +104,8 @@ KILLINGS = {
 
 
 @pytest.mark.parametrize(("attack", "ended"), KILLINGS.values(), ids=KILLINGS.keys())
-def test_killing(stand_up, attack, ended):
-    world = stand_up(checker="true")
+def test_killing(attacked, attack, ended):
+    world = attacked(checker="true")
     assert world.run(attack).ended == ended
     if ended is None:
         holds(world)
@@ -123,9 +129,9 @@ EXHAUSTIONS = {
 
 
 @pytest.mark.parametrize("attack", EXHAUSTIONS.values(), ids=EXHAUSTIONS.keys())
-def test_exhausting(stand_up, attack):
+def test_exhausting(attacked, attack):
     limits = Limits(command_seconds=2, memory_bytes=128 * 1024**2, disk_bytes=8 * 1024**2, pids=64)
-    world = stand_up(limits, checker="true")
+    world = attacked(limits, checker="true")
     before, start = Path("/proc/self/statm").read_text().split()[1], time.monotonic()
     result = world.run(attack)
     assert result.ended in (None, "died")
@@ -143,9 +149,9 @@ def test_exhausting(stand_up, attack):
     assert world.check().passed is True
 
 
-def test_memory_is_held_for_all_processes_together(stand_up):
-    world = stand_up(Limits(command_seconds=20, memory_bytes=128 * 1024**2, disk_bytes=8 * 1024**2), checker="true")
-    if world.runtime == "bwrap" and not cgroup._parents():
+def test_memory_is_held_for_all_processes_together(attacked):
+    world = attacked(Limits(command_seconds=20, memory_bytes=128 * 1024**2, disk_bytes=8 * 1024**2), checker="true")
+    if world.runtime == "bwrap-user" or (world.runtime == "bwrap" and not cgroup._parents()):
         pytest.skip("no control group can be made here: each process is limited by itself")
     hold = """perl -e 'my $x = "a" x 45_000_000; print "held\\n"; sleep 2; print "still\\n"'"""
     said = world.run(f"for i in 1 2 3 4 5; do {hold} & done; wait").output
@@ -154,8 +160,8 @@ def test_memory_is_held_for_all_processes_together(stand_up):
     assert world.check().passed is True
 
 
-def test_processes_are_held_for_the_world(stand_up):
-    world = stand_up(Limits(command_seconds=20, pids=40), checker="true")
+def test_processes_are_held_for_the_world(attacked):
+    world = attacked(Limits(command_seconds=20, pids=40), checker="true")
     fork = "defined(my $p = fork) or last; $p or do { sleep 1; exit }; $n++"
     made = int(world.run(f"perl -e 'for (1..80) {{ {fork} }} print $n'").output)
     assert 20 < made < 40
@@ -250,19 +256,19 @@ ESCAPES = [
     "cd /proc/1/cwd",
     "cat /proc/1/maps",
     "cat /proc/*/environ 2>/dev/null | tr '\\0' '\\n' | grep -i -e docker -e container= -e POSIX_SDC",
-    "kill -STOP 1; kill -0 1",
+    "kill -STOP 1; grep '^State:.T' /proc/1/status",
     'perl -e \'$b="x" x 8; exit(syscall(310, $ARGV[0]+0, pack("PQ", $b, 8), 1, pack("QQ", 4194304, 8), 1, 0) == -1 && $! == 1)\' $$',
 ]
 
 
 @pytest.mark.parametrize("attack", ESCAPES)
-def test_no_way_out_by(shared_world, attack):
-    result = shared_world.run(attack)
+def test_no_way_out_by(attacked_world, attack):
+    result = attacked_world.run(attack)
     assert result.status not in (None, 0), result.output
-    assert shared_world.run("echo on").output == "on\n"
+    assert attacked_world.run("echo on").output == "on\n"
 
 
-def test_no_socket_of_the_host_answers(shared_world):
+def test_no_socket_of_the_host_answers(attacked_world):
     """Neither on the loopback nor under a name without a file."""
     name = f"posix-sdc-{secrets.token_hex(8)}"
     with socket.create_server(("127.0.0.1", 0)) as tcp, socket.socket(socket.AF_UNIX) as unix:
@@ -273,13 +279,13 @@ def test_no_socket_of_the_host_answers(shared_world):
             f"socket(S,PF_INET,SOCK_STREAM,6) && connect(S,sockaddr_in({port},inet_aton('127.0.0.1')))",
             f'socket(S,PF_UNIX,SOCK_STREAM,0) && connect(S,pack("Sa*",1,"\\0{name}"))',
         ):
-            assert shared_world.run(f"perl -e 'use Socket; exit(!({line.replace(chr(39), chr(34))}))'").status != 0, (
+            assert attacked_world.run(f"perl -e 'use Socket; exit(!({line.replace(chr(39), chr(34))}))'").status != 0, (
                 line
             )
 
 
-def test_worlds_do_not_hear_of_each_other(stand_up):
-    one, other = stand_up(), stand_up()
+def test_worlds_do_not_hear_of_each_other(attacked):
+    one, other = attacked(), attacked()
     listen = "perl -e 'use Socket; socket(S,PF_INET,SOCK_STREAM,6); bind(S,sockaddr_in(4242,INADDR_ANY)); listen(S,1); sleep 20' &"
     connect = (
         "perl -e 'use Socket; exit(!(socket(S,PF_INET,SOCK_STREAM,6) && connect(S,sockaddr_in(4242,INADDR_LOOPBACK))))'"
@@ -292,9 +298,9 @@ def test_worlds_do_not_hear_of_each_other(stand_up):
     assert "0x" not in other.run("ipcs -m; ipcs -q").output
 
 
-def test_nothing_of_the_host_is_to_be_seen(stand_up, tmp_path):
+def test_nothing_of_the_host_is_to_be_seen(attacked, tmp_path):
     (tmp_path / "host-file").write_text("host secret")
-    world = stand_up()
+    world = attacked()
     assert world.run(f"ls {tmp_path}").status != 0
     assert world.run("ls /home").output == "agent\n"
     pids = world.run("ls /proc | grep '^[0-9]'").output.split()
@@ -302,8 +308,8 @@ def test_nothing_of_the_host_is_to_be_seen(stand_up, tmp_path):
     assert world.run(f"kill -0 {os.getpid()}").status != 0 or str(os.getpid()) in pids
 
 
-def test_no_privilege_is_to_be_gained(stand_up):
-    said = stand_up().run("grep -E '^(NoNewPrivs|CapBnd|CapEff)' /proc/self/status").output
+def test_no_privilege_is_to_be_gained(attacked):
+    said = attacked().run("grep -E '^(NoNewPrivs|CapBnd|CapEff)' /proc/self/status").output
     assert said.split() == ["CapEff:", "0" * 16, "CapBnd:", "0" * 16, "NoNewPrivs:", "1"]
 
 
@@ -320,9 +326,9 @@ def host_has(word: str) -> bool:
     return False
 
 
-def test_no_daemon_outlives_its_session(stand_up):
+def test_no_daemon_outlives_its_session(attacked):
     word = f"daemon-{secrets.token_hex(8)}"
-    world = stand_up(checker="! grep -aqs daemon- /proc/[0-9]*/cmdline")
+    world = attacked(checker="! grep -aqs daemon- /proc/[0-9]*/cmdline")
     world.run(f"(setsid nohup sh -c 'trap \"\" HUP INT TERM; while :; do sleep 0.1; done' {word} > /dev/null 2>&1 &)")
     world.run("exit")
     verdict = world.check()
@@ -331,9 +337,9 @@ def test_no_daemon_outlives_its_session(stand_up):
     assert not host_has(word)
 
 
-def test_a_world_closed_in_the_middle_leaves_no_process(stand_up):
+def test_a_world_closed_in_the_middle_leaves_no_process(attacked):
     word = f"daemon-{secrets.token_hex(8)}"
-    world = stand_up()
+    world = attacked()
     world.run(f"(setsid sh -c 'sleep 300; :' {word} &)")
     world.close()
     deadline = time.monotonic() + 5
@@ -365,17 +371,17 @@ TAMPERINGS = {
 
 
 @pytest.mark.parametrize("attack", TAMPERINGS.values(), ids=TAMPERINGS.keys())
-def test_the_checker_is_not_misled_by(stand_up, attack):
-    world = stand_up(checker="test -f done && test -s done")
+def test_the_checker_is_not_misled_by(attacked, attack):
+    world = attacked(checker="test -f done && test -s done")
     world.run(attack)
     world.run("exit")
     assert world.check().passed is False
 
 
-def test_a_checker_touches_nothing_outside(stand_up, tmp_path):
+def test_a_checker_touches_nothing_outside(attacked, tmp_path):
     script = f"touch /usr/bin/evil-checker {tmp_path}/evil; echo x > /proc/sys/kernel/core_pattern; mount -t tmpfs none /mnt; true"
     core = Path("/proc/sys/kernel/core_pattern").read_text()
-    assert stand_up(checker=script).check().passed is True
+    assert attacked(checker=script).check().passed is True
     assert not Path("/usr/bin/evil-checker").exists()
     assert not list(tmp_path.iterdir())
     assert Path("/proc/sys/kernel/core_pattern").read_text() == core
@@ -384,9 +390,9 @@ def test_a_checker_touches_nothing_outside(stand_up, tmp_path):
 # ------------------------------------------------------------------------------------------------ bundles
 
 
-def test_a_bundle_cannot_write_through_its_own_links(stand_up, tmp_path):
+def test_a_bundle_cannot_write_through_its_own_links(attacked, tmp_path):
     with pytest.raises(SchemaError) as caught:
-        stand_up(
+        attacked(
             fixtures=[
                 {"path": "/work/out", "kind": "symlink", "target": str(tmp_path)},
                 {"path": "/work/out/evil", "content": "x"},
@@ -396,9 +402,9 @@ def test_a_bundle_cannot_write_through_its_own_links(stand_up, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_link_out_of_the_world_leads_nowhere_on_the_host(stand_up, tmp_path):
+def test_a_link_out_of_the_world_leads_nowhere_on_the_host(attacked, tmp_path):
     (tmp_path / "f").write_text("host")
-    world = stand_up(fixtures=[{"path": "/work/out", "kind": "symlink", "target": str(tmp_path)}])
+    world = attacked(fixtures=[{"path": "/work/out", "kind": "symlink", "target": str(tmp_path)}])
     assert world.run("cat out/f; echo x > out/new").status != 0
     assert [p.name for p in tmp_path.iterdir()] == ["f"]
 
@@ -409,14 +415,14 @@ def test_a_path_that_leads_elsewhere_is_refused(scenario, path):
         scenario(fixtures=[{"path": path}])
 
 
-def test_an_announcement_cannot_climb_out(stand_up):
-    world = stand_up(announcement={"kind": "file", "path": "/../../../srv/note", "text": "x"})
+def test_an_announcement_cannot_climb_out(attacked):
+    world = attacked(announcement={"kind": "file", "path": "/../../../srv/note", "text": "x"})
     assert world.run("cat /srv/note").output == "x\n"
 
 
-def test_a_variable_that_is_no_variable_is_refused(stand_up):
+def test_a_variable_that_is_no_variable_is_refused(attacked):
     with pytest.raises(SchemaError) as caught:
-        stand_up(environment={"A B": "x"})
+        attacked(environment={"A B": "x"})
     assert caught.value.field == "environment['A B']"
 
 
@@ -442,8 +448,8 @@ ODD_NAMES = [
 ]
 
 
-def test_odd_names_are_only_names(stand_up):
-    world = stand_up(fixtures=[{"path": path, "content": "x"} for path in ODD_NAMES], checker="test ! -e evil")
+def test_odd_names_are_only_names(attacked):
+    world = attacked(fixtures=[{"path": path, "content": "x"} for path in ODD_NAMES], checker="test ! -e evil")
     assert world.run("find /work -type f | wc -l; ls evil").output.startswith(f"{len(ODD_NAMES) + 1}\n")
     assert world.check().passed is True
 
@@ -451,21 +457,21 @@ def test_odd_names_are_only_names(stand_up):
 @pytest.mark.parametrize(
     "path", ["/proc/evil", "/sys/evil", "/dev/evil", "/run/evil", "/run/session/dash", "/dev", "//proc/../proc/x/"]
 )
-def test_no_fixture_lies_where_the_kernel_or_the_session_has_its_own(stand_up, path):
+def test_no_fixture_lies_where_the_kernel_or_the_session_has_its_own(attacked, path):
     with pytest.raises(SchemaError) as caught:
-        stand_up(fixtures=[{"path": path, "content": "x"}])
+        attacked(fixtures=[{"path": path, "content": "x"}])
     assert caught.value.field == "fixtures[0].path"
 
 
-def test_a_work_folder_that_is_a_link_leads_nowhere_on_the_host(stand_up, tmp_path):
+def test_a_work_folder_that_is_a_link_leads_nowhere_on_the_host(attacked, tmp_path):
     with pytest.raises(SchemaError, match="work"):
-        stand_up(fixtures=[{"path": "/work", "kind": "symlink", "target": str(tmp_path)}])
-    world = stand_up(workdir="/work/in", fixtures=[{"path": "/work/in/l", "kind": "symlink", "target": "/work/in"}])
+        attacked(fixtures=[{"path": "/work", "kind": "symlink", "target": str(tmp_path)}])
+    world = attacked(workdir="/work/in", fixtures=[{"path": "/work/in/l", "kind": "symlink", "target": "/work/in"}])
     assert world.run("cd l/l/l; pwd -P").output == "/work/in\n"
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_starts_with_a_world_is_held_as_its_session_is(stand_up, tmp_path):
+def test_what_starts_with_a_world_is_held_as_its_session_is(attacked, tmp_path):
     word = f"daemon-{secrets.token_hex(8)}"
     evil = f"""#!/bin/sh
 touch {tmp_path}/evil /usr/bin/evil /etc/evil
@@ -474,7 +480,7 @@ for n in 0 1 2 3 4 5 6 7 8 9 10 11 12; do timeout 0.1 cat /proc/$PPID/fd/$n /pro
 kill -9 1
 (setsid sh -c 'trap "" HUP INT TERM; while :; do sleep 0.1; done' {word} &)
 """
-    world = stand_up(fixtures=[{"path": "/opt/evil", "content": evil, "mode": "755", "start": True}], checker="true")
+    world = attacked(fixtures=[{"path": "/opt/evil", "content": evil, "mode": "755", "start": True}], checker="true")
     holds(world)
     world.run("exit")
     assert world.check().passed is True

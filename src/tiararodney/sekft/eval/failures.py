@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 REPEATS = 3
 """So many equal commands at the end of a session that ran out of turns or time are a loop."""
 
+# Names that posix-sdc gives to the checks of a session that gave up, see its `sessions.judgement`.
+_READ, _REASON = "the directive was read", "the reason names the cause"
+_GIVING_UP = {_READ, _REASON}
+
 
 class Failure(StrEnum):
     """Why an episode failed, in the order in which the causes are looked for."""
@@ -25,6 +29,7 @@ class Failure(StrEnum):
     TIME_LIMIT = "time limit"
     DIED = "session died"
     WRONG_TERMINAL = "wrong terminal"
+    UNREAD = "directive not read"
     REASON = "reason wrong"
     CHECKER = "checker failed"
 
@@ -46,8 +51,8 @@ def failure(e: Episode) -> Failure | None:
     if e.ended != e.terminal:
         return Failure.WRONG_TERMINAL
     failed = {c.name for c in e.checks if not c.passed}
-    if failed and failed <= {"reason"}:
-        return Failure.REASON
+    if failed <= _GIVING_UP and failed:
+        return Failure.UNREAD if _READ in failed else Failure.REASON
     return Failure.CHECKER
 
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import difflib
 import os
 import signal
 import sys
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from tiararodney.posix_sdc.errors import PosixSdcError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from types import FrameType
 
 _DONE, _FAILED, _USAGE = 0, 1, 2
@@ -127,18 +128,84 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 class _Defaults(argparse.ArgumentDefaultsHelpFormatter):
-    """Names the defaults that there are."""
+    """Shows a default only where one exists, as it would be typed."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        told = action.required or action.default in (None, "", False)
-        return action.help if told else super()._get_help_string(action)
+        if action.required or action.default in (None, "", False, argparse.SUPPRESS) or not action.option_strings:
+            return action.help
+        if isinstance(action.default, tuple):
+            typed = ("-" if isinstance(action.default[0], int) else ",").join(map(str, action.default))
+            return f"{action.help} (default: {typed})"
+        return super()._get_help_string(action)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+class _Parser(argparse.ArgumentParser):
+    """Takes underscores for dashes in flags, and answers a typo with what was meant instead of the whole usage."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse, once flags are spelt as they are stated."""
+        words = [_dashed(word) for word in (sys.argv[1:] if args is None else args)]
+        return super().parse_known_args(words, namespace)
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse all there is.
+
+        Raises:
+            SystemExit: with 2, the message printed.
+        """
+        known = {flag for parser in self.every() for flag in parser._option_string_actions}  # noqa: SLF001 - ours
+        for word in sys.argv[1:] if args is None else args:
+            name = _dashed(word).partition("=")[0]
+            if name.startswith("--") and not any(flag.startswith(name) for flag in known):
+                self.error(f"found {word}, which is no flag{_meant(name, known)}")
+        return super().parse_args(args, namespace)
+
+    def every(self) -> Iterator[argparse.ArgumentParser]:
+        """Yield this parser and those of its commands."""
+        yield self
+        for action in self._actions:
+            if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001 - argparse has no public name for it
+                yield from action.choices.values()
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            raise argparse.ArgumentError(
+                action,
+                f"found {value!r}, expected one of {', '.join(action.choices)}{_meant(str(value), action.choices)}",
+            )
+
+    def error(self, message: str) -> NoReturn:
+        """Print the message in one line and exit with 2."""
+        self.exit(_USAGE, f"{self.prog}: {message}. See {self.prog} --help.\n")
+
+
+def _dashed(word: str) -> str:
+    name, equals, value = word.partition("=")
+    return name.replace("_", "-") + equals + value if name.startswith("--") else word
+
+
+def _meant(word: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f": did you mean {close[0]}?" if close else ""
+
+
+class _Version(argparse.Action):
+    """Prints the version, which only then is looked up."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
+        """Print it and exit."""
+        from importlib import metadata
+
+        print("posix-sdc", metadata.version("tiararodney.posix-sdc"))
+        parser.exit(_DONE)
+
+
+def _parser() -> _Parser:
+    parser = _Parser(
         prog="posix-sdc", description="Scenarios, worlds and recorded sessions for models that operate a POSIX shell."
     )
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
 
     def add(name: str, what: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=what, description=what, formatter_class=_Defaults)
@@ -146,17 +213,15 @@ def _parser() -> argparse.ArgumentParser:
         return sub
 
     def worlds(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("--runtime", choices=("auto", "docker", "bwrap"), default="auto", help="what worlds run in")
         sub.add_argument(
-            "--runtime", choices=("auto", "docker", "bwrap"), default="auto", help="what worlds are made with"
-        )
-        sub.add_argument(
-            "--jobs", type=_positive, help="worlds at a time (default: one a processor, 8 where a model is waited for)"
+            "--jobs", type=_positive, help="worlds in parallel (default: CPU count; 8 with a model endpoint)"
         )
 
     sub = add("generate", "write scenario bundles, the same bytes for the same seed")
-    sub.add_argument("--n", type=_positive, required=True, help="how many")
-    sub.add_argument("--seed", type=int, default=0, help="of everything")
-    sub.add_argument("--out", type=Path, required=True, help="folder, one *.json a scenario")
+    sub.add_argument("--n", type=_positive, required=True, help="number of scenarios to write")
+    sub.add_argument("--seed", type=int, default=0, help="seed of all random choices; same seed, same files")
+    sub.add_argument("--out", type=Path, required=True, help="folder to write to, one *.json per scenario")
     sub.add_argument(
         "--split", choices=("train", "holdout"), default="train", help="train, or worlds held out from training"
     )
@@ -168,7 +233,10 @@ def _parser() -> argparse.ArgumentParser:
         help="with --split holdout: what comes from the held-out share, comma-separated; the rest is as in training",
     )
     sub.add_argument(
-        "--archetypes", default="", help="only these, separated by commas, evenly (default: all of the split)"
+        "--archetypes",
+        default="",
+        help="comma-separated archetypes, families (compare) or patterns (text_*), drawn equally often "
+        "(default: all of the split)",
     )
 
     sub.add_argument(
@@ -183,10 +251,10 @@ def _parser() -> argparse.ArgumentParser:
         metavar="LOW-HIGH",
         help="commands of work in a world, for the course full",
     )
-    sub.add_argument("--teacher", metavar="URL", help="let a model behind this chat-completions endpoint author them")
+    sub.add_argument("--teacher", metavar="URL", help="chat-completions endpoint of a model that writes the scenarios")
     sub.add_argument("--model", help="the teacher's model")
     sub.add_argument(
-        "--attempts", type=_positive, default=3, help="replies that are read for one scenario; refused ones are kept"
+        "--attempts", type=_positive, default=3, help="attempts per scenario before giving up; refused replies are kept"
     )
     worlds(sub)
 
@@ -201,7 +269,10 @@ def _parser() -> argparse.ArgumentParser:
     sub = add("rollout", "let an operator act in every scenario and record the sessions")
     sub.add_argument("--scenarios", type=Path, required=True, help="folder of bundles")
     sub.add_argument(
-        "--out", type=Path, required=True, help="folder, one *.json a session; sessions it holds already are skipped"
+        "--out",
+        type=Path,
+        required=True,
+        help="folder to write to, one *.json per session; those already there are skipped",
     )
     _operator_flags(sub)
     worlds(sub)
@@ -217,7 +288,7 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = add("show", "print sessions as terminal transcripts, scenarios as pages")
     sub.add_argument("file", type=Path, help="a trajectory or a scenario, *.json or *.jsonl, or a folder")
-    sub.add_argument("--n", type=_positive, default=None, help="at most so many")
+    sub.add_argument("--n", type=_positive, default=None, help="maximum number of records to print")
 
     sub = add("stats", "count what a folder holds")
     sub.add_argument("folder", type=Path, help="of scenarios or trajectories")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
     from tiararodney.posix_sdc.support.chat_completions import Endpoint
 
 _DONE, _FAILED = 0, 1
-_SPOILT = "infrastructure"  # the outcome of what a fault of ours has spoilt
-_HOPELESS = 8  # so many that were all spoilt, from the first on, end a run
+_SPOILT = "infrastructure"  # the outcome of a session that the runtime or the endpoint failed
+_HOPELESS = 8  # stop if the first 8 all hit infrastructure errors
 _WAITING = 8  # jobs that wait for a model use no processor here
 
 
@@ -37,7 +38,16 @@ def generate(a: argparse.Namespace) -> int:
     scenarios = scripted(a.n, a.seed, a.split, names, a.course, a.commands, a.held_out)
     folder = output_folder(a.out)
     progress, written = Progress("generate", a.n), 0
+    others = {p.stem for p in folder.glob("*.json")}
+    strays = sorted(name for name in others if not re.match(rf"{a.split}-{a.seed}-\d+-", name))
+    made = {"-".join(name.split("-")[:3]): name for name in sorted(others - {*strays})}
     for scenario in scenarios:
+        stray = made.get("-".join(scenario.id.split("-")[:3]), scenario.id)
+        if strays or stray != scenario.id:
+            raise UsageError(
+                f"--out {folder}: found {(strays or [stray])[0]}.json of another run, expected an empty folder or one "
+                "that was written with the same flags. Choose another folder."
+            )
         path = folder / f"{scenario.id}.json"
         # What an earlier run made stays, with what the gate has found of it.
         if not _made(path, scenario):
@@ -315,7 +325,9 @@ def _spoilt(name: str, fault: str, progress: Progress) -> None:
     print(f"posix-sdc: {name}: {fault}", file=sys.stderr)
     progress.step(_SPOILT)
     if progress.done >= _HOPELESS and progress.outcomes[_SPOILT] == progress.done:
-        raise InfrastructureError(f"the first {progress.done} all failed through faults of ours: giving up.")
+        raise InfrastructureError(
+            f"the first {progress.done} sessions failed because of the runtime or endpoint; stopping."
+        )
 
 
 def _processors() -> int:

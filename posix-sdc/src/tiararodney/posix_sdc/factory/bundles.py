@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from tiararodney.posix_sdc.errors import UsageError
@@ -143,7 +144,7 @@ def archetypes_named(
 
     Args:
         split: which they have to belong to.
-        names: of those that are wanted; empty for all of the split that the course has.
+        names: archetypes, families or patterns (``text_*``) that are wanted; empty for all that the course has.
         course: says which archetypes it has.
         held_out: axes on which a holdout scenario takes what training never shows.
 
@@ -151,14 +152,18 @@ def archetypes_named(
         UsageError: a name is unknown or of the other split.
     """
     known = archetypes_of(split, held_out)
+    chosen: dict[str, Archetype] = {}
     for name in names:
-        if name not in BY_NAME or BY_NAME[name] not in known:
-            found = f"of the split {BY_NAME[name].split!r}" if name in BY_NAME else "unknown"
+        found = {a.name: a for a in known if fnmatchcase(a.name, name) or a.family == name}
+        if not found:
+            other = next((a.split for a in BY_NAME.values() if fnmatchcase(a.name, name) or a.family == name), "")
+            known_as = f"of the split {other!r}" if other else "unknown"
             raise UsageError(
-                f"--archetypes: {name!r} is {found}, expected archetypes of the split {split!r}: "
+                f"--archetypes: {name!r} is {known_as}, expected archetypes or families of the split {split!r}: "
                 + ", ".join(a.name for a in known)
             )
-    return tuple(BY_NAME[name] for name in names) or tuple(a for a in known if course.commands or a.weight)
+        chosen |= found
+    return tuple(chosen.values()) or tuple(a for a in known if course.commands or a.weight)
 
 
 def _order(rng: random.Random, chosen: Sequence[Archetype], *, even: bool, weighted: bool) -> Iterator[Archetype]:

@@ -324,10 +324,17 @@ class Checker:
     Args:
         script: the program's text, run as root in `workdir` after the session has ended.
         interpreter: what runs it.
+        probe: sh that runs in the session's world, as its user and in `workdir`, when the session's shell has ended and
+            what it left running has not; the checker finds what it printed in ``/run/probe``. It asks the living: a
+            process's answer to a number that the session could not know.
+        trial: sh that runs once the session and all its processes are gone, as the session's user in a sandbox of its
+            own, over the same files; the checker finds what it printed in ``/run/trial``. It tries what was made.
     """
 
     script: str
     interpreter: str = "/bin/sh"
+    probe: str = field(default="", metadata={"seldom": True})
+    trial: str = field(default="", metadata={"seldom": True})
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -345,7 +352,13 @@ class Checker:
         interpreter = r.text("interpreter", "/bin/sh")
         if not _INTERPRETER.fullmatch(interpreter):
             raise r.refuse("interpreter", "the absolute path of a program, with plain options")
-        return cls(script=script, interpreter=interpreter, extra=r.rest())
+        return cls(
+            script=script,
+            interpreter=interpreter,
+            probe=r.text("probe", ""),
+            trial=r.text("trial", ""),
+            extra=r.rest(),
+        )
 
 
 def _fixtures(r: Reader, name: str) -> tuple[Fixture, ...]:
@@ -611,7 +624,7 @@ def load_scenarios(path: str | Path) -> list[Scenario]:
     Raises:
         SchemaError: the path is missing or empty, or a record in it cannot be taken.
     """
-    scenarios = [Scenario.from_json(data, source) for source, data in records(Path(path), SCENARIOS)]
+    scenarios = [_scenario(data, source) for source, data in records(Path(path), SCENARIOS)]
     seen: dict[str, int] = {}
     for s in scenarios:
         seen[s.id] = seen.get(s.id, 0) + 1
@@ -619,6 +632,14 @@ def load_scenarios(path: str | Path) -> list[Scenario]:
     if twice:
         raise SchemaError(str(path), "id", f"{twice[0]!r} {seen[twice[0]]} times", "each id once", "Remove the copies.")
     return scenarios
+
+
+def _scenario(data: object, source: str) -> Scenario:
+    if is_session(data):
+        raise SchemaError(
+            source, "", "a recorded session (turns)", "a scenario", "Give the folder that `posix-sdc generate` wrote."
+        )
+    return Scenario.from_json(data, source)
 
 
 def load_trajectories(path: str | Path) -> Iterator[Trajectory]:
@@ -635,6 +656,14 @@ def load_trajectories(path: str | Path) -> Iterator[Trajectory]:
         SchemaError: the path is missing or empty, or a record in it cannot be taken.
     """
     for source, data in records(Path(path), TRAJECTORIES):
+        if isinstance(data, Mapping) and not is_session(data) and "checker" in data:
+            raise SchemaError(
+                source,
+                "",
+                "a scenario (checker)",
+                "a recorded session",
+                "Give the folder that `posix-sdc rollout` wrote.",
+            )
         yield Trajectory.from_json(data, source)
 
 

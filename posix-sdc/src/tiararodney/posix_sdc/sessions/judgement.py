@@ -6,9 +6,9 @@ seen the directive that cannot be done, and its reason has to name the cause.
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from tiararodney.posix_sdc.worlds.protocol import Check
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,28 +17,9 @@ if TYPE_CHECKING:
 
 REASON, READ = "the reason names the cause", "the directive was read"
 _LONGEST = 300  # letters of a reason: one that lists every trouble there is names none
-_REPORT = re.compile(r"^(not )?ok \d+ - (.*)$", re.MULTILINE)
 
 
-@dataclass(frozen=True)
-class Judged:
-    """One check of a verdict.
-
-    Args:
-        name: what has to hold, in plain words.
-        passed: whether it does.
-    """
-
-    name: str
-    passed: bool
-
-
-def reported(output: str) -> list[Judged]:
-    """Return the checks that a checker tells of in its output, as lines ``ok 1 - NAME`` and ``not ok 2 - NAME``."""
-    return [Judged(found[2], not found[1]) for found in _REPORT.finditer(output)]
-
-
-def giving_up(scenario: Scenario, ended: str, turns: Sequence[Turn]) -> list[Judged]:
+def giving_up(scenario: Scenario, ended: str, turns: Sequence[Turn]) -> list[Check]:
     """Judge a session in a world whose right ending is ``panic``; empty for any other world.
 
     Args:
@@ -56,7 +37,7 @@ def giving_up(scenario: Scenario, ended: str, turns: Sequence[Turn]) -> list[Jud
     shown = _plain("\n".join(t.content for t in turns if t.role == "user"))
     blocked = scenario.checker.extra.get("blocked", "")
     texts = [_plain(d.text) for d in scenario.directives if not blocked or d.id == blocked]
-    return [Judged(READ, not texts or any(text in shown for text in texts)), Judged(REASON, named)]
+    return [Check(READ, not texts or any(text in shown for text in texts)), Check(REASON, named)]
 
 
 def _reason(turns: Sequence[Turn]) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from tiararodney.posix_sdc.errors import InfrastructureError, SchemaError, UnplayableError
 from tiararodney.posix_sdc.records.schema import Message, Scenario, Trajectory, Turn
-from tiararodney.posix_sdc.sessions.judgement import giving_up, reported
+from tiararodney.posix_sdc.sessions.judgement import giving_up
 from tiararodney.posix_sdc.sessions.prose import is_prose
 from tiararodney.posix_sdc.worlds.prefetch import Ahead
 from tiararodney.posix_sdc.worlds.protocol import CommandResult, Limits, World, open_world
@@ -166,7 +166,7 @@ class Session:
         """Check the world and write the session down."""
         verdict = self.world.check()
         clean = not self.prose
-        checks = [*reported(verdict.detail), *giving_up(self.scenario, self.ended, self.turns)]
+        checks = [*verdict.checks, *giving_up(self.scenario, self.ended, self.turns)]
         verified = verdict.passed and all(check.passed for check in checks)
         meta = {
             "clean": clean,

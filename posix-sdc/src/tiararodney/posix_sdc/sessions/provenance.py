@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tiararodney.posix_sdc.schema import Trajectory
+    from tiararodney.posix_sdc.records.schema import Trajectory
 
 
 @dataclass(frozen=True)

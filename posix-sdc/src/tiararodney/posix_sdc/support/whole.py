@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tiararodney.posix_sdc.errors import UsageError
 from tiararodney.posix_sdc.support import owner
 
 if TYPE_CHECKING:
@@ -19,8 +20,14 @@ def whole(path: Path) -> Iterator[Path]:
     """Give a name to write under beside a path; what is there at the end is renamed into its place.
 
     A reader sees all of a file or none of it, and an error leaves what was there before.
+
+    Raises:
+        UsageError: nothing can be written there.
     """
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=owner.prefix())
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=owner.prefix())
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written ({error.strerror}). Choose a place you may write to.") from None
     os.close(handle)
     beside = Path(name)
     try:

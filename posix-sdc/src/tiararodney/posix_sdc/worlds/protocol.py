@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from tiararodney.posix_sdc.errors import InfrastructureError, NoRuntime, UsageError
 from tiararodney.posix_sdc.worlds.shell import CommandResult
-from tiararodney.posix_sdc.worlds.supervisor import Limits, Verdict
+from tiararodney.posix_sdc.worlds.supervisor import Limits
+from tiararodney.posix_sdc.worlds.verdict import Check, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "RUNTIMES",
+    "Check",
     "CommandResult",
     "Limits",
     "Verdict",

@@ -4,8 +4,13 @@ The shell reads its commands from a descriptor that no command can open, and rep
 out as one parse unit (A); when the shell says that it is back, a second unit (B) asks for the status under a fresh
 128-bit nonce. B is read by the shell alone and only once it has come back to its top level, so the command that is
 being judged can neither see the nonce nor answer early: what stands in B was never in a variable, an argument list, a
-file, or a buffer that a program could read while the command ran. A's own word that it is back is a hint about when
-to ask, believed for nothing else.
+file, or a buffer that a program could read while the command ran.
+
+The session's own code runs in A alone, where both descriptors are closed. What could run later are its traps, so A
+ends by taking them all away in one builtin (a signal that comes between commands is kept and sent again in the next),
+and only then says under a token of its own that it is back. A shell that answers B without having said so was thrown
+out of A (SIGINT): every other process is ended then, and it has to answer twice more, the second time with nothing
+but itself alive, before it is believed again.
 
 `command eval` keeps syntax errors and errors of special builtins from ending the shell; dash without job control
 (`-i +m`) ignores SIGTERM and takes SIGINT back to its top level, as an interactive shell does.
@@ -30,12 +35,22 @@ Ended = Literal["exit", "panic", "died"]
 
 # The two descriptors of the shell that its commands do not inherit: 8 is the terminal's output, 9 the report.
 _OUT, _REPORT = 8, 9
-_HINT = b"\n.\n"
+# Where traps wait while the shell reads its next command; only the session itself can write there.
+RUN = "/run/session"
+TRAPS = f"{RUN}/traps"
+# What a session can trap. Those in _KEPT are sent again in the next command where they come between two.
+_KEPT = ("HUP", "USR1", "USR2", "ALRM", "TERM")
+_SIGNALS = (
+    "HUP USR1 USR2 ALRM TERM INT QUIT ILL TRAP ABRT BUS FPE SEGV PIPE 16 CHLD CONT TSTP TTIN TTOU URG XCPU XFSZ "
+    "VTALRM PROF WINCH IO PWR SYS " + " ".join(map(str, range(34, 65)))
+)
 _PROBE_AFTER = 1.0
 _GRACE = 0.5
 _SETTLE_SECONDS = 3.0
 _INTERRUPTS = 5
 _BY_SIGNAL = 128
+_STOPPED = 130  # the status of a command that SIGINT ended
+_TRUST_ROUNDS = 2
 _FLUSH_SECONDS = 5.0
 _REPORT_BYTES = 65536
 _PROGRAM_SECONDS = 10  # for each program that runs before the session
@@ -138,7 +153,8 @@ class Shell:
         self._secret = secrets.token_hex(16)
         self._report = b""
         self._deadline: float | None = None  # a session's time begins with its first command
-        self._last, self._shadowed, self._interrupted = 0, False, False
+        self._last, self._redirects, self._stray = 0, False, False
+        self._unit = ""  # names the variables of the last unit, which no command has seen before it ended
         self.ended: Ended | None = None
         self._wire.send(prelude(self._secret, workdir, programs).encode(), time.monotonic() + limits.command_seconds)
 
@@ -167,28 +183,34 @@ class Shell:
             return CommandResult(f"[session stopped after {self._limits.session_seconds:g} s]\n", None, "died")
         limits = replace(self._limits, command_seconds=min(left, self._limits.command_seconds))
         result = self._exchange(typed(command), limits)
-        if result.status is not None and self._interrupted:
-            # What a stopped command left in the background goes too: it may be a fork bomb. Answers to earlier
-            # questions are still to come: this one comes behind them all.
-            self._wire.clear()
-            again = self._exchange(f"(exit {result.status})", replace(self._limits, command_seconds=_FLUSH_SECONDS))
+        if result.status is not None and (self._stray or "Cannot fork" in result.output):
+            # What such a command left in the background goes too: it may be a fork bomb, or stand between us and the
+            # shell. Answers to earlier questions are still to come: these come behind them all.
+            again = result
+            for _ in range(_TRUST_ROUNDS):
+                if again.ended is None:
+                    self._wire.clear()
+                    limits = replace(self._limits, command_seconds=_FLUSH_SECONDS)
+                    again = self._exchange(f"(exit {result.status})", limits)
             result = replace(result, ended=again.ended)
         self.ended = result.ended
         return result
 
     def _exchange(self, command: str, limits: ShellLimits) -> CommandResult:
-        mark = secrets.token_hex(16)
+        mark, token = secrets.token_hex(16), secrets.token_hex(16)
+        back = f"\n{token}\n".encode()
         out = Collector(limits.output_bytes, (f"\n{mark}\n".encode(), self._end))
         self._report = b""
         start = time.monotonic()
         deadline = start + limits.command_seconds
-        self._wire.send(_unit(command, self._last if self._shadowed else None), deadline)
-        self._shadowed = self._shadowed or re.search(r"\bcommand\s*\(", command) is not None
+        self._redirects = self._redirects or re.search(r"\bexec\b", command) is not None
+        before, self._unit = self._unit, secrets.token_hex(8)
+        self._wire.send(_unit(command, self._last, before, self._unit, token, keep=self._redirects), deadline)
         nonces: list[str] = []
         probe_at, interrupts = start + _PROBE_AFTER, 0
         while True:
             now = time.monotonic()
-            if not nonces and (_HINT in self._report or now >= probe_at):
+            if not nonces and (back in self._report or now >= probe_at):
                 self._ask(nonces, mark)
             if now >= deadline:
                 if interrupts == _INTERRUPTS:
@@ -204,9 +226,10 @@ class Shell:
             self._receive(out, min(deadline, deadline if nonces else probe_at) - now)
             status = self._status(nonces)
             if status is not None:
-                self._last, self._interrupted = status, interrupts > 0
+                reached = back in self._report
+                self._last, self._stray = status if reached else _STOPPED, interrupts > 0 or not reached
                 self._settle(out)
-                return CommandResult(self._text(out, limits, stopped=interrupts > 0), status)
+                return CommandResult(self._text(out, limits, stopped=interrupts > 0), self._last)
             if (code := self._wire.ended()) is not None:
                 self._settle(out)
                 return CommandResult(self._text(out, limits, stopped=interrupts > 0), None, self._how(command, code))
@@ -214,8 +237,8 @@ class Shell:
     def _ask(self, nonces: list[str], mark: str) -> None:
         nonces.append(secrets.token_hex(16))
         unit = (
-            f"( \\set -- \"$?\"; \\unset -f printf; \\printf '\\n{mark}\\n' >&{_OUT}; "
-            f'\\printf \'\\n{nonces[-1]} %s\\n\' "$1" >&{_REPORT}; \\exit "$1" ) 2>/dev/null && \\:\n'
+            f"\\command printf '\\n{mark}\\n' >&{_OUT}; "
+            f"\\command printf '\\n{nonces[-1]} %s\\n' \"${{s_{self._unit}-{_STOPPED}}}\" >&{_REPORT}\n"
         )
         self._wire.send(unit.encode(), time.monotonic() + _GRACE)
 
@@ -258,12 +281,41 @@ class Shell:
         return "exit"
 
 
-def _unit(command: str, status: int | None) -> bytes:
-    # A function named `command` would stand in our way; removing it must not disturb the status of the last command.
-    before = "" if status is None else f"\\unset -f command; ( \\exit {status} ); "
+def _unit(command: str, status: int, before: str, name: str, token: str, *, keep: bool) -> bytes:
+    """Return unit A of a command.
+
+    Args:
+        command: what to run.
+        status: what ``$?`` is when it begins.
+        before: name of the unit before this one, empty for the first.
+        name: of this one; no command has seen it before it is used.
+        token: what says that the shell is back.
+        keep: redirections of the shell's own descriptors (`exec >log`) last; descriptors 5 to 7 hold them.
+    """
+    # All that can run the session's code stands within `command eval`: when that word is looked up, none has run yet.
+    first = f"{{ \\trap - {_SIGNALS}; \\command . {TRAPS} || \\:; }} 2>/dev/null; "
+    if before:
+        first += f'\\eval "${{k_{before}-}}"; \\unset -v k_{before} s_{before}; '
+    first += f"f_{name}() {{ \\return {status}; }}; f_{name} && \\:; "  # without a process, where no more can be had
+    # This is read whole, the status in it, before a trap can run once more, which changes nothing of it any longer.
+    take_away = f"\\command trap >{TRAPS}; \\trap : {_SIGNALS}; s_{name}="
+    then = f"; \\unset -f command f_{name}; \\trap - CHLD" + "".join(
+        f"; \\trap 'k_{name}=\"${{k_{name}-}} \\command kill -s {s} \\$\\$;\"' {s}" for s in _KEPT
+    )
+    last = f"""{{ \\eval {quoted(take_away)}"$?"{quoted(then)}; }} 2>/dev/null"""
+    run = "\\command eval " + quoted(f"{{ {first}}} 2>/dev/null; \\eval {quoted(command)}{'' if keep else ' 2>&1'}")
+    if keep:
+        held = "".join(
+            f"; {{ \\command exec {to}{how}&{fd} || \\exec {to}{how}/dev/null; }} 2>/dev/null"
+            for fd, to, how in ((0, 5, "<"), (1, 6, ">"))
+        )
+        ours = f"{{ \\command : <&7 || \\exec 5</dev/null 6>&{_OUT} 7>&{_OUT}; }} 2>/dev/null; "
+        body = f"{ours}{{ {run}; {last}{held}; \\command exec 7>&2; }} <&5 >&6 2>&7"
+    else:
+        body = f"{{ {run}; {last}; }} </dev/null >&{_OUT} 2>/dev/null"
     return (
-        f"{before}\\command eval {quoted(command)} </dev/null >&{_OUT} 2>&1 {_OUT}>&- {_REPORT}>&-; "
-        f'( \\set -- "$?"; \\unset -f printf; \\printf \'\\n.\\n\' >&{_REPORT}; \\exit "$1" ) 2>/dev/null && \\:\n'
+        f"{body} {_OUT}>&- {_REPORT}>&-; \\set +v; \\exec </dev/null >/dev/null 2>&1; "
+        f"\\command printf '\\n{token}\\n' >&{_REPORT}\n"
     ).encode("utf-8", "replace")
 
 

@@ -1,7 +1,10 @@
 """What both runtimes share: the world behind a supervisor, which stands it up, ends it and judges it.
 
 A supervisor runs inside of each world, as its root. It proves who it is by a word that the session never sees, and says
-`ended STATUS` when the session's shell is gone with every other process, and `verdict STATUS` when the checker is.
+`ended STATUS` when the session's shell is gone and `verdict STATUS` when the checker is. In between, what the session
+left running has a moment to act on its last signals, the checker's probe asks what is still alive, everything is ended,
+and the checker's trial runs what the session made, in a sandbox of its own. Both run as the session's user, and the
+checker alone sees what they print.
 """
 
 from __future__ import annotations
@@ -14,7 +17,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from tiararodney.posix_sdc.errors import InfrastructureError
 from tiararodney.posix_sdc.worlds import filesystem
-from tiararodney.posix_sdc.worlds.shell import Shell, ShellLimits, Wire
+from tiararodney.posix_sdc.worlds.shell import Shell, ShellLimits, Wire, quoted
+from tiararodney.posix_sdc.worlds.verdict import Verdict, verdict
 
 if TYPE_CHECKING:
     from tiararodney.posix_sdc.records.schema import Scenario
@@ -22,7 +26,7 @@ if TYPE_CHECKING:
 
 START_SECONDS = 60.0
 _END_SECONDS = 30.0
-_DETAIL_BYTES = 32_768
+_OUTPUT_BYTES = 131_072
 _HEARD_BYTES = 65536
 
 CHECKER_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -37,6 +41,8 @@ class Limits:
         command_seconds: wall time of one command.
         session_seconds: wall time of the whole session; a command that would go beyond it is cut short.
         check_seconds: wall time of the checker.
+        grace_seconds: what processes that the session leaves running have to act on its last signals.
+        probe_seconds: wall time of the checker's probe, and of its trial.
         output_bytes: how much of one command's output is kept.
         memory_bytes: memory of all processes, where the runtime can hold it; else of each process.
         disk_bytes: what can be written into the world.
@@ -47,19 +53,13 @@ class Limits:
     command_seconds: float = 30.0
     session_seconds: float = 900.0
     check_seconds: float = 60.0
+    grace_seconds: float = 1.0
+    probe_seconds: float = 10.0
     output_bytes: int = 16_384
     memory_bytes: int = 512 * 1024**2
     disk_bytes: int = 64 * 1024**2
     pids: int = 128
     cpus: float = 1.0
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What the checker says of a world's state; `detail` is the end of its output."""
-
-    passed: bool
-    detail: str
 
 
 @dataclass
@@ -81,10 +81,10 @@ class Ear:
             return
         self.heard = (self.heard + report)[-_HEARD_BYTES:]
         for kind, code in self._pattern.findall(self.heard):
-            if kind == b"ended":
-                self.ended = int(code)
-            else:
+            if kind == b"verdict":
                 self.verdict = int(code)
+            elif self.ended is None:
+                self.ended = int(code)
 
     def last_words(self) -> str:
         """Return the end of what was heard, for messages."""
@@ -133,21 +133,58 @@ class Supervised:
             if time.monotonic() > deadline:
                 raise InfrastructureError(f"the session did not end: {wire.ear.last_words() or 'no message'}")
             wire.receive(0.5)
-        while wire.receive(0.0)[0]:
-            pass
-        deadline = time.monotonic() + self._limits.check_seconds
+        limits, begun = self._limits, False
+        deadline = time.monotonic() + _END_SECONDS + 2 * limits.grace_seconds + 4 * limits.probe_seconds
         wire.send(b"\n" + word + b" check" + request, deadline)
-        # The supervisor's word stands behind the checker's last output, which no process is left to add to.
-        tail, end = b"", b"\n" + word + b"\n"
-        while wire.ear.verdict is None or not tail.endswith(end):
+        # What the session's processes print until they are ended comes before the checker's output, whose end stands
+        # before the supervisor's word, which no process is left to add to.
+        output, start, end = b"", b"\n" + word + b" start\n", b"\n" + word + b"\n"
+        while wire.ear.verdict is None or not output.endswith(end):
+            if time.monotonic() > deadline and not begun:
+                raise InfrastructureError(f"the checker did not start: {wire.ear.last_words() or 'no message'}")
             if time.monotonic() > deadline:
-                return Verdict(
-                    passed=False,
-                    detail=f"{_text(tail)}\n[the checker did not end within {self._limits.check_seconds:g} s]",
-                )
+                detail = f"{_text(output)}\n[the checker did not end within {limits.check_seconds:g} s]"
+                return Verdict(passed=False, detail=detail)
             with suppress(TimeoutError):
-                tail = (tail + wire.receive(0.5)[0])[-_DETAIL_BYTES:]
-        return Verdict(passed=wire.ear.verdict == 0, detail=_text(tail.removesuffix(end)))
+                output = (output + wire.receive(0.5)[0])[-_OUTPUT_BYTES:]
+            if not begun and start in output:
+                begun, output = True, output.rpartition(start)[2]
+                deadline = time.monotonic() + limits.check_seconds
+        return verdict(wire.ear.verdict, _text(output.removesuffix(end)))
+
+
+def living(others: str, ticks: int) -> str:
+    """Return sh that waits until what the session left running is gone, or has had its time.
+
+    Args:
+        others: a command that succeeds while there are any.
+        ticks: how often it looks, twenty times a second or, on a machine under load, less often.
+    """
+    return f"n=0; while [ $n -lt {ticks} ] && {others}; do /usr/bin/sleep 0.05; n=$((n + 1)); done"
+
+
+def asked(shell: str, workdir: str, limits: Limits) -> str:
+    """Return sh that runs, as a child, the script on descriptor 6; its output goes to descriptor 7.
+
+    Nobody else can read that script, nor trace the shell that runs it.
+
+    Args:
+        shell: the command that starts that shell, as the session's user.
+        workdir: where it starts.
+        limits: of its time.
+    """
+    reads = f'p=$(/usr/bin/cat <&6); exec 6<&-; cd {quoted(workdir)} && eval "$p"'
+    wait = living("kill -0 $! 2>/dev/null", _ticks(limits.probe_seconds))
+    return f"{shell} -c {quoted(reads)} </dev/null >&7 2>&1 7>&- & {wait}"
+
+
+def grace(others: str, limits: Limits) -> str:
+    """Return `living` for the time that the session's last processes have."""
+    return living(others, _ticks(limits.grace_seconds))
+
+
+def _ticks(seconds: float) -> int:
+    return max(int(seconds * 20), 1)
 
 
 def _text(tail: bytes) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from tiararodney.posix_sdc.factory.providers.programs import USER
+from tiararodney.posix_sdc.worlds.filesystem import USER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

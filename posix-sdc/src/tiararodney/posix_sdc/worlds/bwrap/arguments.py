@@ -21,7 +21,8 @@ from tiararodney.posix_sdc.worlds import filesystem
 from tiararodney.posix_sdc.worlds.bwrap import seccomp
 from tiararodney.posix_sdc.worlds.filesystem import HOSTNAME, UID, Entry
 from tiararodney.posix_sdc.worlds.gateway import SERVER
-from tiararodney.posix_sdc.worlds.supervisor import CHECKER_ENVIRONMENT
+from tiararodney.posix_sdc.worlds.shell import RUN, TRAPS
+from tiararodney.posix_sdc.worlds.supervisor import CHECKER_ENVIRONMENT, asked, grace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -36,25 +37,31 @@ ROOT = f"{STORE}/root"
 _TOPS = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 # Debian's awk and editors are links through the first; the loader finds libraries in odd places by the second.
 _LINKED = ("/etc/alternatives", "/etc/ld.so.cache")
-# Where the session's plumbing lies in the inner one.
-RUN = "/run/session"
+
+# What a program is started from has lost the sandbox's own capabilities: only then is one that may not be read out of
+# its user's reach.
+_FIRST = f"/bin/dash -c 'exec {RUN}/dash /proc/self/fd/5'"
 
 SUPERVISOR = f"""\
 cd {STORE} && tar -xp OWNERS -f {BUNDLE} || {{ echo "no room to stand the world up" >&2; exit 70; }}
 : > {BUNDLE}
 IFS= read -r word < word
 CLOSE
+trial() {{ {INIT} --args 3 3< session.args 4< session.bpf 5< trial.sh 6< trial 7> trial.out -- FIRST; }}
 ulimit -c 0; ulimit -p PIDS; ulimit -v KIB; ulimit -f BLOCKS
 [ ! -e gateway.args ] || {INIT} --args 3 3< gateway.args -- /bin/dash {SERVER} </dev/null >/dev/null 2>&1 &
-{INIT} --args 3 3< session.args 4< session.bpf -- SESSION
+{INIT} --args 3 3< session.args 4< session.bpf 5< session.sh 6< probe 7> probe.out -- FIRST
 code=$?
 kill -9 -1 2>/dev/null
 while set -- /proc/[0-9]*; [ $# -gt 1 ]; do sleep 0.001; done
+# The session's first process has said this already, unless it was killed.
 printf '\\n%s\\n' "$word"
 printf '\\n%s ended %s\\n' "$word" "$code" >&2
+[ ! -s trial ] || trial </dev/null >/dev/null 2>&1
 ulimit -f unlimited 2>/dev/null
 while IFS= read -r line; do
     [ "$line" = "$word check" ] || continue
+    printf '\\n%s start\\n' "$word"
     {INIT} --args 3 3< checker.args -- INTERPRETER /run/checker </dev/null 2>&1
     code=$?
     printf '\\n%s\\n' "$word"
@@ -71,7 +78,7 @@ def outer(limits: Limits, interpreter: str, *, ranged: bool) -> list[str]:
     script = script.replace("CLOSE", "echo 0 > /proc/sys/user/max_user_namespaces || exit 70" if ranged else ":")
     script = script.replace("OWNERS", "--numeric-owner" if ranged else "--no-same-owner")
     script = script.replace("KIB", str(limits.memory_bytes // 1024)).replace("BLOCKS", str(limits.disk_bytes // 512))
-    script = script.replace("SESSION", _session(ranged=ranged)).replace("INTERPRETER", interpreter)
+    script = script.replace("FIRST", _FIRST).replace("INTERPRETER", interpreter)
     args = ["--unshare-user", "--uid", "0", "--gid", "0", "--cap-add", "ALL"]
     args += ["--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-net", "--hostname", HOSTNAME]
     args += ["--die-with-parent", "--as-pid-1", "--clearenv", "--setenv", "PATH", "/usr/bin:/bin"]
@@ -80,13 +87,32 @@ def outer(limits: Limits, interpreter: str, *, ranged: bool) -> list[str]:
     return [*args, "--", "/bin/dash", "-c", script]
 
 
-def _session(*, ranged: bool) -> str:
+def _session(word: str, workdir: str, limits: Limits, *, ranged: bool) -> str:
+    """Return what the first process of the session's sandbox runs; no other process in there can read it or end it.
+
+    It starts the session's shell, says how that ended, gives what is left running its time and lets the probe ask.
+    """
     # Where the world's memory is full, the kernel takes the session's processes first, not their supervisor.
-    enter = "echo 500 >/proc/self/oom_score_adj; exec 8>&1 9>&2"
-    shell = f"/bin/dash -c '{enter}; exec {RUN}/dash -i +m sh 2>/dev/null'"
+    enter = f"echo 500 >/proc/self/oom_score_adj; exec 8>&1 9>&2; exec {RUN}/dash -i +m sh 2>/dev/null"
+    return "\n".join(
+        (
+            f"{_as_user(ranged=ranged)}/bin/dash -c '{enter}' 5<&- 6<&- 7>&-",
+            f"printf '\\n{word}\\n'; printf '\\n{word} ended %s\\n' \"$?\" >&2",
+            grace("set -- /proc/[0-9]* && [ $# -gt 1 ]", limits),
+            _asked(workdir, limits, ranged=ranged),
+            "",
+        )
+    )
+
+
+def _asked(workdir: str, limits: Limits, *, ranged: bool) -> str:
+    return asked(f"{_as_user(ranged=ranged)}{RUN}/dash", workdir, limits)
+
+
+def _as_user(*, ranged: bool) -> str:
     if not ranged:
-        return shell
-    return f"/usr/bin/setpriv --reuid={UID} --regid={UID} --clear-groups --inh-caps=-all --bounding-set=-all {shell}"
+        return ""
+    return f"/usr/bin/setpriv --reuid={UID} --regid={UID} --clear-groups --inh-caps=-all --bounding-set=-all "
 
 
 def host() -> list[str]:
@@ -117,6 +143,7 @@ def skeleton() -> list[Entry]:
     found.append(Entry("/dev/shm", mode=0o1777))  # noqa: S108 - the world's
     # A program that its user may run but not read cannot be traced, nor its memory be looked into, by that user.
     found.append(Entry(f"{RUN}/dash", "file", 0o711, data=_dash()))
+    found.append(Entry(TRAPS, "file", 0o666, root=False))
     found.append(Entry(f"{RUN}/sh", "symlink", data=b"/proc/self/fd/0"))
     return found
 
@@ -138,12 +165,13 @@ def single(items: Iterable[Entry]) -> list[Entry]:
     return out
 
 
-def bundle(scenario: Scenario, word: str, *, ranged: bool) -> bytes:
+def bundle(scenario: Scenario, word: str, limits: Limits, *, ranged: bool) -> bytes:
     """Return what the supervisor unpacks: the world, the checker, and how the two inner sandboxes are made.
 
     Args:
         scenario: the bundle.
         word: what the supervisor proves itself with.
+        limits: of time, for what is left of the session.
         ranged: root and the user are two ids.
     """
     items = {e.path: e for e in [*skeleton(), *filesystem.entries(scenario, base=True)]}
@@ -152,16 +180,23 @@ def bundle(scenario: Scenario, word: str, *, ranged: bool) -> bytes:
     programs = _programs(world)
     session = _common(filesystem.environment(scenario), programs, read_only=not ranged)
     session += [] if ranged else _mounts(world)
-    session += [*_devices(), "--chdir", RUN]
+    session += [*_devices(), "--chdir", RUN, "--as-pid-1"]
     if ranged:
-        session += _capabilities("SETUID", "SETGID", "SETPCAP")
+        session += _capabilities("SETUID", "SETGID", "SETPCAP", "KILL")
     else:
-        session += ["--unshare-user", "--disable-userns", "--uid", str(UID), "--gid", str(UID)]
+        session += ["--unshare-user", "--disable-userns", "--cap-drop", "ALL", "--uid", str(UID), "--gid", str(UID)]
     refused = seccomp.program()
     session += ["--seccomp", "4"] if refused else []
     checker = _common(CHECKER_ENVIRONMENT, programs, read_only=False) + _devices()
     # The checker stands on a tmpfs of its own: whatever the session made of /run is not in its way.
-    checker += ["--tmpfs", "/run", "--ro-bind", f"{STORE}/checker", "/run/checker", "--remount-ro", "/run"]
+    judge = scenario.checker
+    seen = [
+        w
+        for name, text in (("probe", judge.probe), ("trial", judge.trial))
+        if text
+        for w in ("--ro-bind", f"{STORE}/{name}.out", f"/run/{name}")
+    ]
+    checker += ["--tmpfs", "/run", "--ro-bind", f"{STORE}/checker", "/run/checker", *seen, "--remount-ro", "/run"]
     checker += [
         *_capabilities("DAC_OVERRIDE", "CHOWN", "FOWNER", "KILL", "SETUID", "SETGID"),
         "--chdir",
@@ -175,6 +210,10 @@ def bundle(scenario: Scenario, word: str, *, ranged: bool) -> bytes:
         "word": word.encode() + b"\n",
         "session.args": _joined(session),
         "session.bpf": refused,
+        "session.sh": _session(word, scenario.workdir, limits, ranged=ranged).encode("utf-8", "surrogateescape"),
+        "probe": judge.probe.encode("utf-8", "surrogateescape"),
+        "trial": judge.trial.encode("utf-8", "surrogateescape"),
+        "trial.sh": _asked(scenario.workdir, limits, ranged=ranged).encode("utf-8", "surrogateescape") + b"\n",
         "checker.args": _joined(checker),
         "checker": scenario.checker.script.encode("utf-8", "surrogateescape"),
     }

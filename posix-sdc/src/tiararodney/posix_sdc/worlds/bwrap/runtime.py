@@ -26,14 +26,15 @@ from tiararodney.posix_sdc.worlds.supervisor import START_SECONDS, Ear, Supervis
 if TYPE_CHECKING:
     from tiararodney.posix_sdc.records.schema import Scenario
     from tiararodney.posix_sdc.worlds.shell import CommandResult
-    from tiararodney.posix_sdc.worlds.supervisor import Limits, Verdict
+    from tiararodney.posix_sdc.worlds.supervisor import Limits
+    from tiararodney.posix_sdc.worlds.verdict import Verdict
 
 # Where root's worlds have their ids: far above those of users, containers and services.
 _BASE, _IDS = 1_900_000_000, 65_536
 _PIECE = 65536
 # Stands in the environment of a sandbox while it is made, and in none inside of it.
 _OWNER = "POSIX_SDC_OWNER"
-# Pids in the session's sandbox: bwrap's own reaper, and the shell, which it starts first.
+# Pids in the session's sandbox: what starts the shell and outlives it, and the shell.
 _INSIDE_INIT, _INSIDE_SHELL = 1, 2
 _BLOWS = 20
 _OWN_PIDS = 8  # of the supervisor, and of the sandboxes that it makes
@@ -127,24 +128,23 @@ class _Box:
         group: cgroup.Group | None,
     ) -> None:
         info, info_guest = os.pipe()
-        gate_guest, gate = os.pipe()
         tar = os.memfd_create("bundle")
-        for fd in (info_guest, gate_guest, tar):
+        for fd in (info_guest, tar):
             guests.callback(os.close, fd)
-        for fd in (info, gate):
-            self._ends.callback(os.close, fd)
+        self._ends.callback(os.close, info)
         os.write(tar, bundle)
         os.lseek(tar, 0, os.SEEK_SET)
         own = ["--info-fd", str(info_guest), "--perms", "0600", "--file", str(tar), arguments.BUNDLE]
         ranged = os.geteuid() == 0
         if ranged:
-            own += ["--userns-block-fd", str(gate_guest)]
-            # Its pipes stay root's: what the session may write to it may not read.
-            os.fchmod(standard[1], 0o222)
+            # A descriptor of its own would stay open in the sandbox.
+            own += ["--userns-block-fd", "0"]
+        # What the session may write to it may not read.
+        os.fchmod(standard[1], 0o222)
         # What the shell reads is open until the shell has it (see `seal`).
         os.fchmod(standard[0], 0o444)
         line, env, opened = _launcher(guests, own, ranged=ranged)
-        passed = (info_guest, gate_guest, tar, *opened)
+        passed = (info_guest, tar, *opened)
 
         def spawn() -> subprocess.Popen[bytes]:
             stdin, stdout, stderr = standard
@@ -168,7 +168,7 @@ class _Box:
         if ranged:
             for name in ("uid_map", "gid_map"):
                 Path(f"/proc/{self.pid}/{name}").write_text(f"0 {_BASE} {_IDS}\n")
-            os.write(gate, b"\n")
+            os.write(self.commands, b"\n")
 
     def _child(self, info: int) -> int:
         """Return the host's pid of the sandbox's first process."""
@@ -319,7 +319,7 @@ class _Wire:
 
     def kill(self) -> None:
         for member in processes.inside(self._box.pid):
-            if member.inner == _INSIDE_INIT:
+            if member.inner == _INSIDE_SHELL:
                 processes.send(member, signal.SIGKILL)
 
 
@@ -332,7 +332,7 @@ class BwrapWorld:
         word = secrets.token_hex(16)
         ranged = os.geteuid() == 0
         args = arguments.outer(limits, scenario.checker.interpreter, ranged=ranged)
-        self._box = _Box(args, arguments.bundle(scenario, word, ranged=ranged), limits)
+        self._box = _Box(args, arguments.bundle(scenario, word, limits, ranged=ranged), limits)
         try:
             self._session = Supervised(_Wire(self._box, word), scenario, limits)
             self._box.seal()

@@ -1,8 +1,9 @@
 """The system calls that a session in a sandbox may not make, as the classic BPF program that bwrap hands to the kernel.
 
 What is refused is what no directive needs and what kernels have been broken by: tracing, mounting, new namespaces,
-kernel modules, keys, eBPF, performance events, userfaultfd, io_uring, other people's memory, and the clock. What is
-refused fails with EPERM, as in a container; `clone3`, whose flags no filter can see, does not exist, so that programs
+kernel modules, keys, eBPF, performance events, userfaultfd, io_uring, other people's memory, the clock, and memory that
+no limit of a process or of its files counts (memfd, System V). What is refused fails with EPERM, as in a container;
+`clone3`, whose flags no filter can see, does not exist, so that programs
 take `clone`. Numbers: the kernel's ``syscall_64.tbl`` and ``asm-generic/unistd.h``; the layout: ``linux/filter.h``.
 """
 
@@ -61,6 +62,11 @@ _REFUSED: dict[str, tuple[int, int | None]] = {
     "clock_settime": (227, 112),
     "adjtimex": (159, 171),
     "clock_adjtime": (305, 266),
+    "memfd_create": (319, 279),
+    "memfd_secret": (447, 447),
+    "shmget": (29, 194),
+    "msgget": (68, 186),
+    "mq_open": (240, 180),
     "modify_ldt": (154, None),
     "iopl": (172, None),
     "ioperm": (173, None),
@@ -78,18 +84,19 @@ _ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
 
 @dataclass(frozen=True)
 class Machine:
-    """A kind of processor: its audit number, its column in the table, and its own numbers of three calls."""
+    """A kind of processor: its audit number, its column in the table, and its own numbers of four calls."""
 
     audit: int
     column: int
     clone: int
     clone3: int
     ioctl: int
+    prlimit: int
 
 
 MACHINES = {
-    "x86_64": Machine(0xC000003E, 0, 56, 435, 16),
-    "aarch64": Machine(0xC00000B7, 1, 220, 435, 29),
+    "x86_64": Machine(0xC000003E, 0, 56, 435, 16, 302),
+    "aarch64": Machine(0xC00000B7, 1, 220, 435, 29, 261),
 }
 
 
@@ -113,10 +120,13 @@ def program(machine: str = "") -> bytes:
         *((_EQUAL, "refuse", "", number) for number in refused),
         (_EQUAL, "absent", "", kind.clone3),
         (_EQUAL, "clone", "", kind.clone),
+        (_EQUAL, "prlimit", "", kind.prlimit),
         (_EQUAL, "ioctl", "allow", kind.ioctl),
     ]
     labels = {"clone": len(lines)}
     lines += [(_LOAD, "", "", _FIRST), (_ANY_BIT, "refuse", "allow", _NAMESPACES)]
+    labels["prlimit"] = len(lines)  # of no process but one's own
+    lines += [(_LOAD, "", "", _FIRST), (_EQUAL, "allow", "refuse", 0)]
     labels["ioctl"] = len(lines)
     lines += [(_LOAD, "", "", _SECOND), *((_EQUAL, "refuse", "", number) for number in _TYPING)]
     for name, value in (("allow", _ALLOW), ("refuse", _ERRNO | errno.EPERM), ("absent", _ERRNO | errno.ENOSYS)):

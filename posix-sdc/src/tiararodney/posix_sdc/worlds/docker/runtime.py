@@ -23,15 +23,16 @@ from tiararodney.posix_sdc.worlds import filesystem
 from tiararodney.posix_sdc.worlds.docker import engine
 from tiararodney.posix_sdc.worlds.docker.engine import connect, guarded
 from tiararodney.posix_sdc.worlds.gateway import SERVER
-from tiararodney.posix_sdc.worlds.shell import quoted
-from tiararodney.posix_sdc.worlds.supervisor import CHECKER_ENVIRONMENT, START_SECONDS, Ear, Supervised
+from tiararodney.posix_sdc.worlds.shell import RUN, quoted
+from tiararodney.posix_sdc.worlds.supervisor import CHECKER_ENVIRONMENT, START_SECONDS, Ear, Supervised, asked, grace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tiararodney.posix_sdc.records.schema import Scenario
     from tiararodney.posix_sdc.worlds.shell import CommandResult
-    from tiararodney.posix_sdc.worlds.supervisor import Limits, Verdict
+    from tiararodney.posix_sdc.worlds.supervisor import Limits
+    from tiararodney.posix_sdc.worlds.verdict import Verdict
 
 LABEL = "tiararodney.posix-sdc"
 # A call may take: one that signals or removes a container, one that looks for leftovers.
@@ -39,7 +40,6 @@ _CALL_SECONDS, _SWEEP_SECONDS = 30, 10
 _HEADER = 8
 _CONFLICT = 409
 _OUT, _REPORT = 1, 2
-_RUN = "/run/session"
 
 # What the supervisor may do beyond an ordinary user, and why: lay out files of two owners (CHOWN, FOWNER), let
 # the checker read what the session hid (DAC_OVERRIDE), end the user's processes (KILL), become the user for good
@@ -47,6 +47,10 @@ _RUN = "/run/session"
 _CAPABILITIES = ["CHOWN", "FOWNER", "DAC_OVERRIDE", "KILL", "SETUID", "SETGID", "SETPCAP"]
 
 # The first line of the input says how long the script is: it stands in no process's command line.
+_AS_USER = (
+    f"setpriv --reuid={filesystem.UID} --regid={filesystem.UID} --clear-groups --inh-caps=-all --bounding-set=-all "
+    "--no-new-privs env -i --default-signal=INT,QUIT ENVIRONMENT"
+)
 _LOADER = 'IFS= read -r n; eval "$(head -c "$n")"'
 
 # What passes the input on has to be gone before the host is told to send more: dying, it would still swallow it.
@@ -55,10 +59,10 @@ IFS=' ' read -r word size
 chmod 622 /proc/self/fd/1
 head -c "$size" | tar -xp --numeric-owner -C / -f - || { echo "no room to stand the world up" >&2; exit 70; }
 mkdir -p RUN && cd RUN && cp /bin/dash dash && chmod 711 dash && mkfifo -m 444 sh || exit 70
+: >traps && chmod 666 traps || exit 70
 [ ! -e SERVER ] || env -i CLEAN /bin/dash SERVER </dev/null >/dev/null 2>&1 &
 gateway=$!
-setpriv --reuid=UID --regid=UID --clear-groups --inh-caps=-all --bounding-set=-all --no-new-privs \\
-    env -i --default-signal=INT,QUIT ENVIRONMENT /bin/dash -c \\
+AS_USER /bin/dash -c \\
     'echo 500 >/proc/self/oom_score_adj; exec 8>&1 9>&2; exec RUN/dash -i +m sh 2>/dev/null' \\
     </dev/null &
 shell=$!
@@ -78,16 +82,28 @@ trap 'SPARED=$shell; others KILL; others KILL; others KILL' HUP
 trap 'kill -9 $shell' USR2
 while :; do wait $shell; code=$?; kill -0 $shell 2>/dev/null || break; done
 trap '' USR1 USR2 HUP
-kill -9 -1 2>/dev/null
+kill -9 $pump 2>/dev/null
 wait $pump
 printf '\\n%s\\n' "$word"
 printf '\\n%s ended %s\\n' "$word" "$code" >&2
+left() {
+    for p in /proc/[0-9]*; do
+        case " 1 $$ $gateway " in *" ${p#/proc/} "*) ;; *) return 0 ;; esac
+    done
+    return 1
+}
+GRACE
+umask 077
+[ ! -s RUN/probe ] || { ASKED; } 6<RUN/probe 7>/run/probe
+kill -9 -1 2>/dev/null
+[ ! -s RUN/trial ] || { ASKED; } 6<RUN/trial 7>/run/trial
+kill -9 -1 2>/dev/null
 while IFS=' ' read -r one two size; do
     [ "$one $two" = "$word check" ] || continue
-    umask 077
     head -c "$size" > RUN/checker
-    umask 022
-    ( cd WORKDIR && exec env -i --default-signal=HUP,USR1,USR2 CLEAN INTERPRETER RUN/checker </dev/null 2>&1 )
+    printf '\\n%s start\\n' "$word"
+    ( umask 022 && cd WORKDIR &&
+        exec env -i --default-signal=HUP,USR1,USR2 CLEAN INTERPRETER RUN/checker </dev/null 2>&1 )
     code=$?
     kill -9 -1 2>/dev/null
     printf '\\n%s\\n' "$word"
@@ -176,7 +192,7 @@ class DockerWorld:
     def __init__(self, scenario: Scenario, limits: Limits) -> None:
         self._checker = scenario.checker.script.encode("utf-8", "surrogateescape")
         entries = filesystem.entries(scenario, base=False)
-        bundle, script = filesystem.archive(entries, prefix="."), _script(scenario)
+        bundle, script = filesystem.archive(entries, prefix=".", extra=_scripts(scenario)), _script(scenario, limits)
         word = secrets.token_hex(16)
         self._client = connect()
         self._container: Any = None
@@ -229,21 +245,29 @@ class DockerWorld:
         self._client.close()
 
 
-def _script(scenario: Scenario) -> bytes:
+def _script(scenario: Scenario, limits: Limits) -> bytes:
     def words(variables: Mapping[str, str]) -> str:
         return " ".join(quoted(f"{name}={value}") for name, value in variables.items())
 
+    as_user = _AS_USER.replace("ENVIRONMENT", words(filesystem.environment(scenario)))
     parts = {
-        "ENVIRONMENT": words(filesystem.environment(scenario)),
+        "GRACE": grace("left", limits),
+        "ASKED": asked(f"{as_user} {RUN}/dash", scenario.workdir, limits),
+        "AS_USER": as_user,
         "CLEAN": words(CHECKER_ENVIRONMENT),
         "WORKDIR": quoted(scenario.workdir),
         "INTERPRETER": scenario.checker.interpreter,
-        "RUN": _RUN,
+        "RUN": RUN,
         "SERVER": SERVER,
-        "UID": str(filesystem.UID),
     }
     pattern = re.compile(r"\b(" + "|".join(parts) + r")\b")
     return pattern.sub(lambda found: parts[found[0]], _SUPERVISOR).encode("utf-8", "surrogateescape")
+
+
+def _scripts(scenario: Scenario) -> dict[str, bytes]:
+    """Return what the checker's probe and trial are, as root's files."""
+    texts = {"probe": scenario.checker.probe, "trial": scenario.checker.trial}
+    return {f".{RUN}/{name}": text.encode("utf-8", "surrogateescape") for name, text in texts.items() if text}
 
 
 def _options(entries: list[filesystem.Entry], limits: Limits) -> dict[str, Any]:
