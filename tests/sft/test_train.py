@@ -162,7 +162,7 @@ def test_checkpoints_resume_and_saving_leave_a_packed_base_as_it_was_and_would_n
         if not functional.has_avx512bf16():
             pytest.skip("this CPU has no AVX512-BF16, so bitsandbytes does not repack")
         monkeypatch.setattr(fourbit, "guard_against_repacking", lambda _model: 0)
-        monkeypatch.setattr("tiararodney.sekft.sft.train.check_packing", lambda *_: None)  # it would notice
+        monkeypatch.setattr("tiararodney.sekft.sft.step.check._difference", lambda *_: None)  # it would notice
     folder = make_base(hidden_size=256, intermediate_size=512, num_attention_heads=4)
     base = load_base(folder, four_bit=True, device="cpu", dequantise=False)
     ids = torch.tensor([list(range(5, 60))])

@@ -40,7 +40,7 @@ from tiararodney.sekft.sft.data import Examples, read_examples
 from tiararodney.sekft.sft.hub import check_hub, push
 from tiararodney.sekft.sft.lora import NAME, base_name, fresh_adapter, lora_summary, start_digest
 from tiararodney.sekft.sft.sizing import choose_size, dequantised_fits
-from tiararodney.sekft.sft.step.check import check_packing
+from tiararodney.sekft.sft.step.check import settle_route
 from tiararodney.sekft.sft.step.forward import choose_route
 from tiararodney.sekft.sft.step.pack import plan_steps
 from tiararodney.sekft.sft.trainer import PackedModel, PackedTrainer, whole
@@ -195,8 +195,8 @@ def _trainer(
     lengths = [len(example.input_ids) for example in examples.training]
     steps, epoch_ends = plan_steps(lengths, config.tokens_per_batch, config.epochs, config.seed)
     steps = steps[: config.max_steps] if config.max_steps else steps
-    route = choose_route(base.model, not config.no_packing)
-    check_packing(base.model, NAME, list(parameters.values()), examples.training, route)
+    weights = list(parameters.values())
+    route = settle_route(base.model, NAME, weights, examples.training, packing=not config.no_packing)
     size = choose_size(
         base.model,
         route,

@@ -59,6 +59,7 @@ class PackedModel(torch.nn.Module):  # type: ignore[misc]  # torch's types are s
         self._no_split_modules = getattr(model, "_no_split_modules", None)  # what FSDP wraps
         self._dropouts = [m for m in model.modules() if isinstance(m, torch.nn.ModuleDict) and _holds_dropout(m)]
         self._recomputing: list[Any] = []
+        self._rates: list[tuple[Any, str, float]] = []
 
     def forward(self, row: Row, *, recompute: bool = False, probe_ids: Sequence[int] | None = None) -> Loss:
         """See `row_loss`."""
@@ -78,6 +79,10 @@ class PackedModel(torch.nn.Module):  # type: ignore[misc]  # torch's types are s
         if recompute and not self._recomputing:
             self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
             self._recomputing = [m for m in self.model.modules() if getattr(m, "gradient_checkpointing", False)]
+            # Some layers drop out by a number of their own, which must stay off in training mode too.
+            self._rates = [(m, k, v) for m in self._recomputing for k, v in vars(m).items() if _is_rate(k, v)]
+            for module, name, _ in self._rates:
+                setattr(module, name, 0.0)
         for module in self._recomputing:
             # It asks whether it is in training; what lies in it keeps its own mode.
             module.gradient_checkpointing = module.training = recompute
@@ -86,8 +91,14 @@ class PackedModel(torch.nn.Module):  # type: ignore[misc]  # torch's types are s
         """Put the model's own layers back as they were before a row was recomputed."""
         if self._recomputing:
             self._set_recompute(recompute=False)
+            for module, name, rate in self._rates:
+                setattr(module, name, rate)
             self.model.gradient_checkpointing_disable()
             self.model.disable_input_require_grads()
+
+
+def _is_rate(name: str, value: object) -> bool:
+    return isinstance(value, float) and ("dropout" in name or name.endswith("pdrop"))
 
 
 def _holds_dropout(modules: torch.nn.ModuleDict) -> bool:

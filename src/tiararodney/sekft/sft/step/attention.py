@@ -3,7 +3,7 @@
 Over the whole row attention costs the square of the row, and most of that is masked out; per document it costs the sum
 of the squares. On the CPU torch's flash attention runs at two thirds of what bf16 matrix products reach there, so the
 CPU has blocks of its own, which recompute the weights in the backward pass and store none. CUDA has three kernels to
-choose from; `check.check_packing` takes the first one that computes what the plain model does.
+choose from; `check.settle_route` takes the first one that computes what the plain model does.
 """
 
 from collections.abc import Callable, Iterator, Sequence

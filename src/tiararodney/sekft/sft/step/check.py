@@ -9,7 +9,7 @@ import torch
 from tiararodney.sekft.errors import RunFailed
 from tiararodney.sekft.render import Example
 from tiararodney.sekft.sft.step.attention import usable_kernels, use_kernel
-from tiararodney.sekft.sft.step.forward import Route, row_loss
+from tiararodney.sekft.sft.step.forward import Route, choose_route, row_loss
 from tiararodney.sekft.sft.step.loss import Loss, concatenate
 from tiararodney.sekft.sft.step.pack import pack_row
 
@@ -21,41 +21,75 @@ TOKENS = 64  # of each of the two sessions
 EXACT, ROUNDED = (1e-3, 1e-2), (0.1, 0.3)
 
 
-def check_packing(
-    model: Any, adapter: str, parameters: Sequence[torch.nn.Parameter], examples: Sequence[Example], route: Route
-) -> None:
-    """Compare two short sessions in one row with each alone through transformers' own forward.
+def settle_route(
+    model: Any,
+    adapter: str,
+    parameters: Sequence[torch.nn.Parameter],
+    examples: Sequence[Example],
+    *,
+    packing: bool = True,
+) -> Route:
+    """Choose how rows go through a model, and compare two short sessions in one row with each alone.
 
     On CUDA the kernels of the fused layers' attention are tried in turn; the first that agrees is used from now on.
+    Where transformers' own forward does not keep the sessions of a row apart, they go one at a time: which families
+    make their masks without looking at positions shows only when they run.
 
     Args:
         model: The causal language model with the LoRA layers active, in eval mode.
         adapter: Name of the adapter that is trained.
         parameters: The adapter's weights.
         examples: Where the sessions are taken from: the starts of the two shortest.
-        route: How rows go through the model.
+        packing: Whether sessions may share a row.
+
+    Returns:
+        The route.
 
     Raises:
-        RunFailed: They differ beyond rounding; it names the family.
+        RunFailed: The fused layers differ from transformers' beyond rounding; it names the family.
+    """
+    route, family = choose_route(model, packing), model.config.model_type
+    reason = compare(model, adapter, parameters, examples, route)
+    if reason is not None and route is Route.PACKED:
+        log.warning("%s: transformers mixes up the sessions of a row (%s): they go one at a time", family, reason)
+        route, reason = Route.SINGLE, compare(model, adapter, parameters, examples, Route.SINGLE)
+    if reason is not None:
+        raise RunFailed(
+            f"{family}: two sessions in one row are not what each is alone, by {route.value}: {reason}. "
+            "Give --no-packing to train one session at a time."
+        )
+    return route
+
+
+def compare(
+    model: Any, adapter: str, parameters: Sequence[torch.nn.Parameter], examples: Sequence[Example], route: Route
+) -> str | None:
+    """Compare two short sessions in one row with each alone through transformers' own forward.
+
+    Args:
+        model: As for `settle_route`, and so on.
+        adapter: The same.
+        parameters: The same.
+        examples: The same.
+        route: How the row goes through the model.
+
+    Returns:
+        What is off by more than rounding; None where nothing is.
     """
     shortest = sorted(examples, key=lambda example: len(example.input_ids))[:2]
     pair = [_start(example) for example in (shortest * 2)[:2]]
     alone = concatenate([row_loss(model, pack_row([one]), adapter, route=Route.SINGLE) for one in pair])
     expected = alone.nll, _gradient(alone, parameters)
     reasons = []
-    kernels = usable_kernels(model.device.type, model.dtype) if route is Route.FUSED else [""]
-    for kernel in kernels:
+    for kernel in usable_kernels(model.device.type, model.dtype) if route is Route.FUSED else [""]:
         use_kernel(model.device.type, kernel or None)
         reason = _difference(model, adapter, parameters, pair, route, expected)
         if reason is None:
-            log.info("rows go through %s%s", route.value, f", attention by {kernel}" if kernel else "")
-            return
+            log.info("micro-batches go through %s%s", route.value, f", attention by {kernel}" if kernel else "")
+            return None
         reasons.append(f"{kernel}: {reason}" if kernel else reason)
         log.debug("rejected: %s", reasons[-1])
-    raise RunFailed(
-        f"{model.config.model_type}: two sessions in one row are not what each is alone ({'; '.join(reasons)}), by "
-        f"{route.value}. Give --no-packing to train one session at a time."
-    )
+    return "; ".join(reasons)
 
 
 def _start(example: Example) -> Example:
