@@ -16,6 +16,16 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With `--dist loadgroup` a file's tests stay together, all of the Docker engine, and all of the real model."""
+    if config.pluginmanager.hasplugin("xdist"):
+        for item in items:
+            shared = "docker" if item.get_closest_marker("docker") else ""
+            shared = shared or ("real model" if "real_base" in getattr(item, "fixturenames", ()) else "")
+            item.add_marker(pytest.mark.xdist_group(shared or item.nodeid.partition("::")[0]))
+
+
 @pytest.fixture(autouse=True)
 def _logs_as_python_has_them() -> None:
     """A command line that runs in this process sets the package's logs up, for a test or for a module's fixtures."""

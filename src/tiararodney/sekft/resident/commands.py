@@ -1,4 +1,4 @@
-"""What a resident can be told: one function a command, each with the flags of the script of the same name."""
+"""The resident's commands: a function each, with the flags of the script of the same name."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Quit(Exception):
 
 
 def train(resident: Resident, args: list[str]) -> None:
-    """Train an adapter on the hot base; flags as sekft-train."""
+    """Train an adapter; flags as sekft-train."""
     from tiararodney.sekft.sft.cli import run
 
     config = run(args, base=resident.base, prog="train")
@@ -30,7 +30,7 @@ def train(resident: Resident, args: list[str]) -> None:
 
 
 def evaluate(resident: Resident, args: list[str]) -> None:
-    """Evaluate the hot base and adapters of it; flags as sekft-eval, --adapter takes a known name too."""
+    """Evaluate base and adapters; flags as sekft-eval, --adapter also takes a name."""
     from tiararodney.sekft.eval.cli import run
 
     run([_known(resident, args, i) for i in range(len(args))], base=resident.base, prog="eval")
@@ -48,7 +48,7 @@ def _known(resident: Resident, args: list[str], i: int) -> str:
 
 
 def adapters(resident: Resident, args: list[str]) -> None:
-    """List the adapters that are known by a name."""
+    """List the adapters."""
     _takes(args, "adapters", 0, 0)
     attached = resident.base.adapters.folders
     rows = [
@@ -84,7 +84,7 @@ def unload(resident: Resident, args: list[str]) -> None:
 
 
 def status(resident: Resident, args: list[str]) -> None:
-    """Say what is loaded, what was done, and whether the base is as it was."""
+    """Show what is loaded, and check that the base is unchanged."""
     _takes(args, "status", 0, 0)
     base = resident.base
     failed = sum(job.failed for job in resident.jobs)
@@ -123,7 +123,7 @@ def show_help(resident: Resident, args: list[str]) -> None:  # noqa: ARG001 - ev
     """List the commands."""
     for name, command in COMMANDS.items():
         print(f"{name:<10}{(command.__doc__ or '').splitlines()[0]}")
-    print("Flags of a command: train --help, eval --help. --base is the resident's own and is left out.")
+    print("Flags: train --help, eval --help. --base is the resident's own.")
 
 
 def leave(resident: Resident, args: list[str]) -> None:  # noqa: ARG001 - every command is called alike
