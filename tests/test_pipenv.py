@@ -33,6 +33,7 @@ def test_the_lock_is_of_this_pipfile_and_names_no_host() -> None:
     locked = json.loads(text)
     assert locked["_meta"]["sources"] == []
     assert "://" not in text
+    assert '"index"' not in text
     assert set(toml(PIPFILE)["gpu"]) <= {key.replace("-", "_") for key in locked["gpu"]} | set(locked["gpu"])
     assert locked["gpu"]["torch"]["version"] == toml(PIPFILE)["gpu"]["torch"]
     needed = toml(ROOT / "pyproject.toml")["project"]["dependencies"]
