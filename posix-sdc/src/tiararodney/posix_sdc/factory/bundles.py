@@ -236,7 +236,11 @@ def _scenario(draw: Draw, plan: _Plan, name: str, directives: Sequence[Sequence[
         announcement=announced.announcement,
         directives=tuple(_guided(d, part, course, place) for d, part in zip(shown, directives, strict=True)),
         fixtures=(*place.folder(), *map(place.placed, (*fixtures, *decoys.fixtures)), *announced.fixtures),
-        checker=Checker(script([*checks, *decoys.checks], place.into()), extra=told),
+        checker=Checker(
+            script([*checks, *decoys.checks], place.into()),
+            probe="\n".join(p.work.probe for p in due if p.work.probe),
+            extra=told,
+        ),
         reference_solution=(*place.into(), *(c for p in due for c in p.work.solution)) if due else (),
     )
 

@@ -75,6 +75,7 @@ class Work:
         may_change: fixtures that the work rightly changes before a failing program shows.
         guards: what has to hold where a failing program ended the work.
         leaves: files that come and go with the work besides its outputs, such as those of a running program.
+        probe: sh that asks processes of the work whether they live, see `records.schema.Checker`; empty for most.
         learn: what shows the usage of an invented utility, before the solution can be known.
     """
 
@@ -92,6 +93,7 @@ class Work:
     may_change: tuple[str, ...] = ()
     guards: tuple[Check, ...] = ()
     leaves: tuple[str, ...] = ()
+    probe: str = ""
     learn: tuple[Lead, ...] = ()
 
 

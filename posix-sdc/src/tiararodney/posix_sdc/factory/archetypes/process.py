@@ -2,7 +2,8 @@
 
 Each is a script that starts with the session, says who it is in ``NAME.pid`` and how it is in ``NAME.state``. When it
 starts it takes a word that a program of root's hands out once, and says that word in what it does on a signal. So what
-a process did can't be written down by anybody else: neither its files nor its text hold the word.
+a process did can't be written down by anybody else: neither its files nor its text hold the word. The checker's probe
+asks those that have to live a number (``NAME.ask``, signal USR2), and has it back with the word (``NAME.answer``).
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from tiararodney.posix_sdc.records.schema import Fixture
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from tiararodney.posix_sdc.factory.vocabulary import Draw
+
 _PAUSE = "sleep 1"  # what a person gives a process to answer a signal in
 REFUSALS = ("a backup is under way", "two writers are still connected", "its journal is not flushed")
 
@@ -45,11 +48,26 @@ def _keeper(name: str, word: str) -> tuple[Fixture, ...]:
 
 
 def _leaves(*names: str) -> tuple[str, ...]:
-    return tuple(f"{name}.{kind}" for name in names for kind in ("pid", "new", "state", "report", "job"))
+    return tuple(
+        f"{name}.{kind}" for name in names for kind in ("pid", "new", "state", "report", "job", "ask", "answer")
+    )
 
 
-def _alive(name: str) -> Check:
-    return Check(f"{name} says who it is", f"[ -s {name}.pid ]", (f"rm {name}.pid",))
+def _alive(name: str, word: str, question: int) -> Check:
+    """Return a check that the process answered the probe, see `_asked`."""
+    answer = f"grep -qx '{name} {question} {word}' /run/probe"
+    return Check(f"{name} is running and answers", answer, (f"kill -KILL {_pid(name)}",))
+
+
+def _asked(name: str, question: int) -> str:
+    """Return the probe's part for one process: a number that nobody could know before, and the signal to answer it."""
+    wait = f"while [ ! -s {name}.answer ] && [ $n -lt 60 ]; do sleep 0.05; n=$((n + 1)); done"
+    ask = f"rm -f {name}.ask {name}.answer; echo {question} > {name}.ask; read -r p < {name}.pid && kill -USR2 $p"
+    return f"{ask} && {{ n=0; {wait}; cat {name}.answer; }}"
+
+
+def _number(draw: Draw) -> int:
+    return draw.number(10**6, 10**7)
 
 
 def _daemon(
@@ -70,7 +88,8 @@ def _daemon(
     lines += ['    sh "$0" wait >/dev/null 2>&1 </dev/null &', f"    until [ -s {name}.pid ]; do sleep 0.01; done"]
     lines += ["    exit 0", "fi"]
     lines += [f"word=$(/usr/local/libexec/{name})"]
-    lines += [f"trap '{act}' {signal}" for signal, act in traps.items()]
+    answer = f'read -r q < {name}.ask && echo "{name} $q $word" > {name}.answer'
+    lines += [f"trap '{act}' {signal}" for signal, act in {**traps, "USR2": answer}.items()]
     lines += [first] if first else []
     lines += [f'echo "running{says}" > {name}.state', f"echo $$ > {name}.new && mv {name}.new {name}.pid"]
     lines += ["sleep 100000 & rest=$!", "while kill -0 $rest 2>/dev/null; do wait $rest; done"]
@@ -127,7 +146,7 @@ def reload(request: Request) -> Work:
     d = request.draw
     name, key = d.invented(), d.noun()
     old, new, word, place = d.nouns(4)
-    conf = f"{name}.conf"
+    conf, question = f"{name}.conf", _number(d)
     act = f'echo "running, {key} $(sed -n s/^{key}=//p {conf}), read for $word" > {name}.state'
     script = _daemon(name, {"HUP": act, "TERM": _end(name, "stopped")})
     text = d.wording(
@@ -143,7 +162,7 @@ def reload(request: Request) -> Work:
         (edit, f"kill -HUP {_pid(name)}", f"{_PAUSE}; cat {name}.state"),
         (
             holds(f"{name}.state", f"running, {key} {new}, read for {word}"),
-            _alive(name),
+            _alive(name, word, question),
             same_lines(conf, [f"{key}={new}", f"place={place}"]),
         ),
         (script, text_file(conf, [f"{key}={old}", f"place={place}"]), *_keeper(name, word)),
@@ -158,6 +177,7 @@ def reload(request: Request) -> Work:
         (f"cat {name}.state",),
         ways=((f"sed -i s/{old}/{new}/ {conf}", f"kill -s HUP {_pid(name)}", f"{_PAUSE}; cat {name}.state"),),
         leaves=_leaves(name),
+        probe=_asked(name, question),
     )
 
 
@@ -165,7 +185,7 @@ def report(request: Request) -> Work:
     """Ask a process for its report and keep it."""
     d = request.draw
     name, out = d.invented(), d.file("txt", "out")
-    line = " ".join(d.nouns(3))
+    line, question = " ".join(d.nouns(3)), _number(d)
     why = d.pick(REFUSALS)
     act = f'echo "refused, {why}" > {name}.state' if request.failing else f'echo "$word" > {name}.report'
     script = _daemon(name, {"USR1": act})
@@ -173,13 +193,13 @@ def report(request: Request) -> Work:
         [
             f"Send USR1 to the process {name} (pid in {name}.pid); it writes {name}.report: rename that to {out}",
             f"{name} writes {name}.report when it gets the signal USR1. Let it do so and rename the report {out}.",
-            f"{out} is to be the report of {name}: signal USR1 to the pid in {name}.pid makes it write {name}.report.",
+            f"{out} should be the report of {name}: signal USR1 to the pid in {name}.pid makes it write {name}.report.",
         ]
     )
     return Work(
         text,
         (f"kill -USR1 {_pid(name)}", f"{_PAUSE}; cat {name}.state", f"mv {name}.report {out}"),
-        (holds(out, line), absent(f"{name}.report"), _alive(name), untouched(script)),
+        (holds(out, line), absent(f"{name}.report"), _alive(name, line, question), untouched(script)),
         (script, *_keeper(name, line)),
         (),
         (out,),
@@ -192,6 +212,7 @@ def report(request: Request) -> Work:
         f"refused, {why}" if request.failing else "",
         ways=((f"kill -s USR1 {_pid(name)}", f"{_PAUSE}; cat {name}.state", f"mv {name}.report {out}"),),
         leaves=_leaves(name),
+        probe=_asked(name, question),
     )
 
 
@@ -199,7 +220,7 @@ def start(request: Request) -> Work:
     """Start a process that is down, after what stopped it is removed."""
     d = request.draw
     name, word, why = d.invented(), d.noun(), d.pick(REFUSALS)
-    lock = f"{name}.lock"
+    lock, question = f"{name}.lock", _number(d)
     front = (
         f"echo '{name}: cannot run, {why}' >&2; exit 4"
         if request.failing
@@ -218,7 +239,7 @@ def start(request: Request) -> Work:
     return Work(
         text,
         (f"rm {lock}", f"sh {name}.sh", f"cat {name}.state"),
-        (holds(f"{name}.state", f"running for {word}"), absent(lock), _alive(name)),
+        (holds(f"{name}.state", f"running for {word}"), absent(lock), _alive(name, word, question)),
         files,
         (),
         (),
@@ -226,12 +247,14 @@ def start(request: Request) -> Work:
             (f"rm {lock}",),
             (f"sh {name}.sh",),
             (f"rm {lock}", f"echo running > {name}.state", f"echo 2 > {name}.pid"),
+            (f'rm {lock}; echo "running for $(/usr/local/libexec/{name})" > {name}.state; echo $$ > {name}.pid',),
         ),
         (f"kill -0 {_pid(name)} && echo alive",),
         f"cannot run, {why}" if request.failing else "",
         ways=((f"rm -f {lock}", f"./{name}.sh", f"cat {name}.state"),),
         may_change=(lock,),
         leaves=_leaves(name),
+        probe=_asked(name, question),
         guards=(holds(f"{name}.state", "down"),),
     )
 
@@ -245,6 +268,7 @@ def one_of(request: Request) -> Work:
     target, why = d.pick(names), d.pick(REFUSALS)
     acts = {n: _end(n, "stopped, $word saved") for n in names}
     words = dict(zip(names, d.nouns(3), strict=True))
+    questions = {n: _number(d) for n in names}
     if request.failing:
         acts[target] = f'echo "refused, {why}" > {target}.state'
     scripts = [_daemon(n, {"TERM": acts[n]}, first=f"echo {jobs[n]} > {n}.job") for n in names]
@@ -263,7 +287,7 @@ def one_of(request: Request) -> Work:
             holds(f"{target}.state", f"stopped, {words[target]} saved"),
             absent(f"{target}.pid"),
             *(holds(f"{n}.state", "running") for n in others),
-            *map(_alive, others),
+            *(_alive(n, words[n], questions[n]) for n in others),
         ),
         (*scripts, *(f for n in names for f in _keeper(n, words[n]))),
         (),
@@ -278,6 +302,7 @@ def one_of(request: Request) -> Work:
         guards=tuple(holds(f"{n}.state", "running") for n in others),
         ways=((f"grep {jobs[target]} *.job", f"kill -TERM {_pid(target)}", f"{_PAUSE}; cat {target}.state"),),
         leaves=_leaves(*names),
+        probe="\n".join(_asked(n, questions[n]) for n in others),
     )
 
 
