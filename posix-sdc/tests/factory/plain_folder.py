@@ -8,7 +8,7 @@ import pytest
 from tiararodney.posix_sdc.factory.archetypes import AUTHORS
 from tiararodney.posix_sdc.factory.checks import Request, script
 from tiararodney.posix_sdc.factory.vocabulary import Draw
-from tiararodney.posix_sdc.sessions.judgement import reported
+from tiararodney.posix_sdc.worlds.verdict import verdict
 
 ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/home/agent", "LC_ALL": "C.UTF-8"}
 # These start programs, some of them root's: they need a world, which the tests of the gate give them.
@@ -46,7 +46,7 @@ def failed(work, commands, folder, given=()):
     judged = subprocess.run(
         ["/bin/sh", "-c", script(work.checks)], check=False, timeout=20, **run | {"stdout": subprocess.PIPE}, text=True
     )
-    found = reported(judged.stdout)
+    found = verdict(judged.returncode, judged.stdout).checks
     assert len(found) == len(work.checks)
     assert (judged.returncode == 0) is all(check.passed for check in found)
     return [check.name for check in found if not check.passed]
