@@ -133,7 +133,7 @@ def test_a_signal_ends_a_rollout_and_the_next_goes_on(runtime, scenarios, tmp_pa
     assert 0 < len(first) < N
     said, told = next_run(*argv)
     assert said.startswith(f"{N - len(first)} of {N - len(first)} new sessions kept")
-    assert f"{len(first)} sessions are on disk already" in told
+    assert f"already on disk: {len(first)} session{'s' * (len(first) > 1)} of reference" in told
     assert {p: p.stat().st_mtime_ns for p in first} == first
     assert {t.scenario_id for t in load_trajectories(out)} == {s.id for s in load_scenarios(scenarios)}
 

@@ -380,7 +380,7 @@ def test_a_killed_run_goes_on_and_asks_only_for_the_rest(server, argv, solvable,
     before = len(server.requests)
     server.answers = lambda body: says(fitting(body))
     assert main(argv) == 0
-    assert "2 scenarios are on disk already" in capsys.readouterr().err
+    assert "already on disk: 2 scenarios" in capsys.readouterr().err
     assert len(server.requests) == before + 2
     assert {p: p.read_bytes() for p in first} == first
     assert len(load_scenarios(out)) == 4

@@ -97,7 +97,7 @@ def _teach(a: argparse.Namespace, names: list[str]) -> int:
             write_record(folder / file_name(scenario.id), scenario)
         progress.step("given up" if scenario is None else "made")
 
-    _told_before(len(wanted) - len(todo), "scenarios are on disk already")
+    _told_before(len(wanted) - len(todo), "scenario")
     each(a.jobs or _WAITING, todo, one, keep, abort_worlds)
     kinds = count_by((_json(p)["kind"] for p in rejected.glob("*.json")), str)
     refused = ", ".join(f"{kind} {n}" for kind, n in kinds.items())
@@ -175,7 +175,7 @@ def rollout(a: argparse.Namespace) -> int:
 
     jobs = [(s, k) for s in scenarios for k in range(a.samples)]
     todo = [(s, k) for s, k in jobs if file_name(session_id(s, name, k)) not in before]
-    _told_before(len(jobs) - len(todo), f"sessions of {name} are on disk already")
+    _told_before(len(jobs) - len(todo), f"session of {name}")
     outcomes: list[str] = []
     progress = Progress("rollout", len(todo))
 
@@ -336,7 +336,8 @@ def _processors() -> int:
 
 def _told_before(n: int, what: str) -> None:
     if n:
-        print(f"posix-sdc: {n} {what}", file=sys.stderr)
+        noun, _, rest = what.partition(" ")
+        print(f"posix-sdc: already on disk: {n} {noun}{'s' * (n > 1)} {rest}".rstrip(), file=sys.stderr)
 
 
 def _json(path: Path) -> dict[str, Any]:
