@@ -65,8 +65,8 @@ def announce(draw: Draw, kind: str, provider: Provider, workdir: str) -> Announc
 
 # ----------------------------------------------------------------------------------------------------------- words
 
-_ACCOUNT = "(this account|agent|you|this login|user agent|whoever is logged in here|the account agent)"
-_WORK = "(directives|work|jobs|tasks|orders|assignments|instructions|duties|requests|things to do)"
+_ACCOUNT = "(this account|agent|agent|you|you|this login|this user|your login|whoever reads this)"
+_WORK = "(directives|work|jobs|tasks|orders|assignments|instructions|duties|requests|errands)"
 _SAID = (
     f"{_WORK} for {_ACCOUNT} (are in|come from|wait in|can be had from|go through|are kept by|arrive by) {{name}}.",
     f"{{name}} (has|holds|keeps|hands out|carries|knows) (the|your|today's|all|this account's|some) {_WORK}.",
@@ -74,15 +74,15 @@ _SAID = (
     f"(Ask|Check|Consult|Look into|Turn to|Please check|Have a look at) {{name}} for {_WORK}.",
     f"(Today's|Current|Open|New|Pending|All) {_WORK}: (see |look in |){{name}}.",
     f"{_WORK}: {{name}}.",
-    "(Nothing is assigned by word of mouth|No more slips|Do not ask around): {name} (has it|is the place).",
-    "(hi|Hello|Good morning), (your list is|the list is|things are|what you need is) in {name} (now|as usual|again).",
-    f"(Notice|NOTICE|Note): (the undersigned keeps|administration keeps|the office keeps) {_WORK} in {{name}}.",
+    "(No more slips|No paper any more|Slips are history|Ask nobody): {name} (has it|knows|holds them|does that).",
+    "(hi|Hello|Good morning), (your list|the list|it all|what you need): {name} (now|as usual|again).",
+    f"(Notice|NOTICE|Note): (the office|administration|personnel|dispatch) (keeps|files|puts) {_WORK} in {{name}}.",
 )
 _WAYS = (
     "(See|Read|Try|Run|Start with|First read|Begin with) {way}.",
     "(Documentation|Usage|Manual|Help|Instructions|How to|Explained by): {way}",
-    "{way} (explains it|tells you how|says how|has the details|describes it|is its documentation).",
-    "(It is|That is) (explained|described|documented) (by|in|under) {way}.",
+    "{way} (explains it|tells you how|says how|has the details|describes it|documents it).",
+    "(Explained|Described|Documented) (by|in|under): {way}",
 )
 
 
@@ -149,7 +149,8 @@ def _chained(draw: Draw, provider: Provider, workdir: str) -> Announced:
     places = [_place(draw) for _ in range(draw.weighted_number({1: 3, 2: 4, 3: 2}))]
     texts = [p.pointer for p in places] + [_text(draw, provider, 1)]
     opening = draw.phrase(
-        f"((There is|We have|Expect) (work|something) for {_ACCOUNT}.|(Notice|A word|Note) to all (sessions|users).|"
+        f"((There is|We have|Expect) (work|something) for {_ACCOUNT}."
+        "|(Notice|A word|Note) to (everybody|users|sessions|all).|"
         f"{_WORK} (are waiting|have come in|are due).)"
     )
     if first == "env":

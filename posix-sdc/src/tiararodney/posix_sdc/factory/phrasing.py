@@ -26,6 +26,7 @@ _MENDED: tuple[tuple[str, tuple[str, ...]], ...] = (
 _SAME: tuple[tuple[str, tuple[str, ...]], ...] = (
     (r"\b(?:has|have) to (?=[a-z]+\b)", ("must ", "should ", "ought to ", "shall ")),
     (r"\bthe lines of\b", ("the lines in", "the lines from", "all lines of", "all lines in", "the rows of", "rows in")),
+    (r"\b(?:ought|has) to be\b", ("should be", "must be", "shall be", "ought to be")),
     (r"\bthe lines in\b", ("the rows in", "the lines within", "all lines in", "lines in")),
     (r"\b(?:every|each) line of\b", ("every line in", "each line in", "every row of", "each row in")),
     (
@@ -87,6 +88,7 @@ _SAME: tuple[tuple[str, tuple[str, ...]], ...] = (
     ),
     (r"\bin upper case\b", ("in capitals", "in capital letters", "upper-cased", "all caps")),
     (r"\bin lower case\b", ("in small letters", "lower-cased", "without capitals")),
+    (r"\bgroup and others\b", ("everybody else", "others and the group", "group or others", "anyone else")),
     (r"\bone a line\b", ("one per line", "each on its own line", "a line each", "line by line")),
     (r"\breverse order\b", ("backward order", "inverted order", "opposite order", "order turned round")),
     (r"\bAdd the line\b", ("Append the line", "Add a line", "Append a line", "Add this line:", "New line:")),

@@ -41,19 +41,19 @@ _STOP_STEPS = wordings(
     - (The first|Your first|A first) (impossible|blocked|hopeless|stuck) {noun} (ends|closes|finishes|concludes)
       (it|everything|this|all).
     - (Work|Go|Carry on) (downwards|in sequence|from the top) (until|till) (something|one|a {noun}) {bad}.
-    - (Stuck|Blocked|No way|Dead end)? (The rest|The others|The remainder|What is left) (can wait|may wait|lapses).
-    - (Each|Every) {noun} (after|behind|below) (a blocked|an impossible|a failed) one
+    - (Stuck|Blocked|No way|Dead end)? (The rest|The others|The remainder|What is left) (can wait|may wait|lapses|is off).
+    - (Each|Every) {noun} (after|behind|below) (a blocked|an unworkable|a failed) one
       (falls away|lapses|is void|can wait|drops out).
-    - (No|Never any) (skipping|jumping ahead): (stop|halt|end) (where|when|as soon as) (it|something) {bad}.
+    - (No|Never any) (skipping|jumping ahead): (stop|halt|end) (where|when|once) (it|something) {bad}.
     - (Strictly|Only|Always) in sequence; (stop|end|halt) (at|with|before) (a failure|an obstacle|a dead end).
     - (Each|Every) {noun} (needs|presumes|builds on) (its predecessor|those above): if one {bad}, (stop|end|halt).
     - (Dead end|Obstacle|Impossible)? (Stop|Leave it|Halt) (there|then); nothing (below|later|further) (counts|matters).
     - (Impossible|Blocked|Hopeless): (stop|end|halt), (whatever|no matter what) (follows|is left).
-    - (As far as|As long as) (possible|it goes|things work), (then stop|no further|not beyond).
+    - (Proceed|Go on|Continue) (unless|until) (one|a {noun}|something) {bad}; (there|then) (stop|halt|end).
     - (One|A|Any) (failure|obstacle|dead end) (cancels|voids|excuses) (all later ones|everything below|what follows).
-    - (One by one|In turn|In sequence), (while|as long as) (they work|all goes|it works).
+    - (Singly|In turn|In sequence), (while|so long) (they work|all goes|it works).
     - (Whatever|What|All that) (follows|succeeds) an (impossible|unworkable) {noun} (is off|lapses|can wait|is void).
-    - (Break off|Stop|Call it a day|Leave) (as soon as|once|when) (a|one|any) {noun} {bad}.
+    - (Break off|Stop|Call it a day|Leave) (once|when|where) (a|one|any) {noun} {bad}.
     - (A|Some|One) {noun} {bad}? (Then stop|So end|That is all then|Break off).
     - (You may|Feel free to|Do) stop (if|once|when) (a|one) {noun} {bad}; (later ones|others|more) (lapse|can wait).
     - (Later|Lower|Further) ones (need|presume|use) (earlier ones|those above): none
@@ -65,9 +65,9 @@ _STOP_DIRECTIVES = wordings(
     - (More|Others|Further ones|Another) (follow|wait|come) (below|after this|next)(,|;) (until|as far as) one {bad}.
     - (The|This|Our|Today's) list (runs|goes|is worked) (downwards|from the top|top down) and (ends|stops)
       (where|when|once) one {bad}.
-    - (Entries|Items|Orders) (come|go|count) in sequence; (a blocked|an impossible|a hopeless) one
+    - (Entries|Items|Orders) (come|go|count) in sequence; (a blocked|an unworkable|a hopeless|a doomed) one
       (ends it|closes the list|is the end).
-    - (Also|Moreover|Besides): (mind|take|see) (the others|what else is listed), (in sequence|one by one), while
+    - (Also|Moreover|Besides): (mind|take|see) (the others|what else is listed), (in sequence|singly), while
       (possible|none {bad}).
     - (If|When|Once) (an entry|any entry|one of them) {bad}, (later|further|lower) (ones|entries) (lapse|can wait).
     - (There are|You will find|Expect) (others|more|further entries); (stop|halt|end) (where|when) one {bad}.
@@ -92,12 +92,11 @@ _BAD = (
     "is hopeless",
     "cannot work",
     "gets stuck",
-    "can't be done",
-    "turns out impossible",
+    "breaks down",
+    "is unworkable",
     "goes nowhere",
     "is stuck",
     "cannot succeed",
-    "is beyond you",
     "stalls",
     "is barred",
 )
@@ -163,7 +162,7 @@ def _numbered(draw: Draw, texts: Sequence[str]) -> str:
 def _dashes(draw: Draw, texts: Sequence[str]) -> str:
     mark = draw.pick(("- ", "* ", "+ ", "-- "))
     head = draw.phrase(
-        "((In|Keep|Mind) (this|the given|that) (order|sequence):|(To do|Steps|Jobs|Work|List|One by one|In turn):|)"
+        "((In|Keep|Mind) (this|the given|that|my) (order|sequence):|(To do|Steps|Jobs|Work|List|One by one|In turn):|)"
     )
     return "\n".join([*([head] if head else []), *(f"{mark}{text}" for text in texts)])
 
@@ -172,7 +171,7 @@ _THEN = (
     "((Then|Next|After that|Afterwards|Second step|Once done|Following that|That done|Further|Now)"
     "|(Go on|Continue|Carry on|Proceed) (with this|as follows|so)):"
 )
-_LAST = "(Last|Finally|In closing|Lastly|To finish|At last|Last step|To close|For the rest|Closing step):"
+_LAST = "(Last|Finally|In closing|Lastly|To finish|At last|Last step|To close|Closing step):"
 
 
 def _prose(draw: Draw, texts: Sequence[str]) -> str:

@@ -28,7 +28,9 @@ _ABOUT = {
 _HEAD = """\
 Sessions of an operator at a POSIX shell, and the worlds they were played in. Nothing in a session says what to do: the
 operator finds out where directives are announced, learns the program that hands them out from its own documentation,
-does the work and ends the session itself, with `exit`, or with `panic` where the work cannot be done.
+does the work and ends the session itself, with `exit`, or with `panic` where the work cannot be done. In a third of the
+worlds the announcement has to be looked for, in a half the work takes an invented utility that only its own
+documentation explains, and in some the work lies in another folder.
 
 The split `train` is meant for training, `test` for evaluation: what it holds (archetypes, providers, announcements,
 utilities) training never shows. Its rows say `holdout` in the column `split`.

@@ -72,7 +72,7 @@ _SAID = {
     ),
     "option": ("(make|write|fill) RESULT", "FILE (to|into) RESULT", "RESULT (gets|takes) the (text|outcome)"),
     "two": ("(read|take) FILE, (write|make) RESULT", "FILE (to|into) RESULT", "RESULT from FILE"),
-    "stdin": ("stdin to stdout", "a filter", "(reads|takes) standard input", "(use|works) as a filter"),
+    "stdin": ("stdin to stdout", "a filter", "(reads|takes) standard input", "filter; (pipe|redirect)"),
 }
 _SECRET = ("(The|Our) {0} is {1}.", "{0}: {1}", "{0} = {1}", "(Always|Here) {1} as {0}.", "Use {1} as {0}.")
 
@@ -294,12 +294,7 @@ TABLE: Mapping[str, Transform] = {
         ),
         ("as", "notation", "style", "format", "target"),
         "NOTATION",
-        (
-            "brace, pipe, turned",
-            "pipe or brace or turned",
-            "one of: pipe; turned; brace",
-            "known: pipe, turned, brace",
-        ),
+        ("brace; pipe; turned", "pipe/brace/turned", "one of: pipe; turned; brace", "known: turned/pipe/brace"),
         _pairs,
         lambda _, v: {"pipe": "brace", "brace": "turned", "turned": "pipe"}[v],
         _CONVERT,
@@ -354,7 +349,7 @@ TABLE: Mapping[str, Transform] = {
         ),
         ("mark", "sign", "house", "owner", "ring"),
         "MARK",
-        ("mark (used|to use|on seals)", "house mark", "(whose|which) mark", "owner of seals", "seal owner"),
+        ("mark (used|to use|on seals)", "house mark", "(whose|which) mark", "seal owner"),
         _noun,
         _another,
         _SEAL,

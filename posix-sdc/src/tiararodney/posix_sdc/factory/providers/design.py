@@ -104,10 +104,17 @@ def _design(draw: Draw, kind: ProviderKind, documentation: str, depth: str, *, m
         which = "((the |)open|(the |)waiting|(the |)pending|all|current)"
         rows = [(listing, draw.phrase(f"(list|name|enumerate|show|print|give) {which} {many}"))]
     elif listing:
-        rows = [(listing, draw.phrase(f"(print|list|show) (the |)(files|paths) (of|for|that hold) (the |)open {many}"))]
+        rows = [
+            (
+                listing,
+                draw.phrase(
+                    f"(print|list|show) (the |)(files|paths) (of|for|with) (open|due|waiting|pending|current) {many}"
+                ),
+            )
+        ]
     if show:
         what = draw.phrase(
-            f"(print|show|read out) (the|the next|your) {entry}"
+            f"(print|show|read out|give) (the|your|this|one|today's) {entry}"
             if not argument
             else f"(print|show|display|read|give|output|open) (one|a|the|that|any) {entry}"
         )
@@ -122,7 +129,7 @@ def _design(draw: Draw, kind: ProviderKind, documentation: str, depth: str, *, m
         rows, calls, notes = _SPECIAL[way](draw, kind, rows, calls)
     if done:
         argument = argument or (" ID" if way == "stdin" else "")
-        what = f"((mark|record) one {entry} as (done|finished)|close (the finished|one|a done) {entry})"
+        what = f"((mark|record) one {entry} as (done|finished)|(close|end|tick off) (the|one|your) {entry})"
         rows.append((done + argument, draw.phrase(what)))
         calls["done"] = f"{done} {{id}}" if argument else done
     if draw.chance(0.3):

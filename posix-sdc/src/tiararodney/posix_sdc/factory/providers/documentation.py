@@ -54,18 +54,19 @@ class Design:
 
 _GENERAL = {
     "ids": (
-        "(Each|Every) {entry} (has|bears|carries|keeps) (an|its) id(, listed first|; see the list|).",
-        "(Ids|Numbers|Names) (stand|come|are) (first|at left|in front)(, then the state|).",
-        "(Take|Get|Copy|Note) (ids|its id|the id) (from the list|first).",
-        "(Call|Name|Choose|Ask for) {many} by (id|their ids|number or name).",
+        "(Each|Every) {entry} (has|bears|carries|keeps) (an|its) id(, listed first|, as listed|).",
+        "(Ids|Numbers|Names) (stand|come|are) (first|at left|in front).",
+        "(Take|Get|Copy|Note) (ids|its id|the id) (from there|first|as listed).",
+        "(Call|Name|Choose|Ask for) {many} by (id|their ids|number).",
     ),
     "paths": (
         "(Each|Every) {entry} is a (plain |text |)file; cat shows it.",
-        "(The files|They) are text: read them with cat.",
+        "(Plain text|Text)(:|;) (use|try|call) cat.",
+        "cat (reads|opens|prints) (them|each|any).",
         "(Read|Show) the files (with|by means of) cat.",
     ),
     "next": (
-        "There is no list; the {entry} (is printed|comes) whole.",
+        "(No list|Without ids): (one text|all in one).",
         "(All|Everything) is printed (at once|in one go).",
         "(No ids, no list|Nothing is listed): the (text|whole text) (comes|is printed).",
     ),
@@ -134,7 +135,7 @@ _PROSE: Mapping[str, tuple[str, ...]] = {
         - {name} (stores|manages|collects|handles) {many} (by account|for several accounts|on {host})
         - (users|accounts) (see|get|receive) (their own|only theirs|what concerns them)
         - (new|later) {many} (go|are put) (below the others|to the end|last)
-        - (nothing|no text) stays in memory (between|across) (calls|invocations)
+        - (memory|cache): (none|unused) (between|across) calls
         - {many} (stand|are kept|appear) (in order of arrival|as they arrived|oldest first)
         - {many} (arrive|come in) (at any hour|by night|from {host}|every {low} minutes)
         - {a} {entry} (may have|can take|often has) (several|many|{low}) lines
@@ -151,7 +152,7 @@ _PROSE: Mapping[str, tuple[str, ...]] = {
         """
         - (data|records) (live|lie|are) (below|under|in) {share}
         - (one|a) record per {entry}, (plus|and|beside it) (an index|a checksum)
-        - {host} (copies|mirrors|backs up) (it|the store) every {low} hours
+        - (copied|mirrored|backed up) to {host} every {low} hours
         - full stores (refuse|reject|turn away) {many}
         - write locks (last|are held) {low} seconds
         - only root (may write|writes|has access)
@@ -272,7 +273,7 @@ _CHORES = (
     "(sort|repair) (index|store)",
     "(convert|import) {host}",
     "copy (everything|to {host})",
-    "(delete|drop|discard) old ones",
+    "(delete|drop|discard|prune) closed",
     "check numbering",
     "(pause|stop) intake",
     "(count|recount) records",
