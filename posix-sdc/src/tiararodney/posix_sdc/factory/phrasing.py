@@ -89,6 +89,8 @@ _SAME: tuple[tuple[str, tuple[str, ...]], ...] = (
     (r"\bin upper case\b", ("in capitals", "in capital letters", "upper-cased", "all caps")),
     (r"\bin lower case\b", ("in small letters", "lower-cased", "without capitals")),
     (r"\bgroup and others\b", ("everybody else", "others and the group", "group or others", "anyone else")),
+    (r"\bthe mode of\b", ("the permissions of", "the mode bits of", "the rights on")),
+    (r"\bThe mode of\b", ("The permissions of", "The mode bits of", "The mode for")),
     (r"\bone a line\b", ("one per line", "each on its own line", "a line each", "line by line")),
     (r"\breverse order\b", ("backward order", "inverted order", "opposite order", "order turned round")),
     (r"\bAdd the line\b", ("Append the line", "Add a line", "Append a line", "Add this line:", "New line:")),

@@ -54,9 +54,9 @@ class Design:
 
 _GENERAL = {
     "ids": (
-        "(Each|Every) {entry} (has|bears|carries|keeps) (an|its) id(, listed first|, as listed|).",
+        "(Each|Every) {entry} (has|bears|carries|keeps) (an|its) id(, listed first|, in front|).",
         "(Ids|Numbers|Names) (stand|come|are) (first|at left|in front).",
-        "(Take|Get|Copy|Note) (ids|its id|the id) (from there|first|as listed).",
+        "(Take|Get|Copy|Note) (ids|its id|the id) (first|there).",
         "(Call|Name|Choose|Ask for) {many} by (id|their ids|number).",
     ),
     "paths": (
