@@ -46,7 +46,8 @@ _STOP_STEPS = wordings(
       (falls away|lapses|is void|can wait|drops out).
     - (No|Never any) (skipping|jumping ahead): (stop|halt|end) (where|when|once) (it|something) {bad}.
     - (Strictly|Only|Always) in sequence; (stop|end|halt) (at|with|before) (a failure|an obstacle|a dead end).
-    - (Each|Every) {noun} (needs|presumes|builds on) (its predecessor|those above): (if|when|once) one {bad}, (stop|end|halt).
+    - (Each|Every) {noun} (needs|presumes|builds on) (its predecessor|those above): (if|when|once) one {bad},
+      (stop|end|halt).
     - (Dead end|Obstacle|Impossible)? (Stop|Leave it|Halt) (there|then); nothing (below|later|further) (counts|matters).
     - (Impossible|Blocked|Hopeless): (stop|end|halt), (whatever|no matter what) (follows|is left).
     - (Proceed|Go on|Continue) (unless|until) (one|a {noun}|something) {bad}; (there|then) (stop|halt|end).
@@ -73,7 +74,8 @@ _STOP_DIRECTIVES = wordings(
     - (There are|You will find|Expect) (others|more|further entries); (stop|halt|end) (where|when) one {bad}.
     - (Not the only one|Not alone|One of several|Part of a series): (stop|end) (once|when|where) one {bad}.
     - (All|Everything) listed is (due|wanted), (top to bottom|in sequence), (unless|until) (one|something) {bad}.
-    - (Then|Afterwards|Next) (take|do|see) (the following ones|what comes next); (stop|end|halt) (if|when|once) one {bad}.
+    - (Then|Afterwards|Next) (take|do|see) (the following ones|what comes next); (stop|end|halt) (if|when|once)
+      one {bad}.
     - (Nobody|No one) (expects|needs) (entries|orders|items) (after|past|beyond)
       (an impossible|a blocked|a hopeless) one.
     - (First of several|One of some|Among others): the first (impossible|blocked) one (ends|closes) (it all|the day).
