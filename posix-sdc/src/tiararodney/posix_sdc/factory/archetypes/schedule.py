@@ -151,7 +151,7 @@ def due(request: Request) -> Work:
             (f"awk '$1 == {hour} {{ print $6 }}' {path} > {out}",),
         ),
         (f"cat {out}",),
-        ways=((f"grep '^[0-9]* {hour} ' {path} | cut -d' ' -f6 > {out}",),),
+        ways=((f"sed -n 's/^[^ ]* {hour} .* //p' {path} > {out}",),),
         result=Source(out, tuple(jobs), "Keep the order of the table."),
     )
 
