@@ -27,7 +27,7 @@ from tiararodney.sekft.sft.checkpoint import read_progress, write_checkpoint, wr
 from tiararodney.sekft.sft.sizing import Size
 from tiararodney.sekft.sft.step.forward import Route, row_loss
 from tiararodney.sekft.sft.step.pack import Row, pack_row, split_step, total_weight
-from tiararodney.sekft.sft.validate import SUMS, ending_tokens, metrics, validation_sums
+from tiararodney.sekft.sft.validate import ending_tokens, metrics, validation_sums
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 WEIGHTS, BEST = "weights.safetensors", "best.safetensors"
-NAN = math.nan
 
 
 class PackedModel(torch.nn.Module):  # type: ignore[misc]  # torch's types are skipped
@@ -307,7 +306,7 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers' types are s
         self.packed.train(mode=False)
         endings = self._probe_ids or None
         sums = validation_sums(lambda row: self.model(row, probe_ids=endings), self._rows(self.eval_dataset))
-        found = {f"eval_{name}": value for name, value in metrics(self._sum(sums[:SUMS])).items()}
+        found = {f"eval_{name}": value for name, value in metrics(self._sum(sums)).items()}
         self.log(found)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, found)
         self._clock = time.perf_counter()
