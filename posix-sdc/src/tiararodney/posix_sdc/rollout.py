@@ -4,7 +4,6 @@ from tiararodney.posix_sdc.sessions.loop import (
     ATTEMPTS,
     OUTCOMES,
     PROMPT,
-    BatchOperator,
     Mistake,
     Operator,
     ahead_of,
@@ -12,18 +11,16 @@ from tiararodney.posix_sdc.sessions.loop import (
     session_id,
     turn_limit,
 )
-from tiararodney.posix_sdc.sessions.many import play, run_batch
+from tiararodney.posix_sdc.sessions.many import play
 
 __all__ = [
     "ATTEMPTS",
     "OUTCOMES",
     "PROMPT",
-    "BatchOperator",
     "Mistake",
     "Operator",
     "ahead_of",
     "play",
-    "run_batch",
     "run_session",
     "session_id",
     "turn_limit",

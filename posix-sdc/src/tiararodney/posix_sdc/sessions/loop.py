@@ -45,14 +45,6 @@ class Operator(Protocol):
         ...
 
 
-class BatchOperator(Protocol):
-    """Whoever acts in many sessions at once."""
-
-    def reply_batch(self, conversations: Sequence[Sequence[Message]]) -> Sequence[str]:
-        """Return the next assistant turn of every conversation, in their order."""
-        ...
-
-
 class Mistake(str):
     """A reply that is recorded as context and is no target of training."""
 
