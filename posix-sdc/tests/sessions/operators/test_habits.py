@@ -2,6 +2,8 @@
 
 import pytest
 
+from tiararodney.posix_sdc.factory.bundles import generate
+from tiararodney.posix_sdc.sessions.operators.facts import Facts
 from tiararodney.posix_sdc.sessions.operators.habits import LOOKING, READING, mistyped
 
 
@@ -38,3 +40,12 @@ def test_nothing_is_mistyped_that_would_do_more_than_fail(command, inputs):
 def test_no_way_to_look_shows_times_or_process_numbers():
     ways = [way for table in (LOOKING, READING) for several in table.values() for way in several]
     assert not [way for way in ways if " -l" in way or way.split()[0] in ("ps", "date", "set", "stat")]
+
+
+def test_ranges_and_classes_are_no_facts():
+    """A pattern's `0-9` asks for no look: the operator knows what a digit is."""
+    scenario = next(generate(1, 0))
+    facts = Facts(scenario, scenario.workdir)
+    facts._facts |= {"9", "0", "lower"}
+    assert facts.missing("grep '^[0-9]* x' y | tr '[:lower:]' A-Z | tail -n +2") == []
+    assert facts.missing("head -n3 y; echo 9") == ["9"]

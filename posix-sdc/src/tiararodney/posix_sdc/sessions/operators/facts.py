@@ -21,7 +21,7 @@ _WORD = re.compile(r"[A-Za-z_]\w+|\d+")
 _SEGMENT = re.compile(r"\$\(|[|;&\n(){}`]+|\b(?:do|then|while)\b")
 # Numbers that are part of the syntax: fields, options, line numbers, descriptors, sizes to wait or to show.
 _SYNTAX = re.compile(
-    r"\[:\w+:\]|[aA]-[zZ]|\$\d+|-n \+2\b|-[A-Za-z]+ ?\d+|\\\d|NR *[=<>!&]+ *\d+|\d*[<>]&?\d*|\b[01]\b|\bsleep \d+"
+    r"\[:\w+:\]|[aA]-[zZ]|0-9|\$\d+|-n \+2\b|-[A-Za-z]+ ?\d+|\\\d|NR *[=<>!&]+ *\d+|\d*[<>]&?\d*|\b[01]\b|\bsleep \d+"
 )
 _MODE = re.compile(r"(?<![\w.])[-/]?0?[0-7]{3}(?![\w.])|(?<!\S)[ugoa]*[-+=][rwxX,ugoa=+-]*")
 _OPTION = re.compile(r"(?<!\S)-{1,2}[A-Za-z][\w-]*")
