@@ -360,7 +360,7 @@ ALTERNATIVES: dict[str, tuple[str, tuple[str, ...]]] = {
         r"s/\^(?P<a>#?)(?P<key>\w+)=/(?P<b>#?)\w+=/' (?P<f>\S+)$",
         (
             'awk \'/^#?<key>=/{sub(/^#/,""); $0="<b>"$0} 1\' <f> > x; cat x > <f>; rm x',
-            'while IFS= read -r l; do case $l in <a><key>=*) l="<b>${l#<a>}";; esac; echo "$l"; done < <f> > x; mv x <f>',
+            "while IFS= read -r l; do case $l in '<a><key>='*) l='<b><key>='${l#*=};; esac; echo \"$l\"; done < <f> > x; mv x <f>",
             "sed '/^<a><key>=/s/^<a>/<b>/' <f> > x && cp x <f>",
             "sed -i 's,^<a>\\(<key>=.*\\)$,<b>\\1,' <f>",
         ),
