@@ -49,7 +49,7 @@ def plain_run(config: TrainConfig, **lora: Any) -> tuple[list[float], dict[str, 
     model = get_peft_model(base, shape)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=config.learning_rate, weight_decay=config.weight_decay)
-    warmup = math.ceil(config.warmup_ratio * len(steps))
+    warmup = int(config.warmup_ratio * len(steps))
     losses = []
     for number, step in enumerate(steps):
         done = (number - warmup) / (len(steps) - warmup)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +41,8 @@ def training_arguments(config: TrainConfig, folder: Path, steps: int, device: st
             weight_decay=config.weight_decay,
             max_grad_norm=config.max_grad_norm,
             lr_scheduler_type=config.lr_schedule,
-            warmup_steps=math.ceil(config.warmup_ratio * steps),
+            # Rounded down, as transformers starts a warmup at a rate of zero: a run of one step would train nothing.
+            warmup_steps=int(config.warmup_ratio * steps),
             optim=config.optim,
             seed=config.seed,
             use_cpu=device == "cpu",
