@@ -1,6 +1,8 @@
 """Generation: batches, kept caches, adapters, draws, memory."""
 
 import random
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -165,6 +167,38 @@ def test_a_cancelled_reply_ends_and_others_go_on(llama: Base):
     assert cut.finish == "cancelled"
     assert 0 < len(cut.ids) < 3000
     assert short.result().ids == reference(llama, other, 12)
+
+
+def test_a_prompt_cancelled_halfway_leaves_others_alone(llama: Base, monkeypatch: pytest.MonkeyPatch):
+    long, short = some_ids(17, 300, 280)
+    generator = Generator(llama, chunk=128)
+    generator.generate([[1, 2, 3]], (), 1)
+    real, begun, go = llama.model.forward, threading.Event(), threading.Event()
+
+    def slow(*args: Any, **kwargs: Any) -> Any:
+        begun.set()
+        assert go.wait(60)
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(llama.model, "forward", slow)
+    handles = generator._submit([(long, None, "", None), (short, None, "", None)], Sampling(max_new_tokens=4))
+    assert begun.wait(60)
+    handles[0].cancel()
+    go.set()
+    assert handles[0].result(60).ids == []
+    reply = handles[1].result(60)
+    monkeypatch.undo()
+    assert reply.ids == reference(llama, short, 4)
+
+
+def test_python_exits_cleanly_in_the_middle_of_a_reply(tiny_base: Path):
+    code = (
+        "import sys; from tiararodney.sekft.model import *\n"
+        "generator = Generator(load_base(sys.argv[1], dtype='fp32', device='cpu'))\n"
+        "next(iter(generator.submit([1, 2, 3], Sampling(max_new_tokens=4000))))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tiny_base)], capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_readers_fault_ends_its_own_reply_only(llama: Base):

@@ -24,6 +24,7 @@ One thread owns the model while there is work. Whoever wants a reply submits a p
 
 from __future__ import annotations
 
+import atexit
 import inspect
 import logging
 import queue
@@ -32,6 +33,7 @@ from collections import deque
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
+from weakref import WeakSet
 
 import torch
 
@@ -56,7 +58,8 @@ CHUNK = {"cpu": 1024, "cuda": 8192}  # tokens that go through the model at once
 # Tokens that a shared block may waste on padding: a share of those that are needed, and a few in any case.
 PADDING_SHARE = 0.5
 PADDING_LEAST = 64
-IDLE = 1.0  # seconds without work after which the thread ends
+STOP = 20.0  # seconds that a step may take to end
+IDLE = 0.5  # seconds without work after which the thread ends
 LEAST_CHUNK = 64
 Finish = Literal["stop", "length", "cancelled"]
 
@@ -243,6 +246,15 @@ class Generator:
         with self.base.lock:
             self._kept.clear()
 
+    def stop(self) -> None:
+        """Cancel every reply and wait a while for the thread to end. Happens by itself when Python exits."""
+        with self._changed:
+            thread = self._thread
+            for handle in self._handles.values():
+                handle.cancel()
+        if thread is not None:
+            thread.join(STOP)
+
     # ---- from here on: called by the thread only, but for `_submit`
 
     def _submit(
@@ -266,6 +278,7 @@ class Generator:
             self._handles |= handles
             self._waiting.extend(handles)
             if self._thread is None and handles:
+                _running.add(self)
                 self._thread = threading.Thread(target=self._work, name="sekft-generator", daemon=True)
                 self._thread.start()
             self._changed.notify()
@@ -320,9 +333,7 @@ class Generator:
                 elif handle.cancelled:
                     outcomes[request] = _generated(request, "cancelled")
             self._waiting = deque(request for request in self._waiting if request not in outcomes)
-        if self._prefill is not None and any(
-            isinstance(outcomes.get(r), UsageError) for r in self._prefill[1].requests
-        ):
+        if self._prefill is not None and any(request in outcomes for request in self._prefill[1].requests):
             self._requeue(self._prefill[1].requests, outcomes)  # the others start again
             self._prefill = None
         return outcomes
@@ -483,6 +494,16 @@ def kv_bytes(gib: float | None) -> int | None:
         What `Generator` takes.
     """
     return None if gib is None else int(gib * 2**30)
+
+
+# Python kills threads that are left when it exits; within torch's own code that would abort the process.
+_running: WeakSet[Generator] = WeakSet()
+
+
+@atexit.register
+def _stop_all() -> None:
+    for generator in list(_running):
+        generator.stop()
 
 
 def generate_batch(
