@@ -1,6 +1,7 @@
 """Scenarios come out of a seed, the same bytes every time, no two alike."""
 
 import re
+import shlex
 from collections import Counter
 
 import pytest
@@ -194,3 +195,11 @@ def test_panic_worlds_have_twins_that_look_the_same_and_can_be_solved(many):
         s for s in many if re.search(r"(Do not|Never) (create|make) \S+\.", " ".join(d.text for d in s.directives))
     ]
     assert {s.terminal for s in banned} == {"exit", "panic"}
+
+
+def test_a_program_of_a_chain_prints_its_pointer_as_it_stands(many):
+    scripts = [f.content for s in many for f in s.fixtures if f.content.startswith("#!/bin/sh\nprintf")]
+    assert any("$" in script for script in scripts)
+    for script in scripts:
+        words = shlex.split(script.splitlines()[1])
+        assert script == f"#!/bin/sh\nprintf '%s\\n' {shlex.quote(words[2])}\n"

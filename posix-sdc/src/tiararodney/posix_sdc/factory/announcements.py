@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -164,7 +165,7 @@ def _chained(draw: Draw, provider: Provider, workdir: str) -> Announced:
         if place.kind == "env":
             variables[place.name] = text
         elif place.kind == "program":
-            script = f'#!/bin/sh\necho "{text}"\n'
+            script = f"#!/bin/sh\nprintf '%s\\n' {shlex.quote(text)}\n"
             files.append(Fixture(f"/usr/local/bin/{place.name}", script, mode="755", owner="root"))
         else:
             files.append(Fixture(place.name, f"{text}\n", owner="root"))
