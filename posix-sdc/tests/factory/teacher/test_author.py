@@ -236,9 +236,9 @@ HOSTILE = {
         "it cannot be stood up",
     ),
     "a variable that is none": (lambda r: r | {"environment": {"A B": "x"}}, Refusal.GATE, "it cannot be stood up"),
-    "a provider that shows nothing": (mute, Refusal.HIDDEN, "never shows the text of directive '7'"),
-    "a provider without documentation": (undocumented, Refusal.HIDDEN, "never shows 'vorkun pull'"),
-    "an announcement of nothing": (unannounced, Refusal.HIDDEN, "ends as 'wrong_terminal'"),
+    "a provider that shows nothing": (mute, Refusal.HIDDEN, "ends as 'bad_bundle' ("),
+    "a provider without documentation": (undocumented, Refusal.HIDDEN, "ends as 'bad_bundle' ("),
+    "an announcement of nothing": (unannounced, Refusal.HIDDEN, "ends as 'bad_bundle' ("),
 }
 
 

@@ -258,7 +258,7 @@ def _found_out(scenario: Scenario, runtime: str) -> None:
     except (LookupError, StopIteration, ValueError, TypeError, RuntimeError) as error:
         raise Refused(Refusal.HIDDEN, f"the session cannot be played ({type(error).__name__}: {error})") from None
     if played.outcome != "success":
-        detail = played.meta.get("detail", "")
+        detail = played.meta.get("detail") or played.meta.get("reason", "")
         raise Refused(Refusal.HIDDEN, f"a session that starts from nothing ends as {played.outcome!r} ({detail})")
     shown = " ".join(" ".join(t.content for t in played.turns if t.role == "user").split())
     for directive in scenario.directives:
