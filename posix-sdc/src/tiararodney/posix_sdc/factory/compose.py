@@ -137,7 +137,7 @@ def _contradiction(draw: Draw, name: str, work: Work) -> Piece:
     )
     reason = draw.pick((f"contradiction: {out} is wanted and forbidden", f"{out} is both wanted and forbidden"))
     checks = (absent(out), *_as_they_were(work.fixtures))
-    near_misses = (work.solution, *_invented(work))
+    near_misses = (work.solution, *_invented(work)[:1])  # what else the work makes is not forbidden
     told = (_names(out), _CONTRADICTION)
     return Piece(name, work, text, checks, work.fixtures, near_misses, "contradiction", reason, told=told)
 
