@@ -34,7 +34,7 @@ def data(tmp_path: Path) -> Path:
                 {"role": "user", "content": "nothing to do\n$ "},
                 {"role": "assistant", "content": "exit"},
             ]
-            out.write(json.dumps({"id": f"t{i}", "scenario_id": f"s{i}", "messages": messages}) + "\n")
+            out.write(json.dumps({"id": f"t{i}", "scenario_id": f"trained-{i}", "messages": messages}) + "\n")
     return file
 
 

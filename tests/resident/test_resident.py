@@ -17,10 +17,10 @@ import pytest
 
 from tiararodney.posix_sdc.errors import SchemaError
 from tiararodney.sekft.errors import RunFailed, UsageError
-from tiararodney.sekft.resident import commands
+from tiararodney.sekft.resident import commands, loop
 from tiararodney.sekft.resident.cli import main
 from tiararodney.sekft.resident.loop import BaseChanged, run_line, serve_lines
-from tiararodney.sekft.resident.state import Resident
+from tiararodney.sekft.resident.state import Probe, Resident
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,10 +29,11 @@ if TYPE_CHECKING:
 @pytest.fixture
 def hollow(monkeypatch: pytest.MonkeyPatch) -> Resident:
     """Return a resident without a model, whose base never changes."""
-    monkeypatch.setattr(commands, "probe", lambda _: "same")
+    monkeypatch.setattr(commands, "probe", lambda _: Probe("same", b""))
+    monkeypatch.setattr(loop, "put_away", lambda _: None)
     settled = {"base": Path("base"), "load_4bit": False, "device": "cpu", "dtype": "float32"}
     base: Any = SimpleNamespace(settings=lambda: settled, adapters=SimpleNamespace(folders={}))
-    return Resident(base, "same", generator=None)  # type: ignore[arg-type]  # no test here generates
+    return Resident(base, Probe("same", b""), generator=None)  # type: ignore[arg-type]  # no test here generates
 
 
 def failing(error: BaseException) -> Callable[..., None]:
@@ -143,7 +144,7 @@ def test_history_is_kept_between_sessions(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_a_base_that_changed_ends_the_resident(hollow: Resident, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(commands.COMMANDS, "train", lambda _resident, _args: None)  # type: ignore[arg-type]
-    monkeypatch.setattr(commands, "probe", lambda _: "other")
+    monkeypatch.setattr(commands, "probe", lambda _: Probe("other", b""))
     with pytest.raises(BaseChanged, match="the base is no longer what it was"):
         run_line(hollow, "train")
     assert BaseChanged.exit_code == 1

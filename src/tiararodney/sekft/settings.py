@@ -42,6 +42,7 @@ def setting(  # noqa: PLR0913 - a field's whole description stands in one place
     below: float | None = None,
     needed: str = "",
     plan: bool = False,
+    bare: str | None = None,
 ) -> Any:
     """Describe a field of a record of settings.
 
@@ -59,6 +60,7 @@ def setting(  # noqa: PLR0913 - a field's whole description stands in one place
         below: A number must be less.
         needed: For a required setting: what to give, told where it is missing.
         plan: It decides which adapter comes out; a resumed run must agree in it.
+        bare: The value that the flag has where none follows it.
 
     Returns:
         A dataclass field.
@@ -66,7 +68,7 @@ def setting(  # noqa: PLR0913 - a field's whole description stands in one place
     described = {
         "help": text, "group": group, "flag": flag, "also": also, "metavar": metavar, "choices": choices,
         "synonyms": synonyms or {}, "above": above, "at_least": at_least, "below": below, "needed": needed,
-        "plan": plan,
+        "plan": plan, "bare": bare,
     }  # fmt: skip
     return dataclasses.field(default=default, metadata=described)
 
@@ -222,12 +224,19 @@ def read_settings(
     config = given.get("config")
     values = (_file(config, known, prog) if config is not None else {}) | given
     for name, value in (settled or {}).items():
-        if name in given and given[name] not in (value, "auto"):
+        if name in given and given[name] != "auto" and not _same(given[name], value):
             flag, has = flag_of(name), value if not isinstance(value, bool) else "it" if value else "none"
             found = flag if isinstance(value, bool) else f"{flag} {given[name]}"
             raise UsageError(f"{found}: the loaded base has {has}. Leave the flag out.")
     defaults = {s.name: s.default for s in known if s.default is not MISSING}
     return Settings({**defaults, **values, **(settled or {})}, prog)
+
+
+def _same(given: Any, settled: Any) -> bool:
+    """Compare a value with a settled one; paths are the same where they name one place."""
+    if isinstance(given, Path) and isinstance(settled, Path):
+        return given.expanduser().resolve() == settled.expanduser().resolve()
+    return bool(given == settled)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -263,6 +272,8 @@ def build_parser(known: Sequence[Setting], prog: str, about: str) -> argparse.Ar
         else:
             metavar = s.about["metavar"] or ("{" + ",".join(s.about["choices"]) + "}" if s.about["choices"] else None)
             metavar = metavar or {int: "N", float: "X", Path: "PATH"}.get(s.kind, "NAME")
+            if s.about["bare"] is not None:
+                options |= {"nargs": "?", "const": s.about["bare"]}
             group.add_argument(*s.flags, action="append" if s.many else "store", metavar=metavar, **options)
     return parser
 

@@ -9,10 +9,12 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from tiararodney.sekft.console import configure_logs, naming_the_extra, run_cli
-from tiararodney.sekft.eval.config import parse, thresholds
+from tiararodney.sekft.eval.config import parse, read, thresholds
+from tiararodney.sekft.flags import Common
+from tiararodney.sekft.residents import AskedBase, Remote, run_there
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from tiararodney.sekft.eval.config import EvalConfig
@@ -35,32 +37,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     def work() -> int:
         if given[:1] == ["compare"]:
             return compare(given[1:])
-        config, common = parse(given)
-        configure_logs(common.verbosity)
-        return evaluate_and_print(config)
+        settings = read(given)
+        configure_logs(settings.of(Common).verbosity)
+        if (name := settings.of(Remote).resident) is not None:
+            return run_there("eval", given, name, settings.of(AskedBase).base)
+        return evaluate_and_print(parse(given)[0])
 
     return run_cli(work, "sekft-eval", "; finished sessions are kept, give the same command again to go on")
 
 
-def run(argv: Sequence[str], base: Base, prog: str) -> EvalConfig:
+def run(argv: Sequence[str], base: Base, prog: str, should_stop: Callable[[], bool] = lambda: False) -> int:
     """Do the same work on a base that is loaded already.
 
     Args:
         argv: the flags of sekft-eval; those that say what the base is and how it is held may be left out.
         base: the hot base.
         prog: what the command is called in messages.
+        should_stop: asked before each reply; True ends the run as Ctrl-C does.
 
     Returns:
-        The configuration of the run that was done.
+        0, or 1 where a rate is below ``--fail-under``.
     """
     elsewhere = any(arg.partition("=")[0] == "--endpoint" for arg in argv)
     settled = {} if elsewhere else base.settings()
     config, _ = parse(argv, prog, settled)
-    evaluate_and_print(config, base if settled else None)
-    return config
+    return evaluate_and_print(config, base if settled else None, should_stop)
 
 
-def evaluate_and_print(config: EvalConfig, base: Base | None = None) -> int:
+def evaluate_and_print(
+    config: EvalConfig, base: Base | None = None, should_stop: Callable[[], bool] = lambda: False
+) -> int:
     """Run an evaluation; the table and the report's path go to stdout.
 
     Returns:
@@ -71,7 +77,7 @@ def evaluate_and_print(config: EvalConfig, base: Base | None = None) -> int:
     from tiararodney.sekft.eval.run import evaluate
 
     with naming_the_extra("a local base"):
-        report = evaluate(config, base)
+        report = evaluate(config, base, should_stop)
     print_report(report, config.out / "report.html", as_json=config.json, all_archetypes=config.by_archetype)
     missed = misses(report, thresholds(config.fail_under))
     for line in missed:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tiararodney.sekft import flags
 from tiararodney.sekft.errors import UsageError
 from tiararodney.sekft.flags import Common
+from tiararodney.sekft.residents import Remote
 from tiararodney.sekft.settings import Settings, read_settings, setting, to_json
 
 if TYPE_CHECKING:
@@ -118,6 +119,11 @@ class EvalConfig:
         return to_json(self)
 
 
+def read(argv: Sequence[str], prog: str = "sekft-eval", settled: Mapping[str, Any] | None = None) -> Settings:
+    """Read flags and ``--config``; see `parse`."""
+    return read_settings(argv, (EvalConfig, Remote, Common), prog, ABOUT, settled=settled)
+
+
 def parse(
     argv: Sequence[str], prog: str = "sekft-eval", settled: Mapping[str, Any] | None = None
 ) -> tuple[EvalConfig, Common]:
@@ -132,7 +138,7 @@ def parse(
         UsageError: A value is missing, does not fit, or contradicts another.
         SystemExit: After ``--help`` and ``--version``.
     """
-    settings: Settings = read_settings(argv, (EvalConfig, Common), prog, ABOUT, settled=settled)
+    settings = read(argv, prog, settled)
     config = settings.of(EvalConfig)
     check(config)
     return config, settings.of(Common)

@@ -62,7 +62,9 @@ class LocalModels:
                     check_applied(base, name, contestant.path)
             generator = Generator(base, max_batch=config.concurrency, kv_memory=kv_bytes(config.kv_memory))
             for contestant in self.field:
-                self.players[contestant.name] = self._player(contestant, base, generator)
+                adapter = attached_name(contestant) if contestant.kind == ADAPTER else None
+                tokenizer = _tokenizer(base, contestant)
+                self.players[contestant.name] = local_player(contestant.name, adapter, generator, tokenizer, config)
             self._stack = stack.pop_all()
         return self
 
@@ -70,24 +72,34 @@ class LocalModels:
         """Detach the adapters."""
         self._stack.close()
 
-    def _player(self, contestant: Contestant, base: Base, generator: Generator) -> Player:
-        from tiararodney.sekft.model import Sampling
 
-        tokenizer = _tokenizer(base, contestant)
-        decoding = Decoding(self.config.max_new_tokens, self.config.temperature, self.config.seed)
-        sampling = Sampling(
-            max_new_tokens=decoding.max_new_tokens,
-            temperature=decoding.temperature,
-            seed=decoding.seed,
-            stop_ids=stop_ids(tokenizer, getattr(base.model.generation_config, "eos_token_id", None)),
-        )
-        adapter = attached_name(contestant) if contestant.kind == ADAPTER else None
+def local_player(
+    name: str, adapter: str | None, generator: Generator, tokenizer: FileTokenizer, config: EvalConfig
+) -> LocalPlayer:
+    """Return who plays with a base, or with an adapter that hangs on it.
 
-        def generate(ids: Sequence[int], key: str) -> tuple[Sequence[int], bool]:
-            reply = generator.submit(ids, sampling, adapter=adapter, key=key).result()
-            return reply.ids, reply.stopped
+    Args:
+        name: what the recorder calls it.
+        adapter: the attached adapter's name, None for the base.
+        generator: over the base.
+        tokenizer: renders, encodes and decodes for it.
+        config: how replies are drawn.
+    """
+    from tiararodney.sekft.model import Sampling
 
-        return LocalPlayer(contestant.name, generate, tokenizer, generator.context or _NO_LIMIT, decoding)
+    decoding = Decoding(config.max_new_tokens, config.temperature, config.seed)
+    sampling = Sampling(
+        max_new_tokens=decoding.max_new_tokens,
+        temperature=decoding.temperature,
+        seed=decoding.seed,
+        stop_ids=stop_ids(tokenizer, getattr(generator.base.model.generation_config, "eos_token_id", None)),
+    )
+
+    def generate(ids: Sequence[int], key: str) -> tuple[Sequence[int], bool]:
+        reply = generator.submit(ids, sampling, adapter=adapter, key=key).result()
+        return reply.ids, reply.stopped
+
+    return LocalPlayer(name, generate, tokenizer, generator.context or _NO_LIMIT, decoding)
 
 
 def check_applied(base: Base, name: str, path: str) -> None:

@@ -23,7 +23,7 @@ from tiararodney.sekft.eval.resume import claim, identity
 from tiararodney.sekft.folders import check_folder, write_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from tiararodney.sekft.endpoint import Endpoint
     from tiararodney.sekft.eval.config import EvalConfig
@@ -40,12 +40,15 @@ PATIENCE = 60.0
 """Seconds that a further pass waits for the runtime to answer again."""
 
 
-def evaluate(config: EvalConfig, base: Base | None = None) -> dict[str, Any]:
+def evaluate(
+    config: EvalConfig, base: Base | None = None, should_stop: Callable[[], bool] = lambda: False
+) -> dict[str, Any]:
     """Play every contestant in the same worlds and write the report.
 
     Args:
         config: what, on what, and how.
         base: a base that is loaded already (a resident's); it is used as it is and left bit for bit as it was.
+        should_stop: asked before each reply; True ends the run as Ctrl-C does.
 
     Returns:
         The report, as written to ``report.json``.
@@ -66,7 +69,7 @@ def evaluate(config: EvalConfig, base: Base | None = None) -> dict[str, Any]:
     config.out.mkdir(parents=True, exist_ok=True)
     claim(config.out / "run.json", identity(config, runtime, entrants, selection, precision))
     with closing(EpisodeLog(config.out / "episodes.jsonl")) as episodes:
-        run = _Run(config, runtime, selection, entrants, episodes)
+        run = _Run(config, runtime, selection, entrants, episodes, should_stop)
         notes += _play_all(run, base)
         played = _latest(run)
         broken = sum(bool(e.infrastructure) for e in episodes.episodes)
@@ -109,6 +112,7 @@ class _Run:
     selection: worlds.Selection
     field: Sequence[Contestant]
     episodes: EpisodeLog
+    should_stop: Callable[[], bool]
 
 
 def _contestants(config: EvalConfig, base: Base | None) -> list[Contestant]:
@@ -183,7 +187,7 @@ def _play(run: _Run, todo: Sequence[worlds.Job], players: Mapping[str, Player]) 
             run.episodes.append(episode)
             watch.finished(job, episode)
 
-        worlds.play(todo, players, keep, watch.turn, run.runtime, run.config)
+        worlds.play(todo, players, keep, watch.turn, run.runtime, run.config, run.should_stop)
 
 
 def _jobs(run: _Run) -> list[worlds.Job]:

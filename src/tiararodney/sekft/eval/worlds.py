@@ -145,8 +145,8 @@ class Job:
 class _Watched:
     """An operator as posix-sdc's session loop takes it, with our errors as its own and each turn reported."""
 
-    def __init__(self, operator: SessionOperator, turn: Callable[[int], None]) -> None:
-        self._operator, self._turn = operator, turn
+    def __init__(self, operator: SessionOperator, turn: Callable[[int], None], should_stop: Callable[[], bool]) -> None:
+        self._operator, self._turn, self._should_stop = operator, turn, should_stop
         self.name = operator.name
 
     def reset(self) -> None:
@@ -154,6 +154,8 @@ class _Watched:
 
     def reply(self, messages: Sequence[Mapping[str, str]]) -> str:
         self._turn(sum(m["role"] == "assistant" for m in messages) + 1)
+        if self._should_stop():
+            raise KeyboardInterrupt
         try:
             return self._operator.reply(messages)
         except NoAnswer as error:
@@ -167,6 +169,7 @@ def play(
     turn: Callable[[Job, int], None],
     runtime: str,
     config: EvalConfig,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> None:
     """Play sessions side by side, each in a fresh world and at its own pace.
 
@@ -177,6 +180,7 @@ def play(
         turn: told when a session asks for its n-th reply, in the session's thread.
         runtime: as `resolve_runtime` gave it.
         config: the bounds of a session, and how many live at once.
+        should_stop: asked before each reply; True ends all sessions as Ctrl-C does.
 
     Raises:
         RunFailed: the machine cannot hold worlds any more, or a server answers nobody.
@@ -189,7 +193,7 @@ def play(
 
     def one(job: Job) -> tuple[Job, Episode]:
         operator = players[job.model].session(job.key)
-        watched = _Watched(operator, lambda n: turn(job, n))
+        watched = _Watched(operator, lambda n: turn(job, n), should_stop)
         begun = time.monotonic()
         trajectory = run_session(job.scenario, watched, runtime, limits, config.max_turns)
         episode = to_episode(trajectory, job.model, runtime)

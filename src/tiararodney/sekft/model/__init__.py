@@ -6,6 +6,7 @@ the function that needs it.
 
 from tiararodney.sekft.model.adapters import attach_adapter, changes_logits, detach_adapter, use_adapter
 from tiararodney.sekft.model.base import Adapters, Base, load_base
+from tiararodney.sekft.model.checksum import weights_checksum
 from tiararodney.sekft.model.fingerprint import base_fingerprint
 from tiararodney.sekft.model.generate import Generated, Generator, Handle, generate_batch, kv_bytes
 from tiararodney.sekft.model.sampling import Sampling, Token
@@ -26,4 +27,5 @@ __all__ = [
     "kv_bytes",
     "load_base",
     "use_adapter",
+    "weights_checksum",
 ]

@@ -148,6 +148,11 @@ def detach_adapter(base: Base, name: str) -> None:
     Raises:
         UsageError: No adapter of that name is attached.
     """
+    with base.lock:
+        _detach(base, name)
+
+
+def _detach(base: Base, name: str) -> None:
     state = base.adapters
     if state.handle is None or name not in state.handle.peft_config:
         raise UsageError(f"no adapter {name!r} is attached. Attached: {', '.join(state.folders) or 'none'}.")

@@ -6,14 +6,15 @@ import logging
 import signal
 import sys
 import threading
+import time
 from contextlib import ExitStack
 from dataclasses import MISSING, dataclass
 from importlib import metadata
 from pathlib import Path  # noqa: TC003 - the settings' types are read at run time
 from typing import TYPE_CHECKING
 
-from tiararodney.sekft import flags
-from tiararodney.sekft.console import INTERRUPTED, configure_logs, naming_the_extra, run_cli
+from tiararodney.sekft import flags, residents
+from tiararodney.sekft.console import DONE, INTERRUPTED, configure_logs, naming_the_extra, run_cli
 from tiararodney.sekft.flags import Common
 from tiararodney.sekft.settings import read_settings, setting
 
@@ -25,10 +26,11 @@ if TYPE_CHECKING:
     from tiararodney.sekft.resident.state import Resident
 
 log = logging.getLogger(__name__)
+END_SECONDS = 30.0  # for jobs of other terminals to end
 
 
 ABOUT = (
-    "Keep a base model loaded and run jobs on it: train, eval, adapters, load, unload, status, help, quit. "
+    "Keep a base model loaded and run jobs on it: train, eval, load, unload, adapters, status, cancel. "
     "Commands are read from a prompt on a terminal, or as lines from a pipe (exit code 1 where one of them failed); "
     "train and eval take the flags of sekft-train and sekft-eval. Ctrl-C ends the job, not the resident."
 )
@@ -45,11 +47,16 @@ class ResidentConfig:
     dtype: str = flags.dtype()
     kv_memory: float | None = flags.kv_memory()
 
+    name: str | None = setting(
+        "also take jobs from other terminals by this name (sekft-train --resident NAME); goes on after the end of a "
+        "pipe's lines",
+        default=None,
+        group="other terminals and serving",
+    )
     serve: str | None = setting(
         "also serve OpenAI's completions and vLLM's adapter routes here; goes on after the end of a pipe's lines",
         default=None,
         metavar="HOST:PORT",
-        group="serving",
     )
     adapter_dirs: tuple[Path, ...] = setting(
         "folder below which adapters may be loaded over HTTP", default=(), flag="--adapter-dir", metavar="DIR"
@@ -83,8 +90,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def serve(config: ResidentConfig) -> int:
     """Load what the configuration says, then read commands from stdin and, where asked to, serve."""
-    from tiararodney.sekft.resident.loop import serve_lines
+    from tiararodney.sekft.resident.listen import listening
+    from tiararodney.sekft.resident.loop import BaseChanged, serve_lines
 
+    if config.name is not None:
+        residents.check_name(config.name)
     address = None if config.serve is None else _address(config)
     log.info("sekft-resident %s: loading %s", metadata.version("tiararodney.sekft"), config.base)
     with naming_the_extra("a local base"):
@@ -100,17 +110,35 @@ def serve(config: ResidentConfig) -> int:
         # Ctrl-C ends a job, so a TERM signal must not look like it: it ends the resident, job and all.
         signal.signal(signal.SIGTERM, _terminate)
         with ExitStack() as stack:
+            stack.callback(_cancel_all, resident)
             if address is not None:
-                stack.enter_context(_served(config, resident, *address))
+                resident.serving = stack.enter_context(_served(config, resident, *address))
+            if config.name is not None:
+                stack.enter_context(listening(resident, config.name))
+                resident.name = config.name
             log.info("ready; `help` lists the commands")
             code = serve_lines(resident, sys.stdin)
-            if address is not None and not resident.quitting and not sys.stdin.isatty():
-                log.info("end of the commands; serving until TERM or Ctrl-C")
+            stays = address is not None or config.name is not None
+            if stays and not resident.quitting and not sys.stdin.isatty():
+                log.info("end of the commands; going on until TERM, Ctrl-C or quit")
                 threading.Event().wait()
             return code
     except _Terminated:
+        if resident.changed:
+            raise BaseChanged(resident.changed) from None
+        if resident.quitting:
+            return DONE
         log.warning("terminated")
         return INTERRUPTED
+
+
+def _cancel_all(resident: Resident) -> None:
+    """Have jobs of other terminals end, a training with a checkpoint, before the process does."""
+    for job in resident.queue.jobs:
+        resident.queue.cancel(job)
+    deadline = time.monotonic() + END_SECONDS
+    while resident.queue.jobs and time.monotonic() < deadline:
+        time.sleep(0.05)
 
 
 def _address(config: ResidentConfig) -> tuple[str, int]:
@@ -124,11 +152,15 @@ def _address(config: ResidentConfig) -> tuple[str, int]:
 
 
 def _served(config: ResidentConfig, resident: Resident, host: str, port: int) -> AbstractContextManager[str]:
+    from tiararodney.sekft.resident.jobs import Job
     from tiararodney.sekft.resident.serving.app import Server
     from tiararodney.sekft.resident.serving.models import ServedModels
     from tiararodney.sekft.resident.serving.run import server_key, serving
 
-    models = ServedModels(resident.base, resident.base.path.name, config.adapter_dirs)
+    def turn() -> AbstractContextManager[None]:
+        return resident.queue.turn(Job(0, "load or unload over HTTP", "HTTP"))
+
+    models = ServedModels(resident.base, resident.base.path.name, config.adapter_dirs, turn)
     server = Server(models, resident.generator, server_key(config.api_key_env))
     return serving(server.app(), host, port)
 

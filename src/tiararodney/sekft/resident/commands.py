@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from tiararodney.sekft.resident.state import Resident
+    from tiararodney.sekft.sft.config import TrainConfig
+    from tiararodney.sekft.sft.flags import BehaviourFlags
+    from tiararodney.sekft.sft.judge import Judge
 
 
 class Quit(Exception):
@@ -24,16 +28,23 @@ def train(resident: Resident, args: list[str]) -> None:
     """Train an adapter; flags as sekft-train."""
     from tiararodney.sekft.sft.cli import run
 
-    config = run(args, base=resident.base, prog="train")
+    def judge(config: TrainConfig, flags: BehaviourFlags) -> Judge:
+        from tiararodney.sekft.resident.behaviour import make_judge
+
+        return make_judge(resident.base, config, flags, resident.should_stop)
+
+    config = run(args, resident.base, "train", resident.should_stop, judge)
     if config is not None:
-        resident.trained[resident.name_for(config.out)] = config.out
+        out = config.out.absolute()  # of the client's folder
+        resident.trained[resident.name_for(out)] = out
 
 
-def evaluate(resident: Resident, args: list[str]) -> None:
+def evaluate(resident: Resident, args: list[str]) -> int:
     """Evaluate base and adapters; flags as sekft-eval, --adapter also takes a name."""
     from tiararodney.sekft.eval.cli import run
 
-    run([_known(resident, args, i) for i in range(len(args))], base=resident.base, prog="eval")
+    known = [_known(resident, args, i) for i in range(len(args))]
+    return run(known, base=resident.base, prog="eval", should_stop=resident.should_stop)
 
 
 def _known(resident: Resident, args: list[str], i: int) -> str:
@@ -70,7 +81,7 @@ def load(resident: Resident, args: list[str]) -> None:
     name = args[1] if len(args) > 1 else resident.name_for(folder)
     if "." in name or name == "base" or not name:
         raise UsageError(f"load: found the name {name!r}, expected one without a dot that is not 'base'.")
-    attach_adapter(resident.base, folder, name)
+    attach_adapter(resident.base, folder.absolute(), name)
     print(f"loaded {name} from {folder}")
 
 
@@ -84,25 +95,31 @@ def unload(resident: Resident, args: list[str]) -> None:
 
 
 def status(resident: Resident, args: list[str]) -> None:
-    """Show what is loaded, and check that the base is unchanged."""
+    """Show memory, adapters and queue, and check that the base is unchanged."""
     _takes(args, "status", 0, 0)
     base = resident.base
     failed = sum(job.failed for job in resident.jobs)
+    queue = [f"{job.number} {job.state}: {job.line} ({job.client})" for job in resident.queue.jobs]
     facts: Mapping[str, Any] = {
         "base": base.path,
         "precision": "NF4" if base.four_bit else str(base.dtype).removeprefix("torch."),
         "device": base.device,
         "adapters": ", ".join(base.adapters.folders) or "none loaded",
+        "memory": memory_held(base.device),
+        "serving": resident.serving or "no (--serve)",
+        "name": resident.name or "no (--name)",
         "commands": f"{len(resident.jobs)}, {failed} failed",
+        "queue": "\n          ".join(queue) or "empty",
         "up": f"{time.time() - resident.started:.0f} s",
-        "logits": unchanged(resident),
+        # a probe would wait for a job's step, and hold up replies
+        "weights": "probed after the job" if queue else unchanged(resident),
     }
     for name, value in facts.items():
         print(f"{name:<10}{value}")
 
 
 def unchanged(resident: Resident) -> str:
-    """Compare the base's logits with those it was loaded with, bit by bit.
+    """Compare the base's weights and logits with those it was loaded with.
 
     Returns:
         A line that says so.
@@ -111,12 +128,42 @@ def unchanged(resident: Resident) -> str:
         RunFailed: they differ.
     """
     now = probe(resident.base)
-    if now != resident.fingerprint:
+    before = resident.fingerprint
+    if not now.agrees(before):
+        what = "logits" if now.weights == before.weights else "weights"
         raise RunFailed(
-            f"the base is no longer what it was: its logits hash to {now[:16]}, at the start to "
-            f"{resident.fingerprint[:16]}. No result after this point would mean anything: start the resident again."
+            f"the base is no longer what it was: its {what} hash to {now.digest[:16]}, at the start to "
+            f"{before.digest[:16]}. No result after this point would mean anything: start the resident again."
         )
-    return f"bit for bit as at the start (sha256 {now[:16]})"
+    return f"bit for bit as at the start (sha256 {now.weights[:16]})"
+
+
+def put_away(resident: Resident) -> None:
+    """Give back what a job has left behind in memory."""
+    from tiararodney.sekft.model.memory import release_memory
+
+    if resident.base.adapters.handle is None:
+        resident.generator.forget()
+    release_memory()
+
+
+def memory_held(device: str) -> str:
+    """Say how much memory this process holds, of the machine and of the accelerator."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    text = f"{pages * os.sysconf('SC_PAGE_SIZE') / 2**30:.2f} GiB"
+    if device.startswith("cuda"):
+        import torch
+
+        text += f", {torch.cuda.memory_allocated(device) / 2**30:.2f} GiB on {device}"
+    return text
+
+
+def cancel(resident: Resident, args: list[str]) -> None:
+    """Cancel the job that runs, or one that waits: cancel [NUMBER]."""
+    _takes(args, "cancel [NUMBER]", 0, 1)
+    job = resident.queue.find(args[0] if args else None)
+    resident.queue.cancel(job)
+    print(f"cancelling job {job.number}: {job.line}")
 
 
 def show_help(resident: Resident, args: list[str]) -> None:  # noqa: ARG001 - every command is called alike
@@ -136,17 +183,18 @@ def _takes(args: list[str], usage: str, least: int, most: int) -> None:
         raise UsageError(f"usage: {usage}; found {len(args)} arguments.")
 
 
-COMMANDS: Mapping[str, Callable[[Resident, list[str]], None]] = {
+COMMANDS: Mapping[str, Callable[[Resident, list[str]], int | None]] = {
     "train": train,
     "eval": evaluate,
     "adapters": adapters,
     "load": load,
     "unload": unload,
     "status": status,
+    "cancel": cancel,
     "help": show_help,
     "quit": leave,
 }
 ALSO = {"exit": "quit", "?": "help"}
 """Other names of commands."""
 JOBS = frozenset({"train", "eval", "load", "unload"})
-"""Commands after which the base is probed: those that touch the model."""
+"""Commands that touch the model: they wait for their turn, and the base is probed after them."""

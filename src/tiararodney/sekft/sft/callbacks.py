@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from types import FrameType
 
+    from tiararodney.sekft.sft.judge import Judge
+
 log = logging.getLogger(__name__)
 
 LOG_EVERY = 10.0  # seconds between lines in a log
@@ -43,6 +45,8 @@ class LogProgress(TrainerCallback):  # type: ignore[misc]  # transformers' types
         """Log a step, if it is time to; log every validation."""
         if not state.is_world_process_zero:
             return
+        if "eval_success" in logs:
+            log.info("behaviour step=%d success=%s", state.global_step, _percent(logs["eval_success"]))
         if "eval_loss" in logs:
             rates = (logs.get(f"eval_{name}") for name in (
                 "command_accuracy", "terminal_accuracy", "too_early", "too_late",
@@ -73,6 +77,21 @@ class LogProgress(TrainerCallback):  # type: ignore[misc]  # transformers' types
         elif console.redraws() and log.isEnabledFor(logging.INFO) and now - self._drawn >= REDRAW_EVERY:
             console.redraw(line)
             self._drawn = now
+
+
+class EvaluateBehaviour(TrainerCallback):  # type: ignore[misc]  # transformers' types are skipped
+    """Asks for an evaluation whenever the judge is due.
+
+    Args:
+        judge: The run's.
+    """
+
+    def __init__(self, judge: Judge) -> None:
+        self._judge = judge
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+        """Ask for an evaluation."""
+        control.should_evaluate |= self._judge.is_due(state.global_step, state.max_steps)
 
 
 class ValidateAtEpochEnds(TrainerCallback):  # type: ignore[misc]  # transformers' types are skipped

@@ -13,14 +13,16 @@ from tiararodney.sekft import hub
 from tiararodney.sekft.console import configure_logs, naming_the_extra, run_cli
 from tiararodney.sekft.errors import RunFailed, UsageError
 from tiararodney.sekft.flags import Common
-from tiararodney.sekft.sft.flags import DataFlags, InspectFlags, read, train_config
+from tiararodney.sekft.residents import AskedBase, Remote, run_there
+from tiararodney.sekft.sft.flags import BehaviourFlags, DataFlags, InspectFlags, read, train_config
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from tiararodney.sekft.model import Base
     from tiararodney.sekft.settings import Settings
     from tiararodney.sekft.sft.config import TrainConfig
+    from tiararodney.sekft.sft.judge import Judge
 
 log = logging.getLogger(__name__)
 
@@ -36,24 +38,37 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
 
     def work() -> int:
-        settings = read(sys.argv[1:] if argv is None else argv)
+        given = list(sys.argv[1:] if argv is None else argv)
+        settings = read(given)
         configure_logs(settings.of(Common).verbosity)
+        if (name := settings.of(Remote).resident) is not None:
+            return run_there("train", given, name, settings.of(AskedBase).base)
         config = train_config(settings)
         if config is None:
             return _inspect(settings)
+        if _judged(settings):
+            raise UsageError("--eval-scenarios plays on a resident's base. Give --resident, or leave it out.")
         _train_and_print(config, None)
         return 0
 
     return run_cli(work, "sekft-train")
 
 
-def run(argv: Sequence[str], base: Base, prog: str) -> TrainConfig | None:
+def run(
+    argv: Sequence[str],
+    base: Base,
+    prog: str,
+    should_stop: Callable[[], bool] | None = None,
+    make_judge: Callable[[TrainConfig, BehaviourFlags], Judge] | None = None,
+) -> TrainConfig | None:
     """Do the same work on a base that is loaded already.
 
     Args:
         argv: The flags of sekft-train; --base, --load-4bit, --device and --dtype are the loaded base's.
         base: The hot base.
         prog: What the command is called in messages.
+        should_stop: Asked between micro-batches; True ends the run as Ctrl-C does.
+        make_judge: Makes what plays the adapter in training in worlds, where --eval-scenarios asks for it.
 
     Returns:
         The configuration of the run that was done; None after --inspect.
@@ -69,8 +84,13 @@ def run(argv: Sequence[str], base: Base, prog: str) -> TrainConfig | None:
                 f"{prog} --inspect: every session is refused, or the endpoint differs; the reasons stand above."
             )
         return None
-    _train_and_print(config, base)
+    judge = make_judge(config, settings.of(BehaviourFlags)) if make_judge and _judged(settings) else None
+    _train_and_print(config, base, should_stop, judge)
     return config
+
+
+def _judged(settings: Settings) -> bool:
+    return settings.of(BehaviourFlags).eval_scenarios is not None
 
 
 def _inspect(settings: Settings) -> int:
@@ -99,7 +119,12 @@ def _inspect(settings: Settings) -> int:
     )
 
 
-def _train_and_print(config: TrainConfig, base: Base | None) -> None:
+def _train_and_print(
+    config: TrainConfig,
+    base: Base | None,
+    should_stop: Callable[[], bool] | None = None,
+    judge: Judge | None = None,
+) -> None:
     _check_paths(config, base)
     if base is None:
         log.info("sekft-train %s: loading torch", metadata.version("tiararodney.sekft"))
@@ -110,7 +135,7 @@ def _train_and_print(config: TrainConfig, base: Base | None) -> None:
         find_device(config.device)
     if config.init_adapter is not None:
         config = replace(config, init_adapter=hub.find(config.init_adapter, hub.ADAPTER, "--init-adapter"))
-    out = train(config, base)
+    out = train(config, base, should_stop, judge)
     if os.environ.get("RANK", "0") == "0":  # of several processes, one prints
         print(out)
 

@@ -19,6 +19,7 @@ PANELS = (
             "validation_terminal_accuracy": "terminals, validation",
         },
     ),
+    ("success", {"validation_success": "in worlds"}),
     ("would end", {"validation_too_early": "too early", "validation_too_late": "too late"}),
     ("learning rate", {"learning_rate": "learning rate"}),
 )

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path  # noqa: TC003 - the settings' types are read at run time
 from typing import TYPE_CHECKING, Any
 
 from tiararodney.sekft import flags
 from tiararodney.sekft.errors import UsageError
 from tiararodney.sekft.flags import Common
+from tiararodney.sekft.residents import Remote
 from tiararodney.sekft.settings import Settings, read_settings, setting
 from tiararodney.sekft.sft.config import TrainConfig, check
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from tiararodney.sekft.render import Policy
 
@@ -43,6 +44,20 @@ class InspectFlags:
 
 
 @dataclass(frozen=True)
+class BehaviourFlags:
+    """Whether a resident plays the adapter in training in worlds, to keep the best by what it does there."""
+
+    eval_scenarios: Path | None = setting(
+        "on a resident: play the adapter in training in these worlds, and keep the weights with the best success rate",
+        default=None,
+        metavar="DIR|FILE",
+        group="best checkpoint by behaviour",
+    )
+    eval_every: int = setting("steps between these evaluations; the last step is evaluated too", default=50, above=0)
+    eval_n: int = setting("number of scenarios to play each time", default=16, above=0)
+
+
+@dataclass(frozen=True)
 class DataFlags:
     """The settings of a training that ``--inspect`` reads too; `TrainConfig` describes them."""
 
@@ -69,7 +84,9 @@ def read(argv: Sequence[str], prog: str = "sekft-train", settled: Mapping[str, A
         UsageError: A value is missing or does not fit.
         SystemExit: After ``--help`` and ``--version``.
     """
-    return read_settings(argv, (TrainConfig, InspectFlags, Common), prog, ABOUT, settled=settled)
+    return read_settings(
+        argv, (TrainConfig, BehaviourFlags, InspectFlags, Remote, Common), prog, ABOUT, settled=settled
+    )
 
 
 def train_config(settings: Settings) -> TrainConfig | None:

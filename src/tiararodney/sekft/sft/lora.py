@@ -14,14 +14,21 @@ from peft.helpers import disable_input_dtype_casting
 
 from tiararodney.sekft import hub
 from tiararodney.sekft.errors import UsageError
-from tiararodney.sekft.model import detach_adapter, use_adapter
-from tiararodney.sekft.model.adapters import WEIGHTS, add_adapter, check_base, load_weights, read_config
+from tiararodney.sekft.model import detach_adapter
+from tiararodney.sekft.model.adapters import (
+    WEIGHTS,
+    add_adapter,
+    check_base,
+    load_weights,
+    read_config,
+    switch_adapter,
+)
 from tiararodney.sekft.model.targets import check_targets, read_targets, text_targets
 from tiararodney.sekft.settings import flag_of
 from tiararodney.sekft.sft.config import TrainConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterator, Mapping
     from pathlib import Path
 
     from tiararodney.sekft.model import Base
@@ -130,25 +137,45 @@ def fresh_adapter(base: Base, config: TrainConfig) -> Iterator[dict[str, torch.n
     lora = lora_config(config, base)
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
-        add_adapter(base, lora, NAME)
+        before = base.adapters.active
+        with base.lock:
+            add_adapter(base, lora, NAME)
         try:
             if config.init_adapter is not None:
                 check_base(base, config.init_adapter, "--init-adapter")
-                load_weights(base, NAME, config.init_adapter, "--init-adapter")
-            with use_adapter(base, NAME):
-                parameters = {key: parameter for key, parameter in base.model.named_parameters() if f".{NAME}." in key}
-                for parameter in parameters.values():
-                    parameter.data = parameter.data.float()
-                    parameter.requires_grad_(requires_grad=True)
-                if config.init_adapter is None:
-                    targets = read_targets(config.target_modules)
-                    check_targets(base, NAME, targets, parameters, flag_of("target_modules"))
-                # LoRA computes in the compute type, as when serving; the products are cast, not the inputs.
-                with disable_input_dtype_casting(base.model):
-                    yield parameters
+                with base.lock:
+                    load_weights(base, NAME, config.init_adapter, "--init-adapter")
+            parameters = {key: parameter for key, parameter in base.model.named_parameters() if f".{NAME}." in key}
+            for parameter in parameters.values():
+                parameter.data = parameter.data.float()
+            if config.init_adapter is None:
+                targets = read_targets(config.target_modules)
+                check_targets(base, NAME, targets, parameters, flag_of("target_modules"))
+            with training_turn(base, parameters):
+                pass  # what wraps the model looks for weights that can be trained
+            yield parameters
         finally:
-            base.model.eval()
-            detach_adapter(base, NAME)
+            with base.lock:
+                base.model.eval()
+                detach_adapter(base, NAME)
+                switch_adapter(base, before if base.adapters.version(before) is not None else None)
+
+
+@contextmanager
+def training_turn(base: Base, parameters: Mapping[str, torch.nn.Parameter]) -> Iterator[None]:
+    """Hold the base and compute with the adapter that is trained; between turns, others may generate.
+
+    Args:
+        base: The base, with the adapter on it.
+        parameters: The trained weights.
+    """
+    with base.lock:
+        switch_adapter(base, NAME)
+        for parameter in parameters.values():
+            parameter.requires_grad_(requires_grad=True)
+        # LoRA computes in the compute type, as when serving; the products are cast, not the inputs.
+        with disable_input_dtype_casting(base.model):
+            yield
 
 
 def lora_summary(base: Base) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from tiararodney.sekft.render import apply_policy, save_contract
 from tiararodney.sekft.sft.adapter import write_adapter
 from tiararodney.sekft.sft.arguments import check_trackers, training_arguments
 from tiararodney.sekft.sft.callbacks import (
+    EvaluateBehaviour,
     LogProgress,
     StopAtDivergence,
     ValidateAtEnd,
@@ -38,7 +39,14 @@ from tiararodney.sekft.sft.card import licence_of
 from tiararodney.sekft.sft.checkpoint import check_same_run, checkpoint_folder, drop_checkpoints, newest_checkpoint
 from tiararodney.sekft.sft.data import Examples, read_examples
 from tiararodney.sekft.sft.hub import check_hub, push
-from tiararodney.sekft.sft.lora import NAME, base_name, fresh_adapter, lora_summary, start_digest
+from tiararodney.sekft.sft.lora import (
+    NAME,
+    base_name,
+    fresh_adapter,
+    lora_summary,
+    start_digest,
+    training_turn,
+)
 from tiararodney.sekft.sft.sizing import choose_size, dequantised_fits
 from tiararodney.sekft.sft.step.check import settle_route
 from tiararodney.sekft.sft.step.forward import choose_route
@@ -52,19 +60,26 @@ if TYPE_CHECKING:
 
     from tiararodney.sekft.render import Policy
     from tiararodney.sekft.sft.config import TrainConfig
+    from tiararodney.sekft.sft.judge import Judge
 
 log = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 2  # of training.json
 
 
-def train(config: TrainConfig, base: Base | None = None, should_stop: Callable[[], bool] | None = None) -> Path:
+def train(
+    config: TrainConfig,
+    base: Base | None = None,
+    should_stop: Callable[[], bool] | None = None,
+    judge: Judge | None = None,
+) -> Path:
     """Train an adapter and write it; as one of several processes where `accelerate launch` started them.
 
     Args:
         config: What to do.
         base: A base that is loaded already; it is bit for bit as before afterwards. None loads the configured one.
         should_stop: Asked between micro-batches; True ends the run after a checkpoint, as Ctrl-C does.
+        judge: Plays the adapter in worlds; the weights that do best there are kept, whatever their loss.
 
     Returns:
         The adapter's folder. The first process writes it.
@@ -89,7 +104,7 @@ def train(config: TrainConfig, base: Base | None = None, should_stop: Callable[[
                 check_out(config.save_merged, overwrite=False, flag="--save-merged")
         else:
             logging.getLogger("tiararodney").setLevel(logging.WARNING)
-        return _train(config, base, should_stop, processes)
+        return _train(config, base, should_stop, processes, judge)
 
 
 @contextmanager
@@ -121,7 +136,13 @@ def _check_same(what: str, value: str) -> None:
         )
 
 
-def _train(config: TrainConfig, base: Base | None, should_stop: Callable[[], bool] | None, processes: Any) -> Path:
+def _train(
+    config: TrainConfig,
+    base: Base | None,
+    should_stop: Callable[[], bool] | None,
+    processes: Any,
+    judge: Judge | None,
+) -> Path:
     started = provenance.now()
     policy = cast("Policy", config.control_tokens)
     if base is None and config.load_4bit:
@@ -134,7 +155,7 @@ def _train(config: TrainConfig, base: Base | None, should_stop: Callable[[], boo
     _check_same("base", base.fingerprint)
     checkpoints = checkpoint_folder(config.out)
     with fresh_adapter(base, config) as parameters, stop_signals(should_stop) as stop:
-        trainer = _trainer(config, base, examples, parameters, stop)
+        trainer = _trainer(config, base, examples, parameters, stop, judge)
         resumed = newest_checkpoint(checkpoints) if config.resume else None
         if config.resume and resumed is None:
             log.warning("--resume: no checkpoint in %s: the run begins at step 0", checkpoints)
@@ -190,13 +211,16 @@ def _trainer(
     examples: Examples,
     parameters: dict[str, torch.nn.Parameter],
     stop: Callable[[], bool],
+    judge: Judge | None,
 ) -> PackedTrainer:
     """Settle how the run goes, and check that it computes what the base does."""
     lengths = [len(example.input_ids) for example in examples.training]
     steps, epoch_ends = plan_steps(lengths, config.tokens_per_batch, config.epochs, config.seed)
     steps = steps[: config.max_steps] if config.max_steps else steps
     weights = list(parameters.values())
-    route = settle_route(base.model, NAME, weights, examples.training, packing=not config.no_packing)
+    turn = partial(training_turn, base, parameters)
+    with turn():
+        route = settle_route(base.model, NAME, weights, examples.training, packing=not config.no_packing)
     size = choose_size(
         base.model,
         route,
@@ -208,6 +232,8 @@ def _trainer(
         LogProgress(sum(lengths[index] for step in steps for index in step), base.device),
         StopAtDivergence(config.divergence_steps, config.learning_rate),
     ]
+    if judge is not None:
+        callbacks.append(EvaluateBehaviour(judge))
     if examples.validation:
         callbacks.append(ValidateAtEnd())
         if not config.validate_every:
@@ -222,9 +248,11 @@ def _trainer(
         steps=steps,
         size=size,
         recompute=config.gradient_checkpointing,
-        identity=_identity(config, base, examples),
+        identity=_identity(config, base, examples) | ({"judge": judge.identity} if judge is not None else {}),
         should_stop=stop,
         callbacks=callbacks,
+        turn=turn,
+        judge=judge,
     )
 
 
@@ -318,9 +346,9 @@ def _finish(config: TrainConfig, base: Base, record: dict[str, Any]) -> None:
     """Log what was written, and bring it wherever else it was wanted."""
     result = record["result"]
     if result["best_step"]:
-        log.info(
-            "these are the weights of step %d, which validated best: loss %.4f", result["best_step"], result["best"]
-        )
+        judged = any("validation_success" in entry for entry in record["curve"])
+        what = f"success {result['best']:.3f}" if judged else f"loss {result['best']:.4f}"
+        log.info("these are the weights of step %d, which validated best: %s", result["best_step"], what)
     log.info(
         "adapter in %s: %d steps, %.0f s, %.0f tokens/s",
         config.out, result["step"], result["seconds"], result["tokens"] / max(result["seconds"], 1e-9),

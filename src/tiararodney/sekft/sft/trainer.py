@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -30,12 +30,14 @@ from tiararodney.sekft.sft.step.pack import Row, pack_row, split_step, total_wei
 from tiararodney.sekft.sft.validate import ending_tokens, metrics, validation_sums
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from transformers import TrainerCallback, TrainerControl, TrainingArguments
 
     from tiararodney.sekft.render import Example
+    from tiararodney.sekft.sft.judge import Judge
     from tiararodney.sekft.sft.step.loss import Loss
 
 log = logging.getLogger(__name__)
@@ -86,6 +88,11 @@ class PackedModel(torch.nn.Module):  # type: ignore[misc]  # torch's types are s
             # It asks whether it is in training; what lies in it keeps its own mode.
             module.gradient_checkpointing = module.training = recompute
 
+    def rest(self) -> None:
+        """Leave the model as others generate with it: no dropout, no recomputing."""
+        self.train(mode=False)
+        self._set_recompute(recompute=False)
+
     def stop_recomputing(self) -> None:
         """Put the model's own layers back as they were before a row was recomputed."""
         if self._recomputing:
@@ -118,6 +125,8 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers' types are s
         identity: What must be the same for a checkpoint to be resumed.
         should_stop: Asked before each row; True raises KeyboardInterrupt.
         callbacks: The run's.
+        turn: Holds the base for one step or validation; see `lora.training_turn`.
+        judge: Plays the adapter in worlds; its success rate, not the loss, says which weights are best.
     """
 
     def __init__(  # noqa: PLR0913 - what a run needs, by name
@@ -133,6 +142,8 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers' types are s
         identity: Mapping[str, Any],
         should_stop: Callable[[], bool],
         callbacks: Sequence[TrainerCallback],
+        turn: Callable[[], AbstractContextManager[None]] = nullcontext,
+        judge: Judge | None = None,
     ) -> None:
         super().__init__(
             model=model, args=args, train_dataset=training, eval_dataset=list(validation) or None,
@@ -141,7 +152,8 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers' types are s
         self.remove_callback(PrinterCallback)
         self.model_accepts_loss_kwargs = True
         self.packed, self.steps, self.size, self.recompute = model, steps, size, recompute
-        self.identity, self.should_stop = identity, should_stop
+        self.identity, self.should_stop, self._turn = identity, should_stop, turn
+        self.judge = judge
         self.control: TrainerControl
         self.best_weights: dict[str, torch.Tensor] = {}
         self.saved_step = 0
@@ -158,6 +170,20 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers' types are s
     def get_train_dataloader(self) -> Any:
         """One batch a step; every process reads all of it and takes its share of the rows."""
         return DataLoader(self.train_dataset, batch_sampler=list(self.steps), collate_fn=self.data_collator)
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Hold the base; leave it as others generate with it."""
+        with self._turn():
+            try:
+                yield
+            finally:
+                self.packed.rest()
+
+    def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
+        """Make the optimizer while the trained weights are marked as such."""
+        with self.turn():
+            return super().create_optimizer(*args, **kwargs)
 
     def _get_num_items_in_batch(self, batch_samples: Any, device: Any) -> Any:  # noqa: ARG002 - the Trainer's signature
         return total_weight([example for batch in batch_samples for example in batch])
@@ -178,6 +204,10 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers' types are s
             RunFailed: One example alone does not fit into memory, or the loss is not finite.
         """
         self._check_stop()
+        with self.turn():
+            return self._step(model, inputs, num_items_in_batch)
+
+    def _step(self, model: Any, inputs: Any, num_items_in_batch: Any) -> torch.Tensor:
         model.train()
         while True:
             # A step draws the same numbers whenever it is computed: again after memory ran out, or in a resumed run.
@@ -298,22 +328,33 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers' types are s
     # ---- validation
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """Validate on the sessions that were held back.
+        """Validate on the sessions that were held back, if any, and in worlds, if the judge is due.
 
         Returns:
-            See `validate.metrics`; the names begin with ``eval_``.
+            See `validate.metrics`, and ``success``; the names begin with ``eval_``.
         """
-        self.packed.train(mode=False)
-        endings = self._probe_ids or None
-        sums = validation_sums(lambda row: self.model(row, probe_ids=endings), self._rows(self.eval_dataset))
-        found = {f"eval_{name}": value for name, value in metrics(self._sum(sums)).items()}
+        found: dict[str, float] = {}
+        if self.eval_dataset:
+            endings = self._probe_ids or None
+            with self.turn():
+                self.packed.train(mode=False)
+                sums = validation_sums(lambda row: self.model(row, probe_ids=endings), self._rows(self.eval_dataset))
+            found = {f"eval_{name}": value for name, value in metrics(self._sum(sums)).items()}
+        if self.judge is not None and self.judge.is_due(self.state.global_step, self.state.max_steps):
+            found["eval_success"] = self.judge.success()
         self.log(found)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, found)
         self._clock = time.perf_counter()
         return found
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
-        better = bool(super()._determine_best_metric(metrics, trial))
+        if self.judge is None:
+            better = bool(super()._determine_best_metric(metrics, trial))
+        else:
+            success, best = metrics.get("eval_success", math.nan), self.state.best_metric
+            better = success >= (0.0 if best is None else best)  # of equals the later one, which has learnt more
+            if better:
+                self.state.best_metric = success
         if better:
             self.state.best_global_step = self.state.global_step
             self.best_weights = {name: weight.detach().clone() for name, weight in self.weights().items()}
@@ -324,7 +365,7 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers' types are s
     def weights(self) -> dict[str, torch.nn.Parameter]:
         """The trained weights by their names in the causal language model."""
         named = self.accelerator.unwrap_model(self.model).named_parameters()
-        return {name.removeprefix("model."): weight for name, weight in named if weight.requires_grad}
+        return {name.removeprefix("model."): weight for name, weight in named if f".{self.packed.adapter}." in name}
 
     def save_state(self) -> None:
         """Write a checkpoint of the last whole step, unless there is one."""

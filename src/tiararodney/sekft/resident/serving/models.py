@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from tiararodney.sekft.resident.serving.errors import ApiError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
 
     from tiararodney.sekft.model import Base
     from tiararodney.sekft.tokenizer import FileTokenizer
@@ -45,10 +47,17 @@ class ServedModels:
         base: the hot base.
         name: what the base is called.
         folders: adapters may be loaded over HTTP from below these.
+        turn: held while adapters come and go; a job that walks over the model's modules must not meet that.
     """
 
-    def __init__(self, base: Base, name: str, folders: Sequence[Path] = ()) -> None:
-        self.base, self.name = base, name
+    def __init__(
+        self,
+        base: Base,
+        name: str,
+        folders: Sequence[Path] = (),
+        turn: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
+        self.base, self.name, self._turn = base, name, turn
         self._folders = [folder.resolve() for folder in folders]
         self._cache: dict[tuple[str, Path], Served] = {}
         self._lock = Lock()
@@ -101,7 +110,7 @@ class ServedModels:
             raise ApiError(403, f"lora_path: {path} is not below a folder that may be served ({told}).", "lora_path")
         if name in (self.name, "base"):
             raise ApiError(400, f"lora_name: {name!r} is the base's name. Choose another.", "lora_name")
-        with self._lock:
+        with self._turn(), self._lock:
             if name in self.base.adapters.folders:
                 if not in_place:
                     raise ApiError(
@@ -125,7 +134,7 @@ class ServedModels:
         """
         from tiararodney.sekft.model import detach_adapter
 
-        with self._lock:
+        with self._turn(), self._lock:
             if name not in self.base.adapters.folders:
                 raise ApiError(404, f"lora_name: {name!r} is not loaded.", "lora_name")
             detach_adapter(self.base, name)

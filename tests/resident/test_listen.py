@@ -1,0 +1,259 @@
+"""Jobs from other terminals: sent over a socket of the user's own, streamed, cancelled one by one."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import threading
+import time
+from contextlib import closing, suppress
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tiararodney.sekft import residents
+from tiararodney.sekft.errors import RunFailed, UsageError
+from tiararodney.sekft.eval.cli import main as eval_main
+from tiararodney.sekft.resident import commands, listen, loop
+from tiararodney.sekft.resident.listen import listening
+from tiararodney.sekft.resident.loop import run_line
+from tiararodney.sekft.resident.state import Probe, Resident
+from tiararodney.sekft.sft.cli import main as train_main
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+@pytest.fixture(autouse=True)
+def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "run"
+    folder.mkdir(mode=0o700)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
+    return folder / "sekft"
+
+
+@pytest.fixture
+def hollow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Resident:
+    """Return a resident without a model, whose base never changes."""
+    monkeypatch.setattr(commands, "probe", lambda _: Probe("same", b""))
+    monkeypatch.setattr(loop, "put_away", lambda _: None)
+    settled = {"base": tmp_path / "base", "load_4bit": False, "device": "cpu", "dtype": "float32"}
+    base: Any = SimpleNamespace(
+        settings=lambda: settled, adapters=SimpleNamespace(folders={}), path=tmp_path / "base", four_bit=False,
+        dtype="float32", device="cpu",
+    )  # fmt: skip
+    return Resident(base, Probe("same", b""), generator=None)  # type: ignore[arg-type]  # no test here generates
+
+
+@pytest.fixture
+def listens(hollow: Resident) -> Iterator[Resident]:
+    with listening(hollow, "main"):
+        yield hollow
+
+
+def command(monkeypatch: pytest.MonkeyPatch, name: str, action: Callable[[Resident, list[str]], Any]) -> None:
+    monkeypatch.setitem(commands.COMMANDS, name, action)  # type: ignore[arg-type]
+
+
+def endless(resident: Resident, _args: list[str]) -> None:
+    print("begun", flush=True)
+    while not resident.should_stop():
+        time.sleep(0.01)
+    raise KeyboardInterrupt
+
+
+def test_a_job_runs_there_and_its_output_comes_here(
+    listens: Resident, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen = []
+
+    def job(_: Resident, args: list[str]) -> int:
+        seen.append((args, os.getcwd()))  # noqa: PTH109
+        print("result")
+        print("progress", file=sys.stderr)
+        return 1
+
+    command(monkeypatch, "train", job)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    here = os.getcwd()  # noqa: PTH109
+    monkeypatch.chdir(elsewhere)
+    assert train_main(["--resident", "main", "--data", "x", "--out", "y"]) == 1
+    monkeypatch.chdir(here)
+    out, err = capsys.readouterr()
+    assert out == "result\n"
+    assert "progress\n" in err
+    assert seen == [(["--resident", "main", "--data", "x", "--out", "y"], str(elsewhere))]
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(UsageError("no data"), 2), (RunFailed("disk full"), 1), (ValueError("ours"), 1), (KeyboardInterrupt(), 130)],
+)
+def test_exit_codes_pass_through(
+    listens: Resident, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int
+) -> None:
+    def job(_resident: Resident, _args: list[str]) -> None:
+        raise error
+
+    command(monkeypatch, "eval", job)
+    assert eval_main(["--resident"]) == code
+    assert [job.failed for job in listens.jobs] == [True]
+
+
+def test_bad_flags_are_refused_before_anything_is_sent(listens: Resident, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train_main(["--resident", "--lora-r", "none"]) == 2
+    assert "--lora-r: found 'none'" in capsys.readouterr().err
+    assert listens.jobs == []
+
+
+def test_without_a_resident_of_that_base_the_message_says_what_runs(
+    listens: Resident, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other"
+    assert train_main(["--resident", "--base", str(other)]) == 2
+    err = capsys.readouterr().err
+    assert f"no resident of the base {other} runs" in err
+    assert f"Running: main ({tmp_path / 'base'})" in err
+    assert train_main(["--resident", "nobody", "--base", str(other)]) == 2
+    assert "no resident of the name nobody runs" in capsys.readouterr().err
+
+
+def test_a_resident_is_found_by_its_base(listens: Resident, hollow: Resident, tmp_path: Path) -> None:
+    assert residents.find("", tmp_path / "base").name == "main"
+    with listening(hollow, "second"):
+        assert residents.find("second", None).name == "second"
+        with pytest.raises(UsageError, match="2 residents fit: main"):
+            residents.find("", tmp_path / "base")
+
+
+def test_a_name_is_taken_once(listens: Resident, hollow: Resident) -> None:
+    with pytest.raises(UsageError, match="a resident of this name runs already"), listening(hollow, "main"):
+        pass
+    assert residents.find("main", None).pid == os.getpid()
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "../x", ".hidden", "x" * 65])
+def test_names_that_are_paths_are_refused(hollow: Resident, name: str) -> None:
+    with pytest.raises(UsageError, match="expected a name of letters"), listening(hollow, name):
+        pass
+
+
+def test_socket_and_folder_are_the_users_own(listens: Resident, runtime: Path) -> None:
+    assert stat.S_IMODE((runtime / "main.sock").stat().st_mode) == 0o600
+    assert stat.S_IMODE(runtime.stat().st_mode) == 0o700
+
+
+def test_a_folder_that_others_can_enter_is_refused(hollow: Resident, runtime: Path) -> None:
+    runtime.mkdir(mode=0o755)
+    with pytest.raises(UsageError, match="others own or can enter"), listening(hollow, "main"):
+        pass
+
+
+def test_another_users_process_is_refused(listens: Resident, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel names the user; here the answer of the kernel is changed, for tests run as one user."""
+    with closing(residents.connect("main")) as connection:  # type: ignore[type-var]
+        assert residents.peer(connection) == (os.getpid(), os.getuid())
+    monkeypatch.setattr(residents, "peer", lambda _: (1, os.getuid() + 1))
+    with pytest.raises(RunFailed, match="another user's process answers"):
+        residents.connect("main")
+    raw = socket.socket(socket.AF_UNIX)
+    with closing(raw), residents.address("main") as where:
+        raw.connect(where)
+        with suppress(BrokenPipeError, ConnectionResetError):
+            raw.sendall(b'{"command": "who"}\n')
+            assert raw.recv(100) == b""
+    assert listens.jobs == []
+
+
+def test_the_socket_of_a_killed_resident_is_removed(hollow: Resident, runtime: Path) -> None:
+    residents.socket_folder()
+    left = socket.socket(socket.AF_UNIX)
+    with residents.address("main") as where:
+        left.bind(where)
+    left.close()
+    assert (runtime / "main.sock").exists()
+    with pytest.raises(UsageError, match="Running: none"):
+        residents.find("main", None)
+    assert not (runtime / "main.sock").exists()
+    (runtime / "main.sock").write_text("")
+    with listening(hollow, "main"):
+        assert residents.find("main", None).name == "main"
+    assert [file.name for file in runtime.iterdir()] == ["main.lock"]
+
+
+def ask(name: str = "train") -> tuple[socket.socket, Any]:
+    connection = residents.connect("main")
+    assert connection is not None
+    stream = connection.makefile("rwb")
+    residents.send(stream, {"command": name, "args": [], "cwd": "/"})
+    return connection, stream
+
+
+def test_jobs_wait_for_their_turn_and_are_cancelled_one_by_one(
+    listens: Resident, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command(monkeypatch, "train", endless)
+    first, one = ask()
+    assert json.loads(one.readline()) == {"out": "begun"}
+    second, two = ask()
+    third, three = ask()
+    wait_until(lambda: len(listens.queue.jobs) == 3)
+    assert [job.state for job in listens.queue.jobs] == ["running", "queued", "queued"]
+    residents.send(two, {"cancel": True})
+    assert ended(two) == 130
+    assert [job.number for job in listens.queue.jobs] == [1, 3]
+    one.close()
+    first.close()  # a client that goes away has its job cancelled
+    assert b"begun" in three.readline()
+    assert run_line(listens, "cancel")
+    assert ended(three) == 130
+    assert [job.state for job in listens.jobs] == ["cancelled", "cancelled", "cancelled", "done"]
+    for item in (one, two, three, first, second, third):
+        item.close()
+    assert "cancelling job 3" in capsys.readouterr().out
+
+
+def ended(stream: Any) -> int:
+    return next(said["end"] for line in stream if "end" in (said := json.loads(line)))
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_ctrl_c_in_the_client_cancels_that_job_alone(
+    listens: Resident, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    command(monkeypatch, "train", endless)
+    argv = [sys.executable, "-m", "tiararodney.sekft.sft.cli", "--resident", "--data", "x", "--out", "y"]
+    with subprocess.Popen(argv, stdout=-1, stderr=-1, text=True, cwd=tmp_path) as client:
+        assert client.stdout is not None
+        assert client.stdout.readline() == "begun\n"
+        client.send_signal(signal.SIGINT)
+        assert client.wait(20) == 130
+    wait_until(lambda: not listens.queue.jobs)
+    assert listens.jobs[0].state == "cancelled"
+    command(monkeypatch, "train", lambda *_: None)
+    assert train_main(["--resident"]) == 0
+
+
+def test_a_base_that_changed_refuses_the_jobs_behind_it(listens: Resident, monkeypatch: pytest.MonkeyPatch) -> None:
+    woken = threading.Event()
+    monkeypatch.setattr(listen.os, "kill", lambda *_: woken.set())
+    command(monkeypatch, "train", lambda *_: None)
+    monkeypatch.setattr(commands, "probe", lambda _: Probe("other", b""))
+    assert train_main(["--resident"]) == 1
+    assert woken.wait(10)
+    monkeypatch.setattr(commands, "probe", lambda _: Probe("same", b""))
+    assert train_main(["--resident"]) == 1
