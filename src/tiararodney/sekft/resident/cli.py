@@ -30,7 +30,7 @@ END_SECONDS = 30.0  # for jobs of other terminals to end
 
 
 ABOUT = (
-    "Keep a base model loaded and run jobs on it: train, eval, load, unload, adapters, status, cancel. "
+    "Keep a base model loaded and run jobs on it: train, eval, sweep, cycle, load, unload, adapters, status, cancel. "
     "Commands are read from a prompt on a terminal, or as lines from a pipe (exit code 1 where one of them failed); "
     "train and eval take the flags of sekft-train and sekft-eval. Ctrl-C ends the job, not the resident."
 )

@@ -58,6 +58,21 @@ def _known(resident: Resident, args: list[str], i: int) -> str:
     return word
 
 
+def sweep(resident: Resident, args: list[str]) -> int:
+    """Train and evaluate a list or grid of runs, with a leaderboard: sweep FILE.yaml."""
+    from tiararodney.sekft.resident.sweep import read_sweep, run_sweep
+
+    _takes(args, "sweep FILE.yaml", 1, 1)
+    return run_sweep(resident, read_sweep(Path(args[0])))
+
+
+def cycle(resident: Resident, args: list[str]) -> int:
+    """Let an adapter learn from its own sessions, round by round: cycle --help."""
+    from tiararodney.sekft.resident.cycle import run_cycle
+
+    return run_cycle(resident, args)
+
+
 def adapters(resident: Resident, args: list[str]) -> None:
     """List the adapters."""
     _takes(args, "adapters", 0, 0)
@@ -186,6 +201,8 @@ def _takes(args: list[str], usage: str, least: int, most: int) -> None:
 COMMANDS: Mapping[str, Callable[[Resident, list[str]], int | None]] = {
     "train": train,
     "eval": evaluate,
+    "sweep": sweep,
+    "cycle": cycle,
     "adapters": adapters,
     "load": load,
     "unload": unload,
@@ -196,5 +213,5 @@ COMMANDS: Mapping[str, Callable[[Resident, list[str]], int | None]] = {
 }
 ALSO = {"exit": "quit", "?": "help"}
 """Other names of commands."""
-JOBS = frozenset({"train", "eval", "load", "unload"})
+JOBS = frozenset({"train", "eval", "sweep", "cycle", "load", "unload"})
 """Commands that touch the model: they wait for their turn, and the base is probed after them."""

@@ -1,0 +1,328 @@
+"""`cycle`: an adapter learns from its own sessions, round by round.
+
+Round 0 trains on the demonstrations alone. In each round after it the newest adapter acts in the training worlds,
+several times in each and with a temperature; the sessions that are verified and clean are kept and mixed with the
+demonstrations, a fresh adapter is trained on both, and all adapters so far are played in the holdout worlds (rejection
+fine-tuning). Kept and rejected sessions of one world make preference pairs for TRL's DPO.
+
+    OUT/cycle.json                  what the folder belongs to
+    OUT/round-R/acting/             the sessions of the round, as sekft-eval writes them
+    OUT/round-R/kept.jsonl          those that are trained on
+    OUT/round-R/preferences.jsonl   {prompt, chosen, rejected}, each a list of messages
+    OUT/round-R/adapter/            trained in the round
+    OUT/holdout/, OUT/report.json   every adapter in the holdout worlds, and what each round changed
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path  # noqa: TC003 - the settings' types are read at run time
+from typing import TYPE_CHECKING, Any
+
+from tiararodney.sekft import provenance
+from tiararodney.sekft.errors import UsageError
+from tiararodney.sekft.eval import worlds
+from tiararodney.sekft.eval.episodes import Episode
+from tiararodney.sekft.eval.rates import compare
+from tiararodney.sekft.eval.report import p_text, rate_text
+from tiararodney.sekft.folders import check_folder, write_whole
+from tiararodney.sekft.resident.runs import check_training, claim, evaluate_all, train_once
+from tiararodney.sekft.resident.sweep import aligned
+from tiararodney.sekft.settings import read_settings, setting, settings_of, to_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from tiararodney.sekft.resident.state import Resident
+
+log = logging.getLogger(__name__)
+
+SCHEMA_VERSION = 1  # of report.json
+ABOUT = (
+    "Let an adapter learn from its own sessions. Flags that are not listed here are those of a training (train --help)."
+)
+
+
+@dataclass(frozen=True)
+class CycleConfig:
+    """What a cycle does; the training's flags stand beside it."""
+
+    data: tuple[Path, ...] = setting(
+        "demonstrations: trajectories that every round trains on", metavar="DIR|FILE", needed="give demonstrations"
+    )
+    scenarios: Path = setting("worlds to act in", metavar="DIR|FILE", needed="give training scenarios")
+    holdout: Path = setting("worlds to evaluate in", metavar="DIR|FILE", needed="give holdout scenarios")
+    out: Path = setting("folder of everything; a cycle that was cut off goes on there", metavar="DIR")
+    rounds: int = setting("rounds after the demonstrations alone", default=1, above=0)
+    samples: int = setting("sessions in each world and round", default=4, above=0)
+    temperature: float = setting("sampling temperature of the acting", default=0.7, above=0)
+    act_n: int | None = setting("number of worlds to act in (default: all)", default=None, above=0)
+    holdout_n: int | None = setting("number of holdout worlds (default: all)", default=None, above=0)
+    runtime: str = setting(
+        "where worlds run: auto, docker or bwrap", default="auto", choices=("auto", "docker", "bwrap")
+    )
+    max_turns: int | None = setting("most commands per session (default: by scenario)", default=None, above=0)
+    max_new_tokens: int = setting("most tokens per reply", default=48, above=0)
+    keep_per_world: int = setting("most kept sessions of one world in a round, the shortest first", default=1, above=0)
+    seed: int = setting("random seed of the sampling and the training", default=0, at_least=0)
+    config: str | None = setting("read settings from this YAML file", default=None, metavar="FILE.yaml")
+    verbose: int = setting("show debug messages", default=0, also=("-v",))
+
+
+def run_cycle(resident: Resident, args: Sequence[str]) -> int:
+    """Carry out a cycle, or what is left of one.
+
+    Args:
+        resident: with the base.
+        args: flags of `CycleConfig`, and of a training.
+
+    Raises:
+        UsageError: a flag cannot be used, holdout and training worlds overlap, or the folder is another cycle's.
+    """
+    own, training = split_flags(args)
+    config = read_settings(own, (CycleConfig,), "cycle", ABOUT).of(CycleConfig)
+    check_folder(config.out, f"--out {config.out}")
+    training = [*training, f"--seed={config.seed}"]
+    demonstrations = [f"--data={path}" for path in config.data]
+    check_training(resident, [*demonstrations, *training], "cycle")
+    check_apart(config)
+    record = {k: v for k, v in to_json(config).items() if k not in ("rounds", "verbose")}
+    claim(config.out / "cycle.json", {"config": record, "training": training})
+    adapters: dict[str, Path] = {}
+    rounds: list[dict[str, Any]] = []
+    for number in range(config.rounds + 1):
+        folder, name = config.out / f"round-{number}", f"round-{number}"
+        log.info("cycle: round %d of %d", number, config.rounds)
+        data, found = demonstrations, {}
+        if number:
+            found = act(resident, config, number, adapters[f"round-{number - 1}"], folder)
+            earlier = [config.out / f"round-{n}" / "kept.jsonl" for n in range(1, number + 1)]
+            data = [*demonstrations, *(f"--data={file}" for file in earlier if file.stat().st_size)]
+        train_once(resident, [*data, *training], folder / "adapter")
+        adapters[name] = folder / "adapter"
+        report = evaluate_all(resident, _holdout(config), adapters, config.out / "holdout", "cycle: holdout")
+        rounds.append({"round": number} | found)
+        write_report(config, rounds, report)
+    print("\n".join(table(rounds, report)))
+    print(f"\nreport: {config.out / 'report.json'}, {config.out / 'holdout' / 'report.html'}")
+    return 0
+
+
+def split_flags(args: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Tell a cycle's flags from those of its trainings."""
+    mine = {flag for item in settings_of(CycleConfig) for flag in item.flags} | {"--help", "-h"}
+    own: list[str] = []
+    training: list[str] = []
+    target = training
+    for word in args:
+        if word.startswith("-"):
+            target = own if word.partition("=")[0].replace("_", "-") in mine else training
+        target.append(word)
+    return own, training
+
+
+def check_apart(config: CycleConfig) -> None:
+    """Refuse holdout worlds that are acted in.
+
+    Raises:
+        UsageError: naming one.
+    """
+    acted = worlds.select(config.scenarios, config.act_n, None).digests
+    held = worlds.select(config.holdout, config.holdout_n, None).digests
+    if shared := sorted(acted.keys() & held.keys()):
+        raise UsageError(
+            f"--holdout {config.holdout}: {len(shared)} of its worlds are acted in too, such as {shared[0]}. "
+            "Give worlds of another split (posix-sdc generate --split holdout)."
+        )
+
+
+def _limits(config: CycleConfig) -> list[str]:
+    turns = [] if config.max_turns is None else [f"--max-turns={config.max_turns}"]
+    return [f"--runtime={config.runtime}", f"--max-new-tokens={config.max_new_tokens}", *turns]
+
+
+def _holdout(config: CycleConfig) -> list[str]:
+    n = [] if config.holdout_n is None else [f"--n={config.holdout_n}"]
+    return [f"--scenarios={config.holdout}", *n, *_limits(config)]
+
+
+def act(resident: Resident, config: CycleConfig, number: int, adapter: Path, folder: Path) -> dict[str, Any]:
+    """Let the adapter act in the training worlds, and write what comes of it.
+
+    Args:
+        resident: with the base.
+        config: the cycle's.
+        number: of the round, from 1.
+        adapter: who acts.
+        folder: the round's.
+
+    Returns:
+        How many sessions were played and kept, and how many preference pairs they make.
+    """
+    n = [] if config.act_n is None else [f"--n={config.act_n}"]
+    argv = [
+        f"--scenarios={config.scenarios}", *n, *_limits(config), "--no-base", "--no-baselines", "--allow-seen",
+        f"--repeats={config.samples}", f"--temperature={config.temperature}", f"--seed={config.seed + number}",
+    ]  # fmt: skip
+    evaluate_all(resident, argv, {"actor": adapter}, folder / "acting", "cycle: acting")
+    scenarios = worlds.select(config.scenarios, config.act_n, None).scenarios
+    by_id = {scenario.id: scenario for scenario in scenarios}
+    episodes = read_episodes(folder / "acting" / "episodes.jsonl")
+    kept = choose(episodes, config.keep_per_world)
+    lines = [trajectory(e, f"round-{number}", by_id[e.scenario_id].version) for e in kept]
+    _write_lines(folder / "kept.jsonl", lines)
+    pairs = list(preferences(episodes))
+    _write_lines(folder / "preferences.jsonl", pairs)
+    played = sum(not e.infrastructure for e in episodes)
+    log.info("cycle: %d of %d sessions succeeded, %d are kept", sum(e.keep for e in episodes), played, len(kept))
+    return {
+        "sessions": played,
+        "succeeded": sum(e.keep for e in episodes),
+        "kept": len(kept),
+        "preference_pairs": len(pairs),
+    }
+
+
+def read_episodes(file: Path) -> list[Episode]:
+    """Return the last episode of every session of a run, in the order of scenarios and repeats."""
+    lines = file.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    last = {(e.scenario_id, e.sample): e for e in (Episode.from_json(json.loads(line)) for line in lines)}
+    return [last[key] for key in sorted(last)]
+
+
+def choose(episodes: Sequence[Episode], most: int) -> list[Episode]:
+    """Return the sessions to train on: verified, clean and rightly ended; of each world the shortest ones.
+
+    Args:
+        episodes: of a round.
+        most: of one world.
+    """
+    out: list[Episode] = []
+    for scenario in dict.fromkeys(e.scenario_id for e in episodes):
+        good = [e for e in episodes if e.scenario_id == scenario and e.keep]
+        distinct = {tuple(m["content"] for m in e.messages): e for e in reversed(good)}
+        out += sorted(distinct.values(), key=lambda e: (e.commands, e.sample))[:most]
+    return out
+
+
+def trajectory(episode: Episode, operator: str, version: str) -> dict[str, Any]:
+    """Return an episode as a trajectory's JSON values, which a training reads.
+
+    Args:
+        episode: a session.
+        operator: who acted.
+        version: of the scenario.
+    """
+    return {
+        "id": f"{episode.scenario_id}/{operator}/{episode.sample}",
+        "scenario_id": episode.scenario_id,
+        "version": version,
+        "archetype": episode.archetype,
+        "terminal": episode.terminal,
+        "split": "train",
+        "verified": episode.verified,
+        "outcome": episode.outcome,
+        "operator_model": operator,
+        "keep": episode.keep,
+        "steps": episode.commands,
+        "meta": {"clean": episode.clean, "ended": episode.ended, "runtime": episode.runtime},
+        "turns": [dict(message) for message in episode.messages],
+    }
+
+
+def preferences(episodes: Sequence[Episode]) -> Iterator[dict[str, Any]]:
+    """Yield preference pairs: of each world every kept session against every rejected one.
+
+    The prompt is what both sessions have in common up to the first reply in which they differ.
+
+    Args:
+        episodes: of one round.
+    """
+    for scenario in dict.fromkeys(e.scenario_id for e in episodes):
+        sessions = [e for e in episodes if e.scenario_id == scenario and not e.infrastructure]
+        for good in (e for e in sessions if e.keep):
+            for bad in (e for e in sessions if not e.keep):
+                chosen, rejected = ([dict(m) for m in e.messages] for e in (good, bad))
+                at = _fork(chosen, rejected)
+                if at is not None:
+                    yield {
+                        "prompt": chosen[:at],
+                        "chosen": chosen[at:],
+                        "rejected": rejected[at:],
+                        "scenario_id": scenario,
+                    }
+
+
+def _fork(chosen: Sequence[Mapping[str, str]], rejected: Sequence[Mapping[str, str]]) -> int | None:
+    """Return the index of the first reply in which two sessions differ; None where it is not the model's doing."""
+    for at, (one, other) in enumerate(zip(chosen, rejected, strict=False)):
+        if one != other:
+            return at if one["role"] == other["role"] == "assistant" else None
+    return None
+
+
+def _write_lines(file: Path, values: Sequence[Mapping[str, Any]]) -> None:
+    write_whole(file, "".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values))
+
+
+def write_report(config: CycleConfig, rounds: Sequence[Mapping[str, Any]], report: Mapping[str, Any]) -> None:
+    """Write ``report.json``: each round's rates in the holdout worlds, paired with the round before and the base."""
+    episodes = read_all(config.out / "holdout" / "episodes.jsonl")
+    models = {m["name"]: m for m in report["models"]}
+    out = []
+    for entry in rounds:
+        name, before = f"round-{entry['round']}", f"round-{entry['round'] - 1}"
+        paired = {
+            "base" if other == "base" else "round_before": _paired(episodes[other], episodes[name])
+            for other in ("base", before)
+            if other in episodes
+        }
+        out.append(dict(entry) | {"rates": models[name]["rates"], "paired_with": paired})
+    record = {
+        "schema_version": SCHEMA_VERSION,
+        "written": provenance.now(),
+        "method": "rejection fine-tuning",
+        "config": to_json(config),
+        "base": models["base"]["rates"],
+        "rounds": out,
+        "versions": provenance.versions(),
+        "git_revision": provenance.git_revision(),
+    }
+    write_whole(config.out / "report.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_all(file: Path) -> dict[str, list[Episode]]:
+    """Return the last episode of every session by model."""
+    lines = file.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    episodes = [Episode.from_json(json.loads(line)) for line in lines]
+    last = {(e.model, e.scenario_id, e.sample): e for e in episodes}
+    return {model: [e for e in last.values() if e.model == model] for model, _, _ in last}
+
+
+def _paired(first: Sequence[Episode], second: Sequence[Episode]) -> dict[str, Any]:
+    pair = compare(first, second)["success"]
+    return {
+        "n": pair.n,
+        "only_before": pair.only_first,
+        "only_after": pair.only_second,
+        "difference": pair.difference,
+        "low": pair.low,
+        "high": pair.high,
+        "p_value": pair.p_value,
+    }
+
+
+def table(rounds: Sequence[Mapping[str, Any]], report: Mapping[str, Any]) -> list[str]:
+    """Return the rounds as aligned lines."""
+    pairs = {p["second"]: p["rates"]["success"] for p in report["paired"]}
+    rows = [["", "sessions", "succeeded", "kept", "pairs", "holdout success", "verified", "against base", "p"]]
+    for model in report["models"]:
+        name = model["name"]
+        entry = next((r for r in rounds if f"round-{r['round']}" == name), {})
+        counts = [str(entry.get(k, "")) for k in ("sessions", "succeeded", "kept", "preference_pairs")]
+        pair = pairs.get(name)
+        change = ["", ""] if pair is None else [f"{pair['difference'] or 0:+.2f}", p_text(pair["p_value"])]
+        rows.append([name, *counts, *(rate_text(model["rates"][k]) for k in ("success", "verified")), *change])
+    return aligned(rows)

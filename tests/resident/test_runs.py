@@ -1,0 +1,277 @@
+"""Sweeps and cycles: what their files and flags say, and whole ones on the tiny base."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tiararodney.sekft.errors import UsageError
+from tiararodney.sekft.eval import worlds
+from tiararodney.sekft.eval.episodes import Episode
+from tiararodney.sekft.resident import commands
+from tiararodney.sekft.resident.cycle import choose, preferences, split_flags, trajectory
+from tiararodney.sekft.resident.loop import run_line
+from tiararodney.sekft.resident.runs import claim, flags
+from tiararodney.sekft.resident.sweep import read_sweep
+
+if TYPE_CHECKING:
+    from tiararodney.sekft.resident.state import Resident
+
+TRAIN = "{lora-r: 2, learning-rate: 0.01, tokens-per-batch: 64, max-steps: 2}"
+
+
+def sweep_file(tmp_path: Path, text: str) -> Path:
+    file = tmp_path / "sweep.yaml"
+    file.write_text(text)
+    return file
+
+
+def test_a_grid_gives_every_combination(tmp_path: Path) -> None:
+    text = """
+    out: o
+    train: {epochs: 1, lora_r: 4}
+    grid: {learning-rate: [0.1, 0.2], lora-r: [8, 16]}
+    runs: [{name: plain}, {use-dora: true}]
+    """
+    sweep = read_sweep(sweep_file(tmp_path, text))
+    assert list(sweep.runs) == [
+        "learning-rate-0.1,lora-r-8",
+        "learning-rate-0.1,lora-r-16",
+        "learning-rate-0.2,lora-r-8",
+        "learning-rate-0.2,lora-r-16",
+        "plain",
+        "run-2",
+    ]
+    assert sweep.runs["learning-rate-0.2,lora-r-8"] == {"epochs": 1, "lora-r": 8, "learning-rate": 0.2}
+    assert sweep.runs["run-2"] == {"epochs": 1, "lora-r": 4, "use-dora": True}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[]", "found list, expected the keys"),
+        ("out: o\nextra: 1", r"found \['extra'\]"),
+        ("runs: [{}]", "out is missing"),
+        ("out: o", "found no run"),
+        ("out: o\nruns: {a: 1}", "runs: found dict, expected a list"),
+        ("out: o\nruns: [3]", "runs, number 1: found int"),
+        ("out: o\ngrid: {seed: 3}", "grid: seed: found 3, expected a list"),
+        ("out: o\nruns: [{name: a}, {name: a}]", "found the run name 'a'"),
+        ("out: o\nruns: [{name: ../a}]", "found the run name '../a'"),
+        ("out: o\nruns: [{name: base}]", "found the run name 'base'"),
+        ("out: [", "not YAML"),
+    ],
+)
+def test_what_is_no_sweep_is_named(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        read_sweep(sweep_file(tmp_path, text))
+
+
+def test_settings_become_flags() -> None:
+    settings = {"lora_r": 8, "use-dora": True, "resume": False, "data": ["a", "b"]}
+    assert flags(settings) == ["--lora-r=8", "--use-dora", "--no-resume", "--data=a", "--data=b"]
+
+
+def test_a_folder_of_other_settings_is_refused(tmp_path: Path) -> None:
+    claim(tmp_path / "run.json", {"settings": {"seed": 1}})
+    claim(tmp_path / "run.json", {"settings": {"seed": 1}})
+    with pytest.raises(UsageError, match=r"settings was .'seed': 1., now it is"):
+        claim(tmp_path / "run.json", {"settings": {"seed": 2}})
+
+
+def test_flags_of_a_cycle_and_of_its_trainings_are_told_apart() -> None:
+    own, training = split_flags(["--rounds", "2", "--lora-r", "4", "--data=d", "--use-dora", "--out", "o"])
+    assert own == ["--rounds", "2", "--data=d", "--out", "o"]
+    assert training == ["--lora-r", "4", "--use-dora"]
+
+
+def session(sample: int, *commands: str, keep: bool, scenario: str = "s0") -> Episode:
+    messages = [{"role": "system", "content": "A terminal."}, {"role": "user", "content": "$ "}]
+    for command in commands:
+        messages += [{"role": "assistant", "content": command}, {"role": "user", "content": f"({command})\n$ "}]
+    return Episode(
+        model="actor", scenario_id=scenario, archetype="repair", terminal="exit",
+        outcome="success" if keep else "checker_failed",
+        verified=keep, keep=keep, ended="exit", commands=len(commands), clean=True, prose_turns=0, runtime="bwrap",
+        sample=sample, messages=tuple(messages[:-1]),
+    )  # fmt: skip
+
+
+def test_the_shortest_good_sessions_of_each_world_are_kept() -> None:
+    played = [
+        session(0, "ls", "touch done", "exit", keep=True),
+        session(1, "touch done", "exit", keep=True),
+        session(2, "touch done", "exit", keep=True),  # the same again
+        session(3, "exit", keep=False),
+        session(0, "ls", "exit", keep=True, scenario="s1"),
+    ]
+    assert [(e.scenario_id, e.sample) for e in choose(played, 1)] == [("s0", 1), ("s1", 0)]
+    assert [(e.scenario_id, e.sample) for e in choose(played, 9)] == [("s0", 1), ("s0", 0), ("s1", 0)]
+
+
+def test_pairs_part_where_the_replies_do() -> None:
+    """The shape that TRL's DPO reads: lists of messages, the prompt ends with a user turn."""
+    good, bad = session(0, "ls", "touch done", "exit", keep=True), session(1, "ls", "exit", keep=False)
+    [pair] = preferences([good, bad])
+    assert [m["role"] for m in pair["prompt"]] == ["system", "user", "assistant", "user"]
+    assert [m["content"] for m in pair["chosen"]] == ["touch done", "(touch done)\n$ ", "exit"]
+    assert [m["content"] for m in pair["rejected"]] == ["exit"]
+    assert pair["prompt"] + pair["chosen"] == list(good.messages)
+
+
+def test_a_world_that_answered_otherwise_makes_no_pair() -> None:
+    good, bad = session(0, "ls", "exit", keep=True), session(1, "ls", "panic no", keep=False)
+    messages = [dict(m) for m in bad.messages]
+    messages[3]["content"] = "another time of day\n$ "
+    assert list(preferences([good, replace(bad, messages=tuple(messages))])) == []
+    assert list(preferences([good, replace(bad, infrastructure="engine down")])) == []
+
+
+def test_pairs_can_be_read_by_trl() -> None:
+    trl = pytest.importorskip("trl.data_utils", reason="needs trl")
+    [pair] = preferences([session(0, "ls", "exit", keep=True), session(1, "exit", keep=False)])
+    assert trl.is_conversational(pair)
+
+
+def test_kept_sessions_are_trajectories() -> None:
+    from tiararodney.posix_sdc.schema import Trajectory
+
+    read = Trajectory.from_json(trajectory(session(0, "touch done", "exit", keep=True), "round-1", "1"))
+    assert (read.keep, read.split, read.operator_model, read.steps) == (True, "train", "round-1", 2)
+    assert [t.content for t in read.turns if t.role == "assistant"] == ["touch done", "exit"]
+
+
+def require_bwrap() -> None:
+    from tiararodney.posix_sdc.errors import NoRuntime
+    from tiararodney.posix_sdc.world import resolve_runtime
+
+    try:
+        resolve_runtime("bwrap")
+    except NoRuntime as error:
+        pytest.skip(f"bwrap cannot be used here: {error}")
+
+
+def bundle(folder: Path, name: str, split: str) -> Path:
+    """Write a world in which leaving at once is right."""
+    folder.mkdir(exist_ok=True)
+    record: dict[str, Any] = {
+        "id": name,
+        "archetype": "repair",
+        "terminal": "exit",
+        "split": split,
+        "workdir": "/work",
+        "provider": {"name": "tasks"},
+        "announcement": {"kind": "motd", "text": "Run tasks."},
+        "checker": {"script": "true"},
+        "reference_solution": ["exit"],
+    }
+    (folder / f"{name}.json").write_text(json.dumps(record))
+    return folder
+
+
+@pytest.mark.torch
+@pytest.mark.bwrap
+def test_a_sweep_ranks_its_runs_and_repeats_none(
+    resident: Resident, data: Path, scenarios: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    require_bwrap()
+    out = tmp_path / "sweep"
+    text = f"""
+    out: {out}
+    train: {{data: {data}, tokens-per-batch: 64, max-steps: 2, lora-r: 2}}
+    eval: {{scenarios: {scenarios}, max-turns: 1, max-new-tokens: 4, runtime: bwrap}}
+    grid: {{learning-rate: [0.001, 0.01]}}
+    runs: [{{name: "<b>", learning-rate: 1}}]
+    """
+    line = f"sweep {sweep_file(tmp_path, text)}"
+    assert not run_line(resident, line)  # the name is no folder's
+    file = sweep_file(tmp_path, text.replace("<b>", "broken").replace("learning-rate: 1}", "target-modules: nope}"))
+    line = f"sweep {file}"
+    assert not run_line(resident, line)  # one run fails, the others are ranked
+    board = json.loads((out / "leaderboard.json").read_text())
+    assert {row["name"] for row in board["rows"]} == {"base", "learning-rate-0.001", "learning-rate-0.01"}
+    assert list(board["failed"]) == ["broken"]
+    tuned = [row for row in board["rows"] if row["name"] != "base"]
+    assert all(row["against_base"]["n"] == 1 and row["training"]["steps"] == 2 for row in tuned)
+    printed = capsys.readouterr().out
+    assert "learning-rate-0.01" in printed
+    assert "<td>learning-rate-0.01</td>" in (out / "leaderboard.html").read_text()
+
+    def trained_again(*_: Any) -> None:
+        pytest.fail("a finished run was trained again")
+
+    good = sweep_file(tmp_path, text.split("runs:", maxsplit=1)[0])
+    monkeypatch.setattr(commands, "train", trained_again)
+    lines = (out / "eval" / "episodes.jsonl").read_text()
+    assert run_line(resident, f"sweep {good}")
+    assert (out / "eval" / "episodes.jsonl").read_text() == lines
+    other = sweep_file(tmp_path, text.split("runs:", maxsplit=1)[0].replace("max-steps: 2", "max-steps: 3"))
+    assert not run_line(resident, f"sweep {other}")
+
+
+@pytest.mark.torch
+@pytest.mark.bwrap
+def test_a_cycle_learns_from_its_sessions_and_resumes(
+    resident: Resident, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That sessions succeed is scripted, for a tiny model does nothing right; worlds and trainings are real."""
+    require_bwrap()
+    real = worlds.to_episode
+
+    def scripted(*args: Any) -> Episode:
+        return replace(real(*args), verified=True, keep=True, clean=True, outcome="success")
+
+    monkeypatch.setattr(worlds, "to_episode", scripted)
+    demonstrations = tmp_path / "demos.jsonl"
+    with demonstrations.open("w") as file:
+        for i in range(6):
+            turns = [
+                {"role": "system", "content": "A terminal."},
+                {"role": "user", "content": f"Run tasks {i}.\n$ "},
+                {"role": "assistant", "content": "exit"},
+            ]
+            file.write(json.dumps({"id": f"d{i}", "scenario_id": f"d{i}", "messages": turns}) + "\n")
+    train, holdout = bundle(tmp_path / "train", "t0", "train"), bundle(tmp_path / "holdout", "h0", "holdout")
+    out = tmp_path / "cycle"
+    common = (
+        f"cycle --data {demonstrations} --scenarios {train} --holdout {holdout} --out {out} --samples 2 --max-turns 2 "
+        "--temperature 0.1 --max-new-tokens 6 --runtime bwrap --lora-r 4 --learning-rate 0.02 --tokens-per-batch 512 "
+        "--epochs 2 --rounds "
+    )
+    assert run_line(resident, common + "1"), capsys.readouterr().err
+    first = (out / "round-0" / "adapter" / "adapter_model.safetensors").stat().st_mtime_ns
+    acted = (out / "round-1" / "acting" / "episodes.jsonl").read_text()
+    assert run_line(resident, common + "2")
+    assert (out / "round-0" / "adapter" / "adapter_model.safetensors").stat().st_mtime_ns == first
+    assert (out / "round-1" / "acting" / "episodes.jsonl").read_text() == acted
+    report = json.loads((out / "report.json").read_text())
+    assert [entry["round"] for entry in report["rounds"]] == [0, 1, 2]
+    last = report["rounds"][2]
+    assert last["sessions"] == 2
+    assert set(last["paired_with"]) == {"base", "round_before"}
+    assert last["paired_with"]["round_before"]["n"] == 1
+    assert report["rounds"][1]["kept"] == 1
+    kept = [json.loads(line) for line in (out / "round-1" / "kept.jsonl").read_text().splitlines()]
+    assert (kept[0]["scenario_id"], kept[0]["operator_model"]) == ("t0", "round-1")
+    trained = json.loads((out / "round-1" / "adapter" / "training.json").read_text())
+    assert (
+        trained["data"]["digest"]
+        != json.loads((out / "round-0" / "adapter" / "training.json").read_text())["data"]["digest"]
+    )
+    assert not run_line(resident, common.replace("--samples 2", "--samples 3") + "2")
+    assert "samples" in capsys.readouterr().err
+
+
+@pytest.mark.torch
+def test_a_cycle_refuses_holdout_worlds_that_are_acted_in(
+    resident: Resident, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    both = bundle(tmp_path / "both", "t0", "train")
+    line = f"cycle --data {data} --scenarios {both} --holdout {both} --out {tmp_path / 'o'}"
+    assert not run_line(resident, line)
+    assert "1 of its worlds are acted in too, such as t0" in capsys.readouterr().err
