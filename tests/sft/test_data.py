@@ -42,3 +42,16 @@ def test_examples_share_the_objects_of_their_ids(tmp_path):
     assert len(examples.training) == 50
     per_token = held / sum(len(e.input_ids) for e in examples.training)
     assert per_token < 24, "two references, and no object of its own"
+
+
+def test_examples_beyond_the_bases_positions_are_left_out_and_told(tmp_path, caplog):
+    path = tmp_path / "d.jsonl"
+    with path.open("w") as out:
+        for n, words in enumerate((10, 400)):
+            turns = [{"role": "user", "content": "word " * words}, {"role": "assistant", "content": "exit"}]
+            out.write(json.dumps({"id": f"t{n}", "keep": True, "turns": turns}) + "\n")
+    config = TrainConfig(base=tmp_path, out=tmp_path / "out", data=(path,), validation_fraction=0)
+    examples = read_examples(config, Letters(), positions=100)
+    assert [len(e.input_ids) for e in examples.training] == [55]
+    assert examples.counts["over_max_length"] == 1
+    assert "2005 tokens, over the 100 positions of the base; left out whole" in caplog.text

@@ -541,7 +541,7 @@ def test_examples_over_max_length_are_left_out_whole_counted_and_named(
 
 
 def test_nothing_left_to_train_on_is_a_usage_error(configure: Configure):
-    with pytest.raises(UsageError, match="over --max-length 5"):
+    with pytest.raises(UsageError, match=r"over --max-length \(5 tokens\)"):
         train(configure(max_length=5))
 
 

@@ -79,6 +79,25 @@ def load_model(folder: Path, device: str, dtype: torch.dtype | str, *, four_bit:
     return model
 
 
+def positions_of(folder: Path) -> int | None:
+    """How many tokens the text model in a folder was made for.
+
+    Args:
+        folder: A model folder.
+
+    Returns:
+        The number, or None where its config.json does not say or cannot be read (`load_model` then says why).
+    """
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    except Exception:  # noqa: BLE001 - transformers raises whatever a config class does
+        return None
+    found = getattr(config.get_text_config(decoder=True), "max_position_embeddings", None)
+    return found if isinstance(found, int) and found > 0 else None
+
+
 def quantised_with(config: dict[str, Any]) -> str | None:
     """The method that a model's files are quantised with.
 

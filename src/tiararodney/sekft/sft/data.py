@@ -38,12 +38,14 @@ class Examples:
     digest: str
 
 
-def read_examples(config: TrainConfig, tokenizer: Tokenizer) -> Examples:
+def read_examples(config: TrainConfig, tokenizer: Tokenizer, positions: int | None = None) -> Examples:
     """Read, render and divide what a run is given.
 
     Args:
         config: Names the data, `max_length` and the share to validate on.
         tokenizer: The base's.
+        positions: How many tokens the base was made for, None where that is unknown; longer examples are left out,
+            since it could not be served with them either.
 
     Returns:
         The examples.
@@ -51,6 +53,9 @@ def read_examples(config: TrainConfig, tokenizer: Tokenizer) -> Examples:
     Raises:
         UsageError: The data cannot be read, or nothing is left to train on.
     """
+    limit, why = config.max_length, "--max-length"
+    if positions is not None and positions < limit:
+        limit, why = positions, f"the {positions} positions of the base"
     filters = chosen(config.data_version, config.data_split, config.verified, quarantine=config.quarantined)
     sessions = read_sessions(list(config.data), filters, hub=config.hub)
     rendered: list[tuple[str, Example]] = []
@@ -70,11 +75,9 @@ def read_examples(config: TrainConfig, tokenizer: Tokenizer) -> Examples:
             continue
         group = session.archetype if config.validation_by == "archetype" else session.scenario_id or session.id
         for example in examples:
-            if len(example.input_ids) > config.max_length:
+            if len(example.input_ids) > limit:
                 too_long[place] += 1
-                _warn_first(
-                    len(too_long), f"{place}: {len(example.input_ids)} tokens, over --max-length; left out whole"
-                )
+                _warn_first(len(too_long), f"{place}: {len(example.input_ids)} tokens, over {why}; left out whole")
                 continue
             rendered.append((group, weigh_terminal(_sharing(example, tokens), config.terminal_weight)))
             scenarios.add(session.scenario_id or session.id)
@@ -101,12 +104,12 @@ def read_examples(config: TrainConfig, tokenizer: Tokenizer) -> Examples:
     if not training:
         raise UsageError(
             f"found no example to train on: {sessions.kept} kept sessions, refused {dict(refused) or 'none'}, "
-            f"{counts['over_max_length']} over --max-length {config.max_length}, {len(validation)} held back "
+            f"{counts['over_max_length']} over {why} ({limit} tokens), {len(validation)} held back "
             "to validate. Look at them with --inspect."
         )
     log.info(
-        "%d of %d trajectories kept (%s), %d refused, %d examples over --max-length %d",
-        sessions.kept, sessions.read, sessions.drops(), refused.total(), counts["over_max_length"], config.max_length,
+        "%d of %d trajectories kept (%s), %d refused, %d examples over %s (%d tokens)",
+        sessions.kept, sessions.read, sessions.drops(), refused.total(), counts["over_max_length"], why, limit,
     )  # fmt: skip
     return Examples(training, validation, counts, digest.hexdigest())
 

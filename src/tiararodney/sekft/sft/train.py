@@ -22,6 +22,7 @@ from tiararodney.sekft.model import Base, load_base
 from tiararodney.sekft.model.adapters import tensor_names
 from tiararodney.sekft.model.base import find_folder
 from tiararodney.sekft.model.fourbit import dequantise, require_bitsandbytes
+from tiararodney.sekft.model.loading import positions_of
 from tiararodney.sekft.model.merge import merge_adapter
 from tiararodney.sekft.render import apply_policy, save_contract
 from tiararodney.sekft.sft.adapter import write_adapter
@@ -147,9 +148,10 @@ def _train(
     policy = cast("Policy", config.control_tokens)
     if base is None and config.load_4bit:
         require_bitsandbytes()
-    tokenizer = apply_policy(load_tokenizer(find_folder(config.base)) if base is None else base.tokenizer, policy)
+    folder = find_folder(config.base) if base is None else base.path
+    tokenizer = apply_policy(load_tokenizer(folder) if base is None else base.tokenizer, policy)
     # What is wrong with the data shows before a base of many gigabytes is read.
-    examples = read_examples(config, tokenizer)
+    examples = read_examples(config, tokenizer, positions_of(folder))
     _check_same("data", examples.digest)
     base = base or _load(config, processes)
     _check_same("base", base.fingerprint)
