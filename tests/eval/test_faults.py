@@ -62,7 +62,8 @@ class Faulty:
                     self.send({"choices": [choice]}, cut=12)
                 else:
                     choice["finish_reason"] = "length" if fault == "length" else "stop"
-                    choice["message"]["content"] = None if fault == "null" else "ls"
+                    # Cut in the middle of a word that ends the session, so that it fails wherever this falls.
+                    choice["message"]["content"] = None if fault == "null" else "panic the fi"
                     self.send({"choices": [choice]})
 
             def send(self, answer: Any, status: int = 200, headers: dict[str, str] | None = None, cut: int = 0) -> None:
