@@ -160,7 +160,7 @@ def result(out: Path) -> dict[tuple[str, str, int], Any]:
 
 
 @pytest.mark.bwrap
-@pytest.mark.parametrize("kills", [4, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [4, pytest.param(20, marks=pytest.mark.sweep)])
 def test_killed_runs_add_up_to_an_unbroken_one(
     kills: int, killed_run: Callable[[str, float | None], int], tmp_path: Path
 ) -> None:

@@ -115,7 +115,7 @@ def test_mixed_jobs_leave_nothing_behind(resident: Resident, data: Path, scenari
 
 
 @pytest.mark.bwrap
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_memory_stays_flat_over_200_jobs(resident: Resident, data: Path, scenarios: Path, tmp_path: Path) -> None:
     """Of the last three quarters, each half has the same memory within 2 %; the first quarter warms up caches."""
     require_bwrap()

@@ -176,10 +176,11 @@ def test_a_run_killed_while_its_worlds_start_leaves_nothing(runtime, scenarios, 
 
 
 @pytest.mark.slow
-def test_five_hundred_episodes_leave_nothing(runtime, tmp_path):
+def test_hundreds_of_episodes_leave_nothing(runtime, tmp_path):
+    count = 500 if runtime == "bwrap" else 150  # a container takes a quarter of a second to start
     folder, out = tmp_path / "scenarios", tmp_path / "out"
     folder.mkdir()
-    for s in generate(500, 9):
+    for s in generate(count, 9):
         write_text(folder / f"{s.id}.json", dumps(s))
     temporary = {p.name for p in Path(tempfile.gettempdir()).iterdir()}
     run = start("rollout", "--scenarios", str(folder), "--out", str(out), "--runtime", runtime, "--jobs", "4")
@@ -189,7 +190,7 @@ def test_five_hundred_episodes_leave_nothing(runtime, tmp_path):
         time.sleep(0.5)
     said, err = run.communicate()
     assert run.returncode == 0, err
-    assert int(said.split()[0]) >= 490, said
+    assert int(said.split()[0]) >= 0.98 * count, said
     nothing_is_left(run.pid, below, out)
     new = {p.name for p in Path(tempfile.gettempdir()).iterdir()} - temporary
     assert not [name for name in new if "posix-sdc" in name]

@@ -12,7 +12,7 @@ from tiararodney.posix_sdc.worlds.verdict import verdict
 
 ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/home/agent", "LC_ALL": "C.UTF-8"}
 # These start programs, some of them root's: they need a world, which the tests of the gate give them.
-SEEDS = [pytest.param(seed, marks=[pytest.mark.slow] if seed else []) for seed in range(5)]
+SEEDS = [pytest.param(seed, marks=[pytest.mark.sweep] if seed else []) for seed in range(5)]
 PLAIN = sorted(name for name in AUTHORS if not name.startswith("process_"))
 
 

@@ -55,7 +55,7 @@ def test_doing_nothing_is_neither_verified_nor_a_success(course):
 
 
 @pytest.mark.bwrap
-@pytest.mark.slow
+@pytest.mark.sweep
 @pytest.mark.parametrize("split", ["train", "holdout"])
 def test_doing_nothing_earns_nothing_in_many_worlds(split):
     assert played(100, split=split)[1] == []

@@ -45,8 +45,7 @@ def test_near_misses_of_real_bundles_fail_in_a_real_world(solvable):
     assert judge(solvable, "bwrap", near_misses=True) == ""
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", [pytest.param(s, marks=[pytest.mark.sweep] if s >= 8 else []) for s in range(60)])
 def test_the_checkers_of_long_scenarios_fail_on_near_misses_and_on_red_herrings(seed):
     scenario = next(iter(generate(1, seed, commands=(3, 10))))
     assert judge(scenario, "bwrap", near_misses=True) == ""

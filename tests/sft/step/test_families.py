@@ -86,7 +86,7 @@ def gradient(model: Any, total: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    "family", [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES]
+    "family", [name if name in FAST else pytest.param(name, marks=pytest.mark.sweep) for name in FAMILIES]
 )
 def test_a_row_is_what_its_sessions_are_alone(family: str):
     model = tuned(family)
@@ -106,7 +106,7 @@ def assert_same(model: Any, route: Route) -> None:
     packed.stop_recomputing()
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 @pytest.mark.parametrize("family", sorted(set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES) - set(FAMILIES)))
 def test_so_it_is_for_every_family_that_can_be_made_small(family: str, monkeypatch: pytest.MonkeyPatch):
     """Those of transformers' causal models that its usual names make small; the others are skipped with the reason."""
