@@ -26,6 +26,7 @@ TOKENS_PER_SESSION = 330.0  # of a first-course world with SmolLM2's tokenizer
 TOKENS_PER_BATCH = 1024
 SECONDS_PER_WORLD = 0.25  # gate and rollout on two cores; each world is played three times
 START = 25.0  # seconds for a command to import torch and load the base
+MAX_TURNS, MAX_NEW_TOKENS = 16, 32  # the longest session of the reference takes 16 commands
 QUIET = 8.0  # seconds without output after which a step says that it is still running
 RECIPE = [
     "--load-4bit", "--epochs", str(EPOCHS), "--learning-rate", "7e-4", "--tokens-per-batch", str(TOKENS_PER_BATCH),
@@ -55,7 +56,7 @@ class Plan:
 
 
 def plan(speed: float, seconds: float) -> Plan:
-    """Size the run: two thirds of the time for data and training, the rest for evaluation.
+    """Size the run: about a third of the time for evaluation, the rest for data and training.
 
     Args:
         speed: Tokens a second of training.
@@ -65,11 +66,13 @@ def plan(speed: float, seconds: float) -> Plan:
         The plan; its own estimate of the time may be longer than asked, as fewer worlds teach nothing.
     """
     each = SECONDS_PER_WORLD + EPOCHS * TOKENS_PER_SESSION / speed
-    worlds = min(max(int((0.65 * seconds - START) / each), 24), 400)
-    # Base and tuned read and write about five times a session's tokens, forward only, a third of training's work.
-    each_held_out = 2 * 5 * TOKENS_PER_SESSION / (3 * speed)
-    held_out = min(max(int((0.35 * seconds - 2 * START) / (2 * each_held_out)), 4), 16)
-    needed = START + worlds * each + 2 * (START + held_out * each_held_out)
+    # The base writes until a session's limit, the adapter about a fifth of that; generating in a batch is about a
+    # quarter as fast as training, token for token.
+    each_held_out = 1.2 * MAX_TURNS * MAX_NEW_TOKENS * 4 / speed
+    held_out = min(max(int((0.35 * seconds - 2 * START) / (2 * each_held_out)), 3), 16)
+    evaluation = 2 * (START + held_out * each_held_out)
+    worlds = min(max(int((seconds - START - evaluation) / each), 24), 400)
+    needed = START + worlds * each + evaluation
     return Plan(round(speed, 1), worlds, held_out, round(needed))
 
 
@@ -208,7 +211,8 @@ def main() -> int:
     for name, (_, what) in HELD_OUT.items():
         say(f"\n== {what}")
         scenarios = ["--scenarios", out / "worlds" / name, "--out", out / f"eval-{name}", "--runtime", worlds]
-        step("sekft-eval", "--base", out / "base", "--load-4bit", "--adapter", adapter, "--baselines", *scenarios)
+        bounds = ["--max-turns", str(MAX_TURNS), "--max-new-tokens", str(MAX_NEW_TOKENS)]
+        step("sekft-eval", "--base", out / "base", "--load-4bit", "--adapter", adapter, *bounds, *scenarios)
     say(f"\n== {(time.monotonic() - started) / 60:.1f} minutes (asked for {args.minutes:g})")
     say(
         f"A base of 135 million parameters, {made.worlds} sessions: this shows that the way works, not how well it can."
