@@ -91,12 +91,12 @@ def test_the_card_tells_data_settings_measures_and_contract_and_no_path(configur
     record = json.loads((out / "training.json").read_text())
     contract = json.loads((out / "render.json").read_text())
     assert card.startswith('---\nlibrary_name: "peft"\n')
-    assert f"| examples trained on | {record['data']['training_examples']} |" in card
+    assert f"| training examples | {record['data']['training_examples']} |" in card
     assert "| learning_rate | 0.01 |" in card
     assert "| use_rslora | True |" in card
     assert "| lora_r | 4 |" in card
     best = next(entry for entry in curve(out) if "validation_loss" in entry)
-    assert f"| probability of ending where the reference goes on | {best['validation_too_early']:.4f} |" in card
+    assert f"| probability of ending too early | {best['validation_too_early']:.4f} |" in card
     assert contract["template_sha256"] in card
     assert record["base"]["fingerprint"] in card
     assert str(tmp_path) not in card
@@ -105,7 +105,7 @@ def test_the_card_tells_data_settings_measures_and_contract_and_no_path(configur
 
 def test_a_card_of_a_run_without_validation_says_that_nothing_was_measured(configure: Configure):
     card = (train(configure(max_steps=1)) / "README.md").read_text()
-    assert "Nothing was held back" in card
+    assert "There was no validation split." in card
 
 
 # ---- the hub

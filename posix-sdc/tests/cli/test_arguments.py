@@ -241,7 +241,7 @@ def test_a_bundle_that_cannot_be_judged_does_not_stop_the_gate(bwrap, scenarios,
     assert f"{data['id']}: the session's shell did not start" in said.err
     assert json.loads(path.read_text())["quarantine"] == ""
     main(command)
-    assert "5 bundles were judged before" in capsys.readouterr().err
+    assert "5 bundles judged before" in capsys.readouterr().err
 
 
 @pytest.mark.bwrap

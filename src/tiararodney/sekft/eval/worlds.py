@@ -187,7 +187,7 @@ def play(
     """
     from tiararodney.posix_sdc.rollout import run_session
     from tiararodney.posix_sdc.support.parallel import each
-    from tiararodney.posix_sdc.world import Limits, abort_worlds
+    from tiararodney.posix_sdc.world import Limits, abort_worlds, close_worlds
 
     limits = Limits(command_seconds=config.command_seconds)
 
@@ -205,7 +205,10 @@ def play(
         )
 
     with our_errors():
-        each(config.concurrency, jobs, one, lambda result: keep(*result), abort_worlds)
+        try:
+            each(config.concurrency, jobs, one, lambda result: keep(*result), abort_worlds)
+        finally:
+            close_worlds()  # which lets this process, a resident's, open worlds again
 
 
 def to_episode(trajectory: Trajectory, model: str, runtime: str) -> Episode:

@@ -128,7 +128,7 @@ def gate(a: argparse.Namespace) -> int:
         before = {} if a.again else {i: found for i, f in files.items() if (found := judged.before(f)) is not None}
         failed = {i: reason for i, reason in before.items() if reason}
         todo = [s for s in scenarios if s.id not in before]
-        _told_before(len(before), "bundles were judged before (--again judges them anew)")
+        _told_before(len(before), "bundle judged before (--again judges it anew)")
         progress = Progress("gate", len(todo))
 
         def one(scenario: Scenario) -> tuple[Scenario, str, str]:

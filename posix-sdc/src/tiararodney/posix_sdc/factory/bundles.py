@@ -216,6 +216,7 @@ def _scenario(draw: Draw, plan: _Plan, name: str, directives: Sequence[Sequence[
     due = pieces[: pieces.index(stuck[0])] if stuck else pieces
     checks = [check for p in (*due, *stuck) for check in p.checks]
     checks += [check for p in pieces if p not in due and p not in stuck for check in p.bans]
+    probes = [p.work.probe for p in due if p.work.probe]
     if any(p.alone for p in pieces):
         here = [f.path.removeprefix(f"{place.path}/") for f in (*fixtures, *decoys.fixtures, *announced.fixtures)]
         checks.append(nothing_else([*here, *(path for p in pieces for path in (*p.work.outputs, *p.work.leaves))]))
@@ -238,7 +239,7 @@ def _scenario(draw: Draw, plan: _Plan, name: str, directives: Sequence[Sequence[
         fixtures=(*place.folder(), *map(place.placed, (*fixtures, *decoys.fixtures)), *announced.fixtures),
         checker=Checker(
             script([*checks, *decoys.checks], place.into()),
-            probe="\n".join(p.work.probe for p in due if p.work.probe),
+            probe="\n".join((*place.into(), *probes)) if probes else "",
             extra=told,
         ),
         reference_solution=(*place.into(), *(c for p in due for c in p.work.solution)) if due else (),
