@@ -113,16 +113,9 @@ def check_applied(base: Base, name: str, path: str) -> None:
     Raises:
         UsageError: not one logit differs.
     """
-    import torch
+    from tiararodney.sekft.model import changes_logits
 
-    from tiararodney.sekft.model import use_adapter
-
-    ids = torch.tensor([base.tokenizer.encode("You have mail.\n$ ls -la\ntotal 0\n$ ")], device=base.device)
-    logits = []
-    for adapter in (None, name):
-        with base.lock, use_adapter(base, adapter), torch.inference_mode():
-            logits.append(base.model(input_ids=ids, use_cache=False).logits)
-    if torch.equal(*logits):
+    if not changes_logits(base, name):
         raise UsageError(
             f"--adapter {path}: the base predicts the same with and without it (all its weights may be zero). "
             "Train it, or leave it out."
