@@ -86,3 +86,16 @@ def test_every_step_of_the_demo_parses(
     assert taken.count("sekft-eval") == 2
     assert taken.count("sekft-train") == 2
     assert "this machine trains 200 tokens/s" in capsys.readouterr().out
+
+
+def test_a_machine_without_a_runtime_is_refused_in_words(demo: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    import tiararodney.posix_sdc.world as world
+    from tiararodney.posix_sdc.errors import NoRuntime
+
+    def nothing(name: str) -> str:
+        raise NoRuntime(f"found no {name}")
+
+    monkeypatch.setattr(world, "resolve_runtime", nothing)
+    monkeypatch.setattr(demo, "step", lambda *words: None)
+    with pytest.raises(SystemExit, match=r"run\.py: found no auto"):
+        demo.runtime()

@@ -124,7 +124,10 @@ def runtime() -> str:
         return resolve_runtime("bwrap")
     except NoRuntime:
         step("posix-sdc", "image", "--if-engine")
+    try:
         return resolve_runtime("auto")
+    except NoRuntime as error:
+        sys.exit(f"run.py: {error}")
 
 
 def make_worlds(out: Path, n: int, worlds: str, *flags: str) -> None:
