@@ -26,21 +26,21 @@ def demo() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("speed", [60, 150, 400, 5000])
+@pytest.mark.parametrize("speed", [100, 150, 400, 5000])
 @pytest.mark.parametrize("minutes", [10, 15, 60])
 def test_a_plan_fits_into_the_time(demo: ModuleType, speed: float, minutes: float) -> None:
-    plan = demo.plan(speed, minutes * 60)
+    plan = demo.plan(speed, 380, minutes * 60)
     assert plan.seconds <= minutes * 60
     assert 23 <= plan.worlds <= 400
     assert 3 <= plan.held_out <= 16
 
 
 def test_a_faster_machine_and_more_time_give_more_worlds(demo: ModuleType) -> None:
-    assert demo.plan(100, 900).worlds < demo.plan(200, 900).worlds < demo.plan(200, 1800).worlds
+    assert demo.plan(100, 380, 900).worlds < demo.plan(200, 380, 900).worlds < demo.plan(200, 380, 1800).worlds
 
 
 def test_a_slow_machine_is_told_that_it_takes_longer(demo: ModuleType) -> None:
-    assert demo.plan(5, 900).seconds > 900
+    assert demo.plan(5, 380, 900).seconds > 900
 
 
 def test_a_silent_step_shows_that_it_is_at_work(
@@ -79,7 +79,7 @@ def test_every_step_of_the_demo_parses(
             assert "--n" in flags
 
     monkeypatch.setattr(demo, "step", parse)
-    monkeypatch.setattr(demo, "measure", lambda *_: 200.0)
+    monkeypatch.setattr(demo, "measure", lambda *_: (200.0, 380.0))
     monkeypatch.setattr(demo, "runtime", lambda: "bwrap")
     monkeypatch.setattr(sys, "argv", ["run.py", str(tmp_path / "out")])
     assert demo.main() == 0

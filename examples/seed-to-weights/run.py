@@ -22,7 +22,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 EPOCHS = 2
-TOKENS_PER_SESSION = 330.0  # of a first-course world with SmolLM2's tokenizer
+STEADY = 0.85  # a long training runs this much slower than the few steps that are measured
 TOKENS_PER_BATCH = 1024
 SECONDS_PER_WORLD = 0.25  # gate and rollout on two cores; each world is played three times
 START = 25.0  # seconds for a command to import torch and load the base
@@ -43,37 +43,41 @@ class Plan:
     """What fits into the time.
 
     Args:
-        speed: Trained-through tokens a second, measured.
+        speed: Tokens a second of training, measured.
+        tokens: Tokens of a session, measured.
         worlds: Training worlds.
         held_out: Worlds for each of the two questions.
         seconds: Expected time of the steps to come.
     """
 
     speed: float
+    tokens: float
     worlds: int
     held_out: int
     seconds: float
 
 
-def plan(speed: float, seconds: float) -> Plan:
+def plan(speed: float, tokens: float, seconds: float) -> Plan:
     """Size the run: about a third of the time for evaluation, the rest for data and training.
 
     Args:
         speed: Tokens a second of training.
+        tokens: Tokens of a session.
         seconds: Time that is left.
 
     Returns:
         The plan; its own estimate of the time may be longer than asked, as fewer worlds teach nothing.
     """
-    each = SECONDS_PER_WORLD + EPOCHS * TOKENS_PER_SESSION / speed
+    steady = STEADY * speed
+    each = SECONDS_PER_WORLD + EPOCHS * tokens / steady
     # The base writes until a session's limit, the adapter about a fifth of that; generating in a batch is about a
     # quarter as fast as training, token for token.
-    each_held_out = 1.2 * MAX_TURNS * MAX_NEW_TOKENS * 4 / speed
+    each_held_out = 1.2 * MAX_TURNS * MAX_NEW_TOKENS * 4 / steady
     held_out = min(max(int((0.35 * seconds - 2 * START) / (2 * each_held_out)), 3), 16)
     evaluation = 2 * (START + held_out * each_held_out)
     worlds = min(max(int((seconds - START - evaluation) / each), 24), 400)
     needed = START + worlds * each + evaluation
-    return Plan(round(speed, 1), worlds, held_out, round(needed))
+    return Plan(round(speed, 1), round(tokens, 1), worlds, held_out, round(needed))
 
 
 def step(*words: str | Path) -> None:
@@ -136,11 +140,11 @@ def make_worlds(out: Path, n: int, worlds: str, *flags: str) -> None:
     step("posix-sdc", "gate", "--scenarios", out, "--runtime", worlds)
 
 
-def measure(out: Path, worlds: str) -> float:
+def measure(out: Path, worlds: str) -> tuple[float, float]:
     """Train a few steps on a few sessions.
 
     Returns:
-        Tokens a second.
+        Tokens a second, and tokens of a session.
     """
     probe = out / "probe"
     record = probe / "adapter" / "training.json"
@@ -159,8 +163,9 @@ def measure(out: Path, worlds: str) -> float:
             *RECIPE,
             *more,
         )
-    result = json.loads(record.read_text(encoding="utf-8"))["result"]
-    return float(result["tokens"]) / float(result["seconds"])
+    trained = json.loads(record.read_text(encoding="utf-8"))
+    result, data = trained["result"], trained["data"]
+    return result["tokens"] / result["seconds"], data["training_tokens"] / data["training_examples"]
 
 
 def main() -> int:
@@ -182,13 +187,13 @@ def main() -> int:
     # 3. How fast this machine trains, and what fits into the time.
     file = out / "plan.json"
     if not file.is_file():
-        speed = measure(out, worlds)
-        made = plan(speed, args.minutes * 60 - (time.monotonic() - started))
+        speed, tokens = measure(out, worlds)
+        made = plan(speed, tokens, args.minutes * 60 - (time.monotonic() - started))
         file.write_text(json.dumps(asdict(made)) + "\n", encoding="utf-8")
     made = Plan(**json.loads(file.read_text(encoding="utf-8")))
-    steps = math.ceil(made.worlds * EPOCHS * TOKENS_PER_SESSION / TOKENS_PER_BATCH)
+    steps = math.ceil(made.worlds * EPOCHS * made.tokens / TOKENS_PER_BATCH)
     say(
-        f"\n== plan: this machine trains {made.speed:.0f} tokens/s, so {made.worlds} training worlds, about {steps} "
+        f"\n== plan: this machine trains {made.speed:.0f} tokens/s, so {made.worlds} training worlds, at least {steps} "
         f"steps, and 2 x {made.held_out} held-out worlds: about {made.seconds / 60:.0f} minutes from here"
     )
 
