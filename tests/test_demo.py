@@ -89,7 +89,7 @@ def test_every_step_of_the_demo_parses(
 
 
 def test_a_machine_without_a_runtime_is_refused_in_words(demo: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    import tiararodney.posix_sdc.world as world
+    from tiararodney.posix_sdc import world
     from tiararodney.posix_sdc.errors import NoRuntime
 
     def nothing(name: str) -> str:
