@@ -13,7 +13,7 @@ from tiararodney.sekft.errors import UsageError
 from tiararodney.sekft.eval import worlds
 from tiararodney.sekft.eval.episodes import Episode
 from tiararodney.sekft.resident import commands
-from tiararodney.sekft.resident.cycle import choose, preferences, split_flags, trajectory
+from tiararodney.sekft.resident.cycle import choose, failed, preferences, split_flags, trajectory
 from tiararodney.sekft.resident.loop import run_line
 from tiararodney.sekft.resident.runs import claim, flags
 from tiararodney.sekft.resident.sweep import read_sweep
@@ -113,6 +113,19 @@ def test_the_shortest_good_sessions_of_each_world_are_kept() -> None:
     assert [(e.scenario_id, e.sample) for e in choose(played, 9)] == [("s0", 1), ("s0", 0), ("s1", 0)]
 
 
+def test_each_world_gives_its_first_different_failures() -> None:
+    played = [
+        session(0, "ls", "exit", keep=False),
+        session(1, "ls", "exit", keep=False),  # the same again
+        session(2, "exit", keep=False),
+        session(3, "touch done", "exit", keep=True),
+        replace(session(4, "id", keep=False), infrastructure="engine down"),
+        session(0, "exit", keep=False, scenario="s1"),
+    ]
+    assert [(e.scenario_id, e.sample) for e in failed(played, 1)] == [("s0", 0), ("s1", 0)]
+    assert [(e.scenario_id, e.sample) for e in failed(played, 9)] == [("s0", 0), ("s0", 2), ("s1", 0)]
+
+
 def test_pairs_part_where_the_replies_do() -> None:
     """The shape that TRL's DPO reads: lists of messages, the prompt ends with a user turn."""
     good, bad = session(0, "ls", "touch done", "exit", keep=True), session(1, "ls", "exit", keep=False)
@@ -140,8 +153,9 @@ def test_pairs_can_be_read_by_trl() -> None:
 def test_kept_sessions_are_trajectories() -> None:
     from tiararodney.posix_sdc.schema import Trajectory
 
-    read = Trajectory.from_json(trajectory(session(0, "touch done", "exit", keep=True), "round-1", "1"))
+    read = Trajectory.from_json(trajectory(session(0, "touch done", "exit", keep=True), 1, "1"))
     assert (read.keep, read.split, read.operator_model, read.steps) == (True, "train", "round-1", 2)
+    assert (read.meta["source"], read.meta["round"]) == ("kept", 1)
     assert [t.content for t in read.turns if t.role == "assistant"] == ["touch done", "exit"]
 
 
@@ -265,6 +279,56 @@ def test_a_cycle_learns_from_its_sessions_and_resumes(
     )
     assert not run_line(resident, common.replace("--samples 2", "--samples 3") + "2")
     assert "samples" in capsys.readouterr().err
+
+
+@pytest.mark.torch
+@pytest.mark.bwrap
+def test_a_cycle_trains_the_expert_where_the_adapter_went_wrong(
+    resident: Resident, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a tiny model types goes wrong in a real world; of its session only the expert's turns have labels."""
+    require_bwrap()
+    from tiararodney.posix_sdc.factory.bundles import generate
+    from tiararodney.sekft.render import build_masked_examples
+    from tiararodney.sekft.trajectories import read_sessions
+
+    train, holdout = tmp_path / "train", bundle(tmp_path / "holdout", "h0", "holdout")
+    train.mkdir()
+    scenario = next(s for s in generate(9, 3, course="first") if s.archetype.startswith("text"))
+    (train / "t0.json").write_text(json.dumps(scenario.to_json()))
+    out = tmp_path / "cycle"
+    line = (
+        f"cycle --data {data} --scenarios {train} --holdout {holdout} --out {out} --samples 2 --max-turns 2 --rounds 1 "
+        "--temperature 0.1 --max-new-tokens 6 --runtime bwrap --lora-r 2 --tokens-per-batch 2048 --max-steps 2"
+    )
+    assert run_line(resident, line), capsys.readouterr().err
+    head, *rows = capsys.readouterr().out.split("\n\nreport:")[0].splitlines()[-4:]
+    assert head.split()[:6] == ["sessions", "succeeded", "kept", "corrected", "rejected", "pairs"]
+    assert [row.split()[0] for row in rows] == ["base", "round-0", "round-1"]
+    assert rows[2].split()[1:7] == ["2", "0", "0", "1", "1", "0"]
+    report = json.loads((out / "report.json").read_text())["rounds"][1]
+    assert [report[k] for k in ("sessions", "succeeded", "kept", "corrected", "rejected")] == [2, 0, 0, 1, 1]
+    [record] = [json.loads(line) for line in (out / "round-1" / "corrected.jsonl").read_text().splitlines()]
+    assert (record["keep"], record["verified"], record["meta"]["source"], record["meta"]["round"]) == (
+        True, True, "corrected", 1
+    )  # fmt: skip
+    [session] = read_sessions(out / "round-1" / "corrected.jsonl")
+    replies = [m for m in session.messages if m.role == "assistant"]
+    assert [m.train for m in replies[: record["meta"]["cut"]]] == [False] * record["meta"]["cut"]
+    tokenizer = resident.base.tokenizer
+    examples = build_masked_examples(tokenizer, session.messages)
+    labels = [i for example in examples for i in example.labels if i != -100]
+    assert tokenizer.decode(labels) == "".join(f"{m.content}<|im_end|>" for m in replies[record["meta"]["cut"] :])
+    digests = [
+        json.loads((out / f"round-{n}" / "adapter" / "training.json").read_text())["data"]["digest"] for n in (0, 1)
+    ]
+    assert digests[0] != digests[1]
+
+    def corrected_again(*_: Any) -> None:
+        pytest.fail("a finished round was corrected again")
+
+    monkeypatch.setattr(worlds, "correct", corrected_again)
+    assert run_line(resident, line)
 
 
 @pytest.mark.torch

@@ -126,25 +126,6 @@ def test_every_kind_of_mistake_happens_in_a_real_world(kind, sessions, monkeypat
     assert {t.outcome for t in played} == {"success"}
 
 
-def test_a_session_begun_by_somebody_else_is_taken_over(sessions):
-    """From any of its turns on, the reference operator brings it to the right end."""
-
-    class Relieved:
-        name = "relieved"
-
-        def __init__(self, scenario, before):
-            self.before, self.after = list(before), ReferenceOperator(scenario, 9)
-
-        def reply(self, messages):
-            return self.before.pop(0) if self.before else self.after.reply(messages)
-
-    for s, t in sessions[-12:]:
-        commands = [x.content for x in t.turns if x.role == "assistant" and x.train]
-        for n in (1, len(commands) // 2, len(commands) - 1):
-            played = run_session(s, Relieved(s, commands[:n]), "bwrap")
-            assert played.keep, (s.id, n, played.outcome, played.meta)
-
-
 def test_a_panic_names_a_cause_that_was_checked(sessions):
     stuck = [(s, t) for s, t in sessions if s.terminal == "panic"]
     assert len(stuck) >= 8

@@ -239,6 +239,49 @@ def to_episode(trajectory: Trajectory, model: str, runtime: str) -> Episode:
     )
 
 
+def correct(
+    episodes: Sequence[Episode],
+    selection: Selection,
+    name: str,
+    keep: Callable[[dict[str, Any]], None],
+    runtime: str,
+    width: int,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> None:
+    """Let the reference operator continue sessions that went wrong, each from the state that it was in.
+
+    Args:
+        episodes: the sessions.
+        selection: with their scenarios.
+        name: of who acts in the corrected ones, for the record.
+        keep: given every trajectory, as JSON values, when it finishes, in this thread; its `keep` is false where the
+            operator found no way either.
+        runtime: ``auto``, ``docker`` or ``bwrap``.
+        width: sessions at a time.
+        should_stop: asked before each session; True ends all as Ctrl-C does.
+
+    Raises:
+        RunFailed: the machine cannot hold worlds any more.
+    """
+    from tiararodney.posix_sdc.sessions.corrections import correct as one_of
+    from tiararodney.posix_sdc.support.parallel import each
+    from tiararodney.posix_sdc.world import abort_worlds, close_worlds
+
+    scenarios = {scenario.id: scenario for scenario in selection.scenarios}
+
+    def one(episode: Episode) -> dict[str, Any]:
+        if should_stop():
+            raise KeyboardInterrupt
+        scenario = scenarios[episode.scenario_id]
+        return one_of(scenario, episode.messages, runtime, sample=episode.sample, name=name).to_json()
+
+    with our_errors():
+        try:
+            each(width, episodes, one, keep, abort_worlds)
+        finally:
+            close_worlds()
+
+
 def _checks(listed: Any) -> tuple[Check, ...]:
     """Read a verdict's checks from `meta`: name to whether it passed. Another shape lists none."""
     if not isinstance(listed, dict):

@@ -1,13 +1,16 @@
 """`cycle`: an adapter learns from its own sessions, round by round.
 
 Round 0 trains on the demonstrations alone. In each round after it the newest adapter acts in the training worlds,
-several times in each and with a temperature; the sessions that are verified and clean are kept and mixed with the
-demonstrations, a fresh adapter is trained on both, and all adapters so far are played in the holdout worlds (rejection
-fine-tuning). Kept and rejected sessions of one world make preference pairs for TRL's DPO.
+several times in each and with a temperature. The sessions that are verified and clean are kept (rejection fine-tuning);
+of those that went wrong some are corrected: the reference operator continues them from the state that they are in, and
+only its turns are trained (DAgger, Ross et al. 2011). A fresh adapter is trained on demonstrations, kept and corrected
+sessions of all rounds so far, and all adapters are played in the holdout worlds. Kept and rejected sessions of one
+world make preference pairs for TRL's DPO.
 
     OUT/cycle.json                  what the folder belongs to
     OUT/round-R/acting/             the sessions of the round, as sekft-eval writes them
-    OUT/round-R/kept.jsonl          those that are trained on
+    OUT/round-R/kept.jsonl          those that succeeded and are trained on
+    OUT/round-R/corrected.jsonl     those that the reference operator continued; keep says whether they are trained on
     OUT/round-R/preferences.jsonl   {prompt, chosen, rejected}, each a list of messages
     OUT/round-R/adapter/            trained in the round
     OUT/holdout/, OUT/report.json   every adapter in the holdout worlds, and what each round changed
@@ -17,6 +20,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path  # noqa: TC003 - the settings' types are read at run time
 from typing import TYPE_CHECKING, Any
@@ -39,7 +43,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 1  # of report.json
+SCHEMA_VERSION = 2  # of report.json
+KEPT, CORRECTED = "kept.jsonl", "corrected.jsonl"
+CONCURRENCY = 4  # sessions that are corrected at a time
 ABOUT = (
     "Let an adapter learn from its own sessions. Flags that are not listed here are those of a training (train --help)."
 )
@@ -65,6 +71,11 @@ class CycleConfig:
     )
     max_turns: int | None = setting("most commands per session (default: by scenario)", default=None, above=0)
     max_new_tokens: int = setting("most tokens per reply", default=48, above=0)
+    correct_per_world: int = setting(
+        "most sessions of one world and round that the reference operator continues where they went wrong; 0 for none",
+        default=1,
+        at_least=0,
+    )
     keep_per_world: int = setting("most kept sessions of one world in a round, the shortest first", default=1, above=0)
     seed: int = setting("random seed of the sampling and the training", default=0, at_least=0)
     config: str | None = setting("read settings from this YAML file", default=None, metavar="FILE.yaml")
@@ -98,14 +109,14 @@ def run_cycle(resident: Resident, args: Sequence[str]) -> int:
         data, found = demonstrations, {}
         if number:
             found = act(resident, config, number, adapters[f"round-{number - 1}"], folder)
-            earlier = [config.out / f"round-{n}" / "kept.jsonl" for n in range(1, number + 1)]
-            data = [*demonstrations, *(f"--data={file}" for file in earlier if file.stat().st_size)]
+            made = [config.out / f"round-{n}" / name for n in range(1, number + 1) for name in (KEPT, CORRECTED)]
+            data = [*demonstrations, *(f"--data={file}" for file in made if any(r["keep"] for r in _read_lines(file)))]
         train_once(resident, [*data, *training], folder / "adapter")
         adapters[name] = folder / "adapter"
         report = evaluate_all(resident, _holdout(config), adapters, config.out / "holdout", "cycle: holdout")
         rounds.append({"round": number} | found)
-        write_report(config, rounds, report)
-    print("\n".join(table(rounds, report)))
+        record = write_report(config, rounds, report)
+    print("\n".join(table(record)))
     print(f"\nreport: {config.out / 'report.json'}, {config.out / 'holdout' / 'report.html'}")
     return 0
 
@@ -159,7 +170,8 @@ def act(resident: Resident, config: CycleConfig, number: int, adapter: Path, fol
         folder: the round's.
 
     Returns:
-        How many sessions were played and kept, and how many preference pairs they make.
+        How many sessions were played, succeeded, are trained on as they are or corrected, could not be corrected (by
+        outcome), are rejected without, and how many preference pairs they make.
     """
     n = [] if config.act_n is None else [f"--n={config.act_n}"]
     argv = [
@@ -167,29 +179,63 @@ def act(resident: Resident, config: CycleConfig, number: int, adapter: Path, fol
         f"--repeats={config.samples}", f"--temperature={config.temperature}", f"--seed={config.seed + number}",
     ]  # fmt: skip
     evaluate_all(resident, argv, {"actor": adapter}, folder / "acting", "cycle: acting")
-    scenarios = worlds.select(config.scenarios, config.act_n, None).scenarios
-    by_id = {scenario.id: scenario for scenario in scenarios}
-    episodes = read_episodes(folder / "acting" / "episodes.jsonl")
+    acted = worlds.select(config.scenarios, config.act_n, None)
+    versions = {scenario.id: scenario.version for scenario in acted.scenarios}
+    episodes = read_episodes(folder / "acting" / "episodes.jsonl")["actor"]
     kept = choose(episodes, config.keep_per_world)
-    lines = [trajectory(e, f"round-{number}", by_id[e.scenario_id].version) for e in kept]
-    _write_lines(folder / "kept.jsonl", lines)
+    lines = [trajectory(e, number, versions[e.scenario_id]) for e in kept]
+    _write_lines(folder / KEPT, lines)
     pairs = list(preferences(episodes))
     _write_lines(folder / "preferences.jsonl", pairs)
-    played = sum(not e.infrastructure for e in episodes)
-    log.info("cycle: %d of %d sessions succeeded, %d are kept", sum(e.keep for e in episodes), played, len(kept))
-    return {
-        "sessions": played,
+    if not (folder / CORRECTED).exists():
+        _write_lines(folder / CORRECTED, correct(resident, config, number, episodes, acted))
+    corrected = _read_lines(folder / CORRECTED)
+    counts = {
+        "sessions": sum(not e.infrastructure for e in episodes),
         "succeeded": sum(e.keep for e in episodes),
         "kept": len(kept),
+        "corrected": sum(record["keep"] for record in corrected),
+        "rejected": sum(not (e.infrastructure or e.keep) for e in episodes) - sum(r["keep"] for r in corrected),
+        "went_wrong_by": dict(Counter(r["meta"]["astray"] for r in corrected if r["keep"])),
+        "not_corrected": dict(Counter(r["outcome"] for r in corrected if not r["keep"])),
         "preference_pairs": len(pairs),
     }
+    log.info("cycle: sessions=%(sessions)d succeeded=%(succeeded)d kept=%(kept)d corrected=%(corrected)d", counts)
+    return counts
 
 
-def read_episodes(file: Path) -> list[Episode]:
-    """Return the last episode of every session of a run, in the order of scenarios and repeats."""
-    lines = file.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-    last = {(e.scenario_id, e.sample): e for e in (Episode.from_json(json.loads(line)) for line in lines)}
-    return [last[key] for key in sorted(last)]
+def correct(
+    resident: Resident, config: CycleConfig, number: int, episodes: Sequence[Episode], acted: worlds.Selection
+) -> list[dict[str, Any]]:
+    """Let the reference operator continue sessions that went wrong.
+
+    Args:
+        resident: asked whether the job is cancelled.
+        config: the cycle's.
+        number: of the round.
+        episodes: all sessions of the round.
+        acted: the worlds that they were played in.
+
+    Returns:
+        Trajectories as JSON values, in the order of scenarios and samples.
+    """
+    wrong = failed(episodes, config.correct_per_world)
+    out: list[dict[str, Any]] = []
+
+    def keep(record: dict[str, Any]) -> None:
+        out.append(record | {"meta": record["meta"] | {"source": "corrected", "round": number}})
+
+    name = f"round-{number}-corrected"
+    worlds.correct(wrong, acted, name, keep, config.runtime, CONCURRENCY, resident.should_stop)
+    return sorted(out, key=lambda record: str(record["id"]))
+
+
+def read_episodes(file: Path) -> dict[str, list[Episode]]:
+    """Return the last episode of every session of a run by model, in the order of scenarios and samples."""
+    episodes = map(Episode.from_json, _read_lines(file))
+    last = {(e.model, e.scenario_id, e.sample): e for e in episodes}
+    models = dict.fromkeys(model for model, _, _ in last)
+    return {model: [last[key] for key in sorted(last) if key[0] == model] for model in models}
 
 
 def choose(episodes: Sequence[Episode], most: int) -> list[Episode]:
@@ -207,14 +253,30 @@ def choose(episodes: Sequence[Episode], most: int) -> list[Episode]:
     return out
 
 
-def trajectory(episode: Episode, operator: str, version: str) -> dict[str, Any]:
+def failed(episodes: Sequence[Episode], most: int) -> list[Episode]:
+    """Return the sessions to correct: of each world the first ones that went wrong, each in another way.
+
+    Args:
+        episodes: of a round.
+        most: of one world.
+    """
+    out: list[Episode] = []
+    for scenario in dict.fromkeys(e.scenario_id for e in episodes):
+        bad = [e for e in episodes if e.scenario_id == scenario and not e.keep and not e.infrastructure]
+        distinct = {tuple(m["content"] for m in e.messages): e for e in reversed(bad)}
+        out += sorted(distinct.values(), key=lambda e: e.sample)[:most]
+    return out
+
+
+def trajectory(episode: Episode, number: int, version: str) -> dict[str, Any]:
     """Return an episode as a trajectory's JSON values, which a training reads.
 
     Args:
         episode: a session.
-        operator: who acted.
+        number: of the round in which it was played.
         version: of the scenario.
     """
+    operator = f"round-{number}"
     return {
         "id": f"{episode.scenario_id}/{operator}/{episode.sample}",
         "scenario_id": episode.scenario_id,
@@ -227,7 +289,13 @@ def trajectory(episode: Episode, operator: str, version: str) -> dict[str, Any]:
         "operator_model": operator,
         "keep": episode.keep,
         "steps": episode.commands,
-        "meta": {"clean": episode.clean, "ended": episode.ended, "runtime": episode.runtime},
+        "meta": {
+            "clean": episode.clean,
+            "ended": episode.ended,
+            "runtime": episode.runtime,
+            "source": "kept",
+            "round": number,
+        },
         "turns": [dict(message) for message in episode.messages],
     }
 
@@ -267,9 +335,14 @@ def _write_lines(file: Path, values: Sequence[Mapping[str, Any]]) -> None:
     write_whole(file, "".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values))
 
 
-def write_report(config: CycleConfig, rounds: Sequence[Mapping[str, Any]], report: Mapping[str, Any]) -> None:
-    """Write ``report.json``: each round's rates in the holdout worlds, paired with the round before and the base."""
-    episodes = read_all(config.out / "holdout" / "episodes.jsonl")
+def _read_lines(file: Path) -> list[dict[str, Any]]:
+    lines = file.read_text(encoding="utf-8", errors="surrogateescape").split("\n")  # a reply may hold U+2028
+    return [json.loads(line) for line in lines if line]
+
+
+def write_report(config: CycleConfig, rounds: Sequence[Mapping[str, Any]], report: Mapping[str, Any]) -> dict[str, Any]:
+    """Write and return ``report.json``: each round's rates in the holdout worlds, paired with base and round before."""
+    episodes = read_episodes(config.out / "holdout" / "episodes.jsonl")
     models = {m["name"]: m for m in report["models"]}
     out = []
     for entry in rounds:
@@ -283,7 +356,8 @@ def write_report(config: CycleConfig, rounds: Sequence[Mapping[str, Any]], repor
     record = {
         "schema_version": SCHEMA_VERSION,
         "written": provenance.now(),
-        "method": "rejection fine-tuning",
+        "method": "rejection fine-tuning"
+        + (" and corrections by the reference operator" * bool(config.correct_per_world)),
         "config": to_json(config),
         "base": models["base"]["rates"],
         "rounds": out,
@@ -291,14 +365,7 @@ def write_report(config: CycleConfig, rounds: Sequence[Mapping[str, Any]], repor
         "git_revision": provenance.git_revision(),
     }
     write_whole(config.out / "report.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
-
-
-def read_all(file: Path) -> dict[str, list[Episode]]:
-    """Return the last episode of every session by model."""
-    lines = file.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-    episodes = [Episode.from_json(json.loads(line)) for line in lines]
-    last = {(e.model, e.scenario_id, e.sample): e for e in episodes}
-    return {model: [e for e in last.values() if e.model == model] for model, _, _ in last}
+    return record
 
 
 def _paired(first: Sequence[Episode], second: Sequence[Episode]) -> dict[str, Any]:
@@ -314,15 +381,21 @@ def _paired(first: Sequence[Episode], second: Sequence[Episode]) -> dict[str, An
     }
 
 
-def table(rounds: Sequence[Mapping[str, Any]], report: Mapping[str, Any]) -> list[str]:
-    """Return the rounds as aligned lines."""
-    pairs = {p["second"]: p["rates"]["success"] for p in report["paired"]}
-    rows = [["", "sessions", "succeeded", "kept", "pairs", "holdout success", "verified", "against base", "p"]]
-    for model in report["models"]:
-        name = model["name"]
-        entry = next((r for r in rounds if f"round-{r['round']}" == name), {})
-        counts = [str(entry.get(k, "")) for k in ("sessions", "succeeded", "kept", "preference_pairs")]
-        pair = pairs.get(name)
-        change = ["", ""] if pair is None else [f"{pair['difference'] or 0:+.2f}", p_text(pair["p_value"])]
-        rows.append([name, *counts, *(rate_text(model["rates"][k]) for k in ("success", "verified")), *change])
+def table(record: Mapping[str, Any]) -> list[str]:
+    """Return a report's rounds as aligned lines."""
+    counted = ("sessions", "succeeded", "kept", "corrected", "rejected")
+    rows = [["", *counted, "pairs", "holdout success", "verified", "against base", "p", "against round before", "p"]]
+    rows.append(["base", *[""] * (len(counted) + 1), *_rates(record["base"]), *[""] * 4])
+    for entry in record["rounds"]:
+        counts = [str(entry.get(k, "")) for k in (*counted, "preference_pairs")]
+        changes = [text for other in ("base", "round_before") for text in _change(entry["paired_with"].get(other))]
+        rows.append([f"round-{entry['round']}", *counts, *_rates(entry["rates"]), *changes])
     return aligned(rows)
+
+
+def _rates(rates: Mapping[str, Any]) -> list[str]:
+    return [rate_text(rates[name]) for name in ("success", "verified")]
+
+
+def _change(pair: Mapping[str, Any] | None) -> list[str]:
+    return ["", ""] if pair is None else [f"{pair['difference'] or 0:+.2f}", p_text(pair["p_value"])]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import random
 import re
+import shlex
 from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tiararodney.posix_sdc.errors import UnplayableError
@@ -14,6 +16,7 @@ from tiararodney.posix_sdc.sessions.operators import habits
 from tiararodney.posix_sdc.sessions.operators.facts import Facts
 from tiararodney.posix_sdc.sessions.operators.mistakes import Moment, mistake
 from tiararodney.posix_sdc.sessions.operators.scripted import ScriptedOperator
+from tiararodney.posix_sdc.worlds.filesystem import USER
 
 if TYPE_CHECKING:
     from tiararodney.posix_sdc.records.schema import Directive, Message, Scenario
@@ -31,23 +34,58 @@ _LONG = 12  # lines of a file beyond which one reads its beginning first
 _LOOKS = 8  # at what a piece of work takes for granted, before it is given up as unplayable
 
 
+@dataclass(frozen=True)
+class Standing:
+    """Where a session stands that somebody else began, as its world says.
+
+    Args:
+        at: the working directory.
+        previous: the one before it, empty where there was none.
+        left: for each piece of work (see `works_of`) the commands that are still to be run; none where it is done.
+        strays: paths that nobody asked for, relative to the place of the work; a folder ends in a slash.
+    """
+
+    at: str
+    previous: str
+    left: tuple[tuple[str, ...], ...]
+    strays: tuple[str, ...] = ()
+
+
+def works_of(scenario: Scenario) -> list[tuple[Directive, Mapping[str, Any]]]:
+    """Return a scenario's pieces of work in their order, each with its directive.
+
+    A bundle of another maker tells of the whole only: it counts as one piece, of the last directive.
+    """
+    works = [(d, work) for d in scenario.directives for work in _works(d)]
+    if not works and scenario.directives:
+        return [(scenario.directives[-1], {"solution": scenario.reference_solution})]
+    return works
+
+
+def _works(directive: Directive) -> list[Mapping[str, Any]]:
+    works: list[Mapping[str, Any]] = directive.extra.get("works", [])
+    # a teacher's bundle: one piece of work a directive
+    return works or ([directive.extra] if "solution" in directive.extra else [])
+
+
 class ReferenceOperator:
     """Acts in one session; knows the scenario, but uses nothing before the terminal has shown it.
 
-    Given a session that somebody else began, it goes on from there: what has been shown need not be looked for again,
-    and a piece of work goes on behind those of its commands that were typed already. What the former operator did by
-    other means it does once more.
+    Given a session that somebody else began, it goes on from there: what has been shown is not looked for again, a
+    piece of work that is done is verified, one that is half done is looked at and finished.
 
     Args:
         scenario: the session's scenario.
         seed: of its choices.
         sample: which of several sessions of the scenario it is.
+        standing: of a session that somebody else began; it makes no mistakes in one. None for a fresh one.
     """
 
     name = "reference"
 
-    def __init__(self, scenario: Scenario, seed: int = 0, sample: int = 0) -> None:
+    def __init__(self, scenario: Scenario, seed: int = 0, sample: int = 0, standing: Standing | None = None) -> None:
         self.scenario, self.seed = scenario, f"{seed}/{sample}" if sample else str(seed)
+        self._standing = standing
         # How much variety the bundle asks for: none in the plain worlds that small models begin with.
         self.variety = max((float(d.extra.get("variety", 0)) for d in scenario.directives), default=0.0)
         self.reset()
@@ -60,10 +98,13 @@ class ReferenceOperator:
         self._facts = Facts(self.scenario, self._place)
         self._heard = 0  # messages
         self._typed: list[str] = []
-        self._before: set[str] = set()  # commands of whoever began the session
+        self._answers: dict[str, str] = {}  # what commands showed the last time
+        self._at = self._standing.at if self._standing else self.scenario.workdir  # the working directory
+        self._left = iter(self._standing.left if self._standing else ())
+        self._tidied = False
         self._plan: Plan | None = None
         works = [w for d in self.scenario.directives for w in d.extra.get("works", ()) if not w.get("block")]
-        mistaken = self._maybe(_MISTAKEN)
+        mistaken = self._maybe(_MISTAKEN) and self._standing is None
         self._early = mistaken and (not works or self._maybe(_EARLY))
         self._late = works[self._rng.randrange(len(works))] if mistaken and not self._early else None
 
@@ -78,10 +119,11 @@ class ReferenceOperator:
                 self._typed.append(message["content"])
             else:
                 self._facts.show(message["content"])
+                if self._typed:
+                    self._answers[self._typed[-1]] = message["content"]
         self._heard = len(messages)
         try:
             if self._plan is None:
-                self._before = set(self._typed)
                 self._plan = self._session()
                 command = next(self._plan)
             else:
@@ -96,6 +138,8 @@ class ReferenceOperator:
     # ----------------------------------------------------------------------------------------------- the session
 
     def _session(self) -> Plan:
+        if self._standing and (self._place == self.scenario.workdir or not self._knows(self.scenario.provider.name)):
+            yield from self._return()
         yield from self._discover()
         yield from self._read()
         entries = yield from self._retrieve()
@@ -106,6 +150,33 @@ class ReferenceOperator:
                 return
             yield from self._close(directive)
         yield "exit"
+
+    def _return(self) -> Plan:
+        """Go back to where the session began, if it has left; a look says where it is."""
+        home = self.scenario.workdir
+        if self._at == home:
+            return
+        if self._typed[-1:] != ["pwd"]:
+            yield "pwd"
+        if self._standing and self._standing.previous == home:
+            yield "cd -"
+        elif home == f"/home/{USER}":
+            yield "cd"
+        elif self._knows(home):
+            yield f"cd {home}"
+        else:
+            raise UnplayableError(f"{self.scenario.id}: nothing has shown the way back to {home}")
+        self._at = home
+
+    def _done_before(self, command: str) -> bool:
+        """Tell whether who began the session has run a command, and it worked."""
+        return self._standing is not None and command in self._answers and not _trouble(self._answers[command])
+
+    def _listed_before(self) -> bool:
+        """Tell whether who began the session has seen the list of directives, or all of them."""
+        verbs, directives = self.scenario.provider.verbs, self.scenario.directives
+        listed = "".join(self._answers.get(verbs[verb], "") for verb in ("list", "more") if verb in verbs)
+        return all(self._knows(d.text) or ("list" in verbs and d.id in listed) for d in directives)
 
     def _maybe(self, probability: float) -> bool:
         return self._rng.random() < probability
@@ -153,6 +224,10 @@ class ReferenceOperator:
 
     def _look_around(self, wanted: str) -> Plan:
         file = self.scenario.announcement.path.rpartition("/")[2]
+        if self._standing and file and self._knows(file):
+            yield f"cat {file}"
+            if self._knows(wanted):
+                return
         looks: list[str] = ["ls", "env"]
         if self._maybe(0.2):
             looks.reverse()
@@ -211,6 +286,8 @@ class ReferenceOperator:
     def _retrieve(self) -> Generator[str, str, Sequence[Directive]]:
         """List and show the directives."""
         verbs, directives = self.scenario.provider.verbs, self.scenario.directives
+        if self._standing and self._listed_before():
+            return directives
         if "begin" in verbs:
             if self._early and "list" in verbs:
                 self._early = False
@@ -231,9 +308,13 @@ class ReferenceOperator:
         if self._early:
             yield from self._ask_for_another(listed)
         if len(directives) == 1 or self._maybe(0.5):
-            for directive in directives:
-                yield from self._show(directive)
+            yield from self._show_all(directives)
         return directives
+
+    def _show_all(self, directives: Sequence[Directive]) -> Plan:
+        for directive in directives:
+            if not self._standing or not self._knows(directive.text):
+                yield from self._show(directive)
 
     def _ask_for_another(self, listed: str) -> Plan:
         """Ask for an entry that is somebody else's or done already, or not there; then read the list again."""
@@ -262,7 +343,8 @@ class ReferenceOperator:
                 self._early = False
                 yield Mistake(self._call("show", directive))
                 yield how_to_read(self.scenario.provider)
-            yield self._call("claim", directive)
+            if not self._done_before(self._call("claim", directive)):
+                yield self._call("claim", directive)
         yield self._call("show", directive)
 
     def _call(self, verb: str, directive: Directive) -> str:
@@ -279,9 +361,13 @@ class ReferenceOperator:
         if "done" not in verbs:
             return
         if "list" in verbs:
-            yield self._call("done", directive)
+            call = self._call("done", directive)
         elif directive is self.scenario.directives[-1]:
-            yield verbs["done"]
+            call = verbs["done"]
+        else:
+            return
+        if not self._done_before(call):
+            yield call
 
     # -------------------------------------------------------------------------------------------------------- work
 
@@ -290,15 +376,15 @@ class ReferenceOperator:
         if not self._knows(directive.text):
             yield from self._show(directive)
         place = directive.extra.get("place", {})
-        if place and f"cd {place['path']}" not in self._typed:
+        if place and self._at != place["path"]:
             yield from self._follow(place["leads"])
             yield f"cd {place['path']}"
-        works: list[Mapping[str, Any]] = directive.extra.get("works", [])
-        if not works and "solution" in directive.extra:  # a teacher's bundle: one piece of work a directive
-            works = [directive.extra]
+            self._at = place["path"]
+        yield from self._tidy()
+        works = _works(directive)
         if not works:  # another maker's bundle, which tells of the whole only
             if directive is self.scenario.directives[-1]:
-                for command in self.scenario.reference_solution:
+                for command in next(self._left, self.scenario.reference_solution):
                     yield from self._learn([command])
                     yield command
                 if self.scenario.terminal == "panic":
@@ -310,6 +396,15 @@ class ReferenceOperator:
                 return reason
         return ""
 
+    def _tidy(self) -> Plan:
+        """Remove what whoever began the session made and nobody asked for; a look shows it."""
+        strays = self._standing.strays if self._standing and not self._tidied else ()
+        self._tidied = True
+        if strays:
+            inside, hidden = any("/" in path[:-1] for path in strays), any(path.startswith(".") for path in strays)
+            yield "find ." if inside else "ls -a" if hidden else "ls"
+            yield removal(strays)
+
     def _work(self, guide: Mapping[str, Any], directive: Directive) -> Outcome:
         """Look, act and verify; return why the work cannot be done, empty when it is."""
         block, reason = str(guide.get("block", "")), str(guide.get("reason", ""))
@@ -318,9 +413,13 @@ class ReferenceOperator:
             verbs = self.scenario.provider.verbs
             yield self._call("show", directive) if "list" in verbs else verbs["show"]
             return reason
-        solution = self._way(guide)
+        done, solution = self._way(guide)
         if not solution:
+            if done:
+                yield from self._verify(guide, done, outputs)
             return ""
+        if done:
+            yield from self._look_at(done)
         yield from self._follow(guide.get("learn", ()))
         solution, look = yield from self._go_wrong(guide, solution, outputs)
         if look:
@@ -342,7 +441,7 @@ class ReferenceOperator:
     ) -> Generator[str, str, tuple[list[str], str]]:
         """Look for a result before there is one, or make a mistake; return the commands and the look that are left."""
         preview = self._usable([f"{self._rng.choice(('ls', 'cat'))} {out}" for out in outputs])
-        if preview and self._maybe(_PREVIEW):
+        if preview and self._maybe(_PREVIEW) and not self._standing:
             yield preview[0]
         look = self._look(guide, solution)
         moment = Moment(self._rng, solution, guide.get("inputs", ()), look, self._place)
@@ -357,16 +456,23 @@ class ReferenceOperator:
         yield from found.plan
         return solution[1:] if found.does_the_work else solution, look
 
-    def _way(self, guide: Mapping[str, Any]) -> list[str]:
-        """Return the commands that do a piece of work, without those that were typed before this operator began."""
+    def _way(self, guide: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+        """Return the commands that do a piece of work: those that have been run already, and those that are left."""
         ways = [list(way) for way in (guide["solution"], *guide.get("ways", ()))]
-        begun = [way for way in ways if self._before.intersection(way)]
-        if begun:
-            way = max(begun, key=lambda way: len(self._before.intersection(way)))
-            return [command for command in way if command not in self._before]
+        if self._standing:
+            left = list(next(self._left))
+            way = next(way for way in ways if not left or way[-len(left) :] == left)
+            return way[: len(way) - len(left)], left
         if len(ways) > 1 and not guide.get("block") and self._maybe(self.variety):
-            return self._rng.choice(ways[1:])
-        return ways[0]
+            return [], self._rng.choice(ways[1:])
+        return [], ways[0]
+
+    def _look_at(self, done: Sequence[str]) -> Plan:
+        """Look at what came of the first commands of a piece of work."""
+        texts = [f for f in habits.touched(done)[0] if re.search(r"\.\w+$", f) and not _is_archive(f)]
+        look = (self._usable([f"cat {' '.join(texts)}"]) if texts else []) or ["ls"]
+        if self._typed[-1] != look[0]:
+            yield look[0]
 
     def _look(self, guide: Mapping[str, Any], solution: Sequence[str]) -> str:
         """Return the command that looks at what the work starts from: contents, names or rights, as it needs.
@@ -422,6 +528,8 @@ class ReferenceOperator:
         told = [str(c) for c in guide.get("verify", ()) if not re.search(r"(^|[;&|] *)echo ", str(c))]
         results = [f"cat {out}" for out in outputs if "." in out and not _is_archive(out) and not out.endswith(".gz")]
         shows = self._usable([c for c in told if c != "ls"] + results)
+        if self._standing and self._typed[-1] in shows:  # who began the session has just looked
+            return
         first = self._rng.choice(shows or self._usable(told) or ["ls"])
         yield first
         written, gone = habits.touched(solution)
@@ -451,6 +559,12 @@ class ReferenceOperator:
             looks = [f"cat {p}" for p in programs[-1:] if not any(p in c for c in self._typed[-3:-1])] or ["ls"]
         yield self._rng.choice(self._usable(looks) or ["ls"])
         return str(guide["reason"])
+
+
+def removal(strays: Sequence[str]) -> str:
+    """Return the command that removes what nobody asked for."""
+    folders = any(path.endswith("/") for path in strays)
+    return shlex.join(("rm", *["-r"] * folders, *(path.rstrip("/") for path in strays)))
 
 
 def _is_archive(path: str) -> bool:
