@@ -11,7 +11,9 @@ has imported torch and loaded the base. Rounds of both sides alternate. The last
     speedup_vs_fresh    wall time of the fresh processes over the resident's, its load included
     unchanged           whether weights and logits are the same after all of it
 
-    python benchmarks/resident.py --base DIR --data DIR --scenarios DIR [--rounds 3] [--steps 3] [--n 2]
+    posix-sdc generate --n 32 --course first --out worlds
+    posix-sdc rollout --scenarios worlds --out sessions
+    python benchmarks/resident.py --base DIR --data sessions --scenarios worlds [--rounds 3] [--steps 6] [--n 4]
 """
 
 from __future__ import annotations
@@ -37,8 +39,9 @@ def flags(args: argparse.Namespace, out: Path, number: int) -> tuple[list[str], 
     adapter = out / f"adapter-{number}"
     train = ["--data", args.data, "--out", str(adapter), "--max-steps", str(args.steps), "--lora-r", "16"]
     play = ["--adapter", str(adapter), "--no-base", "--no-baselines", "--scenarios", args.scenarios, "--n", str(args.n)]
-    limits = ["--max-turns", "4", "--runtime", args.runtime, "--allow-seen", "--out", str(out / f"eval-{number}")]
-    return [*train, "--seed", str(number), "--tokens-per-batch", str(args.tokens)], [*play, *limits]
+    limits = ["--max-turns", "4", "--max-new-tokens", "24", "--runtime", args.runtime, "--allow-seen"]
+    play += [*limits, "--out", str(out / f"eval-{number}")]
+    return [*train, "--seed", str(number), "--tokens-per-batch", str(args.tokens)], play
 
 
 def fresh(args: argparse.Namespace) -> None:
@@ -83,7 +86,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("--base", "--data", "--scenarios"):
         parser.add_argument(name, required=True)
-    for name, default in (("--rounds", 3), ("--steps", 3), ("--n", 2), ("--tokens", 512), ("--number", 0)):
+    for name, default in (("--rounds", 3), ("--steps", 6), ("--n", 4), ("--tokens", 512), ("--number", 0)):
         parser.add_argument(name, type=int, default=default)
     parser.add_argument("--runtime", default="bwrap")
     parser.add_argument("--child", help=argparse.SUPPRESS)
