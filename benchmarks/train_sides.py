@@ -80,6 +80,7 @@ def sekft(work: Work, *, recompute: bool = False) -> tuple[Callable[[], None], i
     from tiararodney.sekft.model import fourbit, load_base
     from tiararodney.sekft.model.adapters import add_adapter
     from tiararodney.sekft.render import Example
+    from tiararodney.sekft.sft.callbacks import Stop
     from tiararodney.sekft.sft.sizing import BEST, Size, dequantised_fits
     from tiararodney.sekft.sft.step.forward import choose_route
     from tiararodney.sekft.sft.step.pack import total_weight
@@ -105,7 +106,7 @@ def sekft(work: Work, *, recompute: bool = False) -> tuple[Callable[[], None], i
         size=Size(work.row or BEST[base.model.device.type], 0 if recompute else None),
         recompute="never",
         identity={},
-        should_stop=lambda: False,
+        should_stop=Stop(),
         callbacks=[],
     )
     trainer.create_optimizer()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -99,3 +100,20 @@ def test_a_machine_without_a_runtime_is_refused_in_words(demo: ModuleType, monke
     monkeypatch.setattr(demo, "step", lambda *words: None)
     with pytest.raises(SystemExit, match=r"run\.py: found no auto"):
         demo.runtime()
+
+
+def test_a_terminated_demo_terminates_its_step(tmp_path: Path) -> None:
+    step = "import signal, time; signal.signal(signal.SIGTERM, lambda *_: exit(print('put away', flush=True)));"
+    step += " print('at work', flush=True); time.sleep(60)"
+    code = f"import run, sys; run.runtime = lambda: run.step(sys.executable, '-c', {step!r}); run.main()"
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "config.json").write_text("{}")
+    demo = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], cwd=SCRIPT.parent, stdout=subprocess.PIPE, text=True
+    )
+    assert demo.stdout is not None
+    while demo.stdout.readline() != "at work\n":
+        pass
+    demo.terminate()
+    assert "put away" in demo.stdout.read()
+    assert demo.wait(20) == 143

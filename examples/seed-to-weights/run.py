@@ -13,6 +13,7 @@ import argparse
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -105,8 +106,11 @@ def step(*words: str | Path) -> None:
             sys.stdout.buffer.write(chunk)
             sys.stdout.buffer.flush()
         code = process.wait()
-    except BaseException:
-        process.wait()  # Ctrl-C reached it too: let it put away what it holds
+    except BaseException as interrupt:
+        if not isinstance(interrupt, KeyboardInterrupt):  # Ctrl-C has reached it too
+            process.terminate()
+        sys.stdout.buffer.write(process.communicate()[0])  # how it ended, and how to go on
+        sys.stdout.buffer.flush()
         raise
     finally:
         ended.set()
@@ -174,6 +178,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=15.0, help="time to size the run to (default: 15)")
     parser.add_argument("out", nargs="?", type=Path, default=Path("demo-out"), metavar="OUT")
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     out, started = args.out, time.monotonic()
     if not 1 <= args.minutes <= 24 * 60:
         parser.error(f"--minutes: found {args.minutes}, expected 1 to {24 * 60}")

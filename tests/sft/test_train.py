@@ -34,6 +34,7 @@ from tiararodney.sekft.sft.callbacks import is_diverging, loss_limit  # noqa: E4
 from tiararodney.sekft.sft.checkpoint import checkpoint_folder, newest_checkpoint  # noqa: E402
 from tiararodney.sekft.sft.config import TrainConfig  # noqa: E402
 from tiararodney.sekft.sft.train import train  # noqa: E402
+from tiararodney.sekft.sft.trainer import row_loss  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -206,6 +207,36 @@ def test_a_run_that_is_stopped_leaves_a_checkpoint_and_resumes_to_the_same_bits(
     left, right = ([{key: entry.get(key) for key in keys} for entry in curve(out)] for out in (unbroken, resumed))
     assert left == right
     assert beside(config) == {"unbroken", "adapter"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("where", ["forward", "backward"])
+def test_a_signal_ends_a_slow_micro_batch_at_once(
+    configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, where: str
+):
+    config = configure(epochs=2, validation_fraction=0.2)
+    unbroken = train(replace(config, out=tmp_path / "unbroken"))
+    rows = iter(range(1000))
+
+    def slow() -> None:
+        os.kill(os.getpid(), number)
+        until = time.monotonic() + 60
+        while time.monotonic() < until:
+            time.sleep(0.01)
+
+    def loss(*args: Any, **kwargs: Any) -> Any:
+        out = row_loss(*args, **kwargs)
+        if next(rows) == 4:
+            slow() if where == "forward" else out.total.register_hook(lambda _: slow())
+        return out
+
+    monkeypatch.setattr("tiararodney.sekft.sft.trainer.row_loss", loss)
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        train(config)
+    assert time.monotonic() - began < 30
+    assert beside(config) == {"unbroken", "adapter.checkpoint"}
+    assert same_bits(unbroken, train(replace(config, resume=True)))
 
 
 def test_a_checkpoint_of_another_run_is_refused(configure: Configure):

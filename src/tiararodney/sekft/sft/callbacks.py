@@ -172,36 +172,51 @@ def is_diverging(losses: Sequence[float], steps: int) -> bool:
     return len(last) == steps > 0 and min(last) > loss_limit(losses)
 
 
-@contextmanager
-def stop_signals(should_stop: Callable[[], bool] | None) -> Iterator[Callable[[], bool]]:
-    """Turn Ctrl-C and TERM into a question asked between micro-batches; a second signal interrupts at once.
+class Stop:
+    """Whether a run has to stop: because a signal came, or because `should_stop` says so.
 
     Args:
         should_stop: Another source of the wish to stop.
-
-    Yields:
-        Whether to stop.
     """
-    asked = threading.Event()
 
-    def handle(number: int, _frame: FrameType | None) -> None:
-        if asked.is_set():
+    def __init__(self, should_stop: Callable[[], bool] | None = None) -> None:
+        self._should_stop, self._signalled, self._discarding = should_stop, False, False
+
+    def __call__(self) -> bool:
+        """Tell whether to stop."""
+        return self._signalled or (self._should_stop is not None and self._should_stop())
+
+    @contextmanager
+    def discarding(self) -> Iterator[None]:
+        """While open, a signal raises KeyboardInterrupt at once: what is computed inside may be thrown away.
+
+        A micro-batch takes many seconds on a slow processor, and none of it counts before its step is whole.
+        """
+        self._discarding = True
+        try:
+            yield
+        finally:
+            self._discarding = False
+
+    @contextmanager
+    def on_signals(self) -> Iterator[Stop]:
+        """While open, Ctrl-C and TERM ask for the stop; a second one interrupts wherever the run is."""
+        if threading.current_thread() is not threading.main_thread():
+            yield self  # only the main thread may set handlers
+            return
+        before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield self
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        again, self._signalled = self._signalled, True  # set first: some callers swallow what is raised in them
+        if not again:
+            log.warning("%s: stopping; once more to stop without a checkpoint", signal.Signals(number).name)
+        if again or self._discarding:
             raise KeyboardInterrupt
-        asked.set()
-        log.warning("%s: stopping after this micro-batch; once more to stop at once", signal.Signals(number).name)
-
-    def stop() -> bool:
-        return asked.is_set() or (should_stop is not None and should_stop())
-
-    if threading.current_thread() is not threading.main_thread():
-        yield stop  # only the main thread may set handlers
-        return
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def held(device: str) -> int:

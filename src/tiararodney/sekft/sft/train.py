@@ -30,11 +30,11 @@ from tiararodney.sekft.sft.arguments import check_trackers, training_arguments
 from tiararodney.sekft.sft.callbacks import (
     EvaluateBehaviour,
     LogProgress,
+    Stop,
     StopAtDivergence,
     ValidateAtEnd,
     ValidateAtEpochEnds,
     held,
-    stop_signals,
 )
 from tiararodney.sekft.sft.card import licence_of
 from tiararodney.sekft.sft.checkpoint import check_same_run, checkpoint_folder, drop_checkpoints, newest_checkpoint
@@ -156,7 +156,7 @@ def _train(
     base = base or _load(config, processes)
     _check_same("base", base.fingerprint)
     checkpoints = checkpoint_folder(config.out)
-    with fresh_adapter(base, config) as parameters, stop_signals(should_stop) as stop:
+    with fresh_adapter(base, config) as parameters, Stop(should_stop).on_signals() as stop:
         trainer = _trainer(config, base, examples, parameters, stop, judge)
         resumed = newest_checkpoint(checkpoints) if config.resume else None
         if config.resume and resumed is None:
@@ -212,7 +212,7 @@ def _trainer(
     base: Base,
     examples: Examples,
     parameters: dict[str, torch.nn.Parameter],
-    stop: Callable[[], bool],
+    stop: Stop,
     judge: Judge | None,
 ) -> PackedTrainer:
     """Settle how the run goes, and check that it computes what the base does."""

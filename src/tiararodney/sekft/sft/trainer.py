@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from transformers import TrainerCallback, TrainerControl, TrainingArguments
 
     from tiararodney.sekft.render import Example
+    from tiararodney.sekft.sft.callbacks import Stop
     from tiararodney.sekft.sft.judge import Judge
     from tiararodney.sekft.sft.step.loss import Loss
 
@@ -123,7 +124,8 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers' types are s
         size: How large rows are, and which are recomputed.
         recompute: "auto", "always" or "never": whether layers may be recomputed when memory runs out.
         identity: What must be the same for a checkpoint to be resumed.
-        should_stop: Asked before each row; True raises KeyboardInterrupt.
+        should_stop: Asked before each row; True raises KeyboardInterrupt. One process alone is interrupted by a signal
+            in the middle of a row too.
         callbacks: The run's.
         turn: Holds the base for one step or validation; see `lora.training_turn`.
         judge: Plays the adapter in worlds; its success rate, not the loss, says which weights are best.
@@ -140,7 +142,7 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers' types are s
         size: Size,
         recompute: str,
         identity: Mapping[str, Any],
-        should_stop: Callable[[], bool],
+        should_stop: Stop,
         callbacks: Sequence[TrainerCallback],
         turn: Callable[[], AbstractContextManager[None]] = nullcontext,
         judge: Judge | None = None,
@@ -213,7 +215,8 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers' types are s
             # A step draws the same numbers whenever it is computed: again after memory ran out, or in a resumed run.
             torch.manual_seed((self.args.seed * 1_000_003 + self.state.global_step) * 1_009 + self.args.process_index)
             try:
-                sums = self._accumulate(model, inputs, float(num_items_in_batch))
+                with self._discarding():
+                    sums = self._accumulate(model, inputs, float(num_items_in_batch))
                 break
             except RuntimeError as error:
                 if not is_out_of_memory(error):
@@ -297,6 +300,10 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers' types are s
         if self._sum([stop])[0] if self.args.world_size > 1 else stop:
             raise KeyboardInterrupt
 
+    def _discarding(self) -> AbstractContextManager[None]:
+        """Let a signal interrupt at once; not where other processes would wait for this one."""
+        return self.should_stop.discarding() if self.args.world_size == 1 else nullcontext()
+
     def _sum(self, values: Sequence[float]) -> list[float]:
         """Add numbers up over all processes."""
         if self.args.world_size == 1:
@@ -336,7 +343,7 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers' types are s
         found: dict[str, float] = {}
         if self.eval_dataset:
             endings = self._probe_ids or None
-            with self.turn():
+            with self.turn(), self._discarding():
                 self.packed.train(mode=False)
                 sums = validation_sums(lambda row: self.model(row, probe_ids=endings), self._rows(self.eval_dataset))
             found = {f"eval_{name}": value for name, value in metrics(self._sum(sums)).items()}
