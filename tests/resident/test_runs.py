@@ -129,7 +129,7 @@ def test_each_world_gives_its_first_different_failures() -> None:
 def test_pairs_part_where_the_replies_do() -> None:
     """The shape that TRL's DPO reads: lists of messages, the prompt ends with a user turn."""
     good, bad = session(0, "ls", "touch done", "exit", keep=True), session(1, "ls", "exit", keep=False)
-    [pair] = preferences([good, bad])
+    [pair] = preferences([good, bad], [])
     assert [m["role"] for m in pair["prompt"]] == ["system", "user", "assistant", "user"]
     assert [m["content"] for m in pair["chosen"]] == ["touch done", "(touch done)\n$ ", "exit"]
     assert [m["content"] for m in pair["rejected"]] == ["exit"]
@@ -140,13 +140,24 @@ def test_a_world_that_answered_otherwise_makes_no_pair() -> None:
     good, bad = session(0, "ls", "exit", keep=True), session(1, "ls", "panic no", keep=False)
     messages = [dict(m) for m in bad.messages]
     messages[3]["content"] = "another time of day\n$ "
-    assert list(preferences([good, replace(bad, messages=tuple(messages))])) == []
-    assert list(preferences([good, replace(bad, infrastructure="engine down")])) == []
+    assert list(preferences([good, replace(bad, messages=tuple(messages))], [])) == []
+    assert list(preferences([good, replace(bad, infrastructure="engine down")], [])) == []
+
+
+def test_a_corrected_session_is_preferred_to_the_one_it_continues() -> None:
+    wrong, other = session(1, "ls", "exit", keep=False), session(0, "ls", "id", keep=False)
+    record = trajectory(session(1, "ls", "touch done", "exit", keep=True), 1, "1")
+    record["meta"]["sample"] = 1
+    record["turns"][2]["train"] = False
+    [pair] = preferences([other, wrong], [record, record | {"keep": False}])
+    assert [m["content"] for m in pair["chosen"]] == ["touch done", "(touch done)\n$ ", "exit"]
+    assert [m["content"] for m in pair["rejected"]] == ["exit"]
+    assert all(m.keys() == {"role", "content"} for m in (*pair["prompt"], *pair["chosen"]))
 
 
 def test_pairs_can_be_read_by_trl() -> None:
     trl = pytest.importorskip("trl.data_utils", reason="needs trl")
-    [pair] = preferences([session(0, "ls", "exit", keep=True), session(1, "exit", keep=False)])
+    [pair] = preferences([session(0, "ls", "exit", keep=True), session(1, "exit", keep=False)], [])
     assert trl.is_conversational(pair)
 
 
@@ -305,7 +316,7 @@ def test_a_cycle_trains_the_expert_where_the_adapter_went_wrong(
     head, *rows = capsys.readouterr().out.split("\n\nreport:")[0].splitlines()[-4:]
     assert head.split()[:6] == ["sessions", "succeeded", "kept", "corrected", "rejected", "pairs"]
     assert [row.split()[0] for row in rows] == ["base", "round-0", "round-1"]
-    assert rows[2].split()[1:7] == ["2", "0", "0", "1", "1", "0"]
+    assert rows[2].split()[1:7] == ["2", "0", "0", "1", "1", "1"]
     report = json.loads((out / "report.json").read_text())["rounds"][1]
     assert [report[k] for k in ("sessions", "succeeded", "kept", "corrected", "rejected")] == [2, 0, 0, 1, 1]
     [record] = [json.loads(line) for line in (out / "round-1" / "corrected.jsonl").read_text().splitlines()]

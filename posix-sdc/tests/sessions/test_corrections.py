@@ -12,7 +12,7 @@ from tiararodney.posix_sdc.errors import InfrastructureError
 from tiararodney.posix_sdc.factory.bundles import generate
 from tiararodney.posix_sdc.factory.taxonomy import ARCHETYPES
 from tiararodney.posix_sdc.records.axes import family_of
-from tiararodney.posix_sdc.sessions import corrections
+from tiararodney.posix_sdc.sessions import stocktaking
 from tiararodney.posix_sdc.sessions.corrections import Astray, correct, find_cut
 from tiararodney.posix_sdc.sessions.loop import run_session, turn_limit
 from tiararodney.posix_sdc.sessions.operators import habits
@@ -206,6 +206,6 @@ def test_a_fault_of_ours_is_recorded_as_such(scenario: Scenario, monkeypatch: py
     def broken(*_: object) -> None:
         raise InfrastructureError("the engine went away")
 
-    monkeypatch.setattr(corrections, "Session", broken)
+    monkeypatch.setattr(stocktaking, "Session", broken)
     found = correct(scenario, [], "bwrap")
     assert (found.keep, found.outcome, found.meta["reason"]) == (False, "infrastructure", "the engine went away")

@@ -1,5 +1,6 @@
-"""The session loop."""
+"""The session loop, and corrections of sessions that went wrong."""
 
+from tiararodney.posix_sdc.sessions.corrections import correct
 from tiararodney.posix_sdc.sessions.loop import (
     ATTEMPTS,
     OUTCOMES,
@@ -20,6 +21,7 @@ __all__ = [
     "Mistake",
     "Operator",
     "ahead_of",
+    "correct",
     "play",
     "run_session",
     "session_id",

@@ -263,7 +263,7 @@ def correct(
     Raises:
         RunFailed: the machine cannot hold worlds any more.
     """
-    from tiararodney.posix_sdc.sessions.corrections import correct as one_of
+    from tiararodney.posix_sdc import rollout
     from tiararodney.posix_sdc.support.parallel import each
     from tiararodney.posix_sdc.world import abort_worlds, close_worlds
 
@@ -273,7 +273,7 @@ def correct(
         if should_stop():
             raise KeyboardInterrupt
         scenario = scenarios[episode.scenario_id]
-        return one_of(scenario, episode.messages, runtime, sample=episode.sample, name=name).to_json()
+        return rollout.correct(scenario, episode.messages, runtime, sample=episode.sample, name=name).to_json()
 
     with our_errors():
         try:

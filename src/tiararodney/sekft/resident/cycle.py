@@ -5,7 +5,7 @@ several times in each and with a temperature. The sessions that are verified and
 of those that went wrong some are corrected: the reference operator continues them from the state that they are in, and
 only its turns are trained (DAgger, Ross et al. 2011). A fresh adapter is trained on demonstrations, kept and corrected
 sessions of all rounds so far, and all adapters are played in the holdout worlds. Kept and rejected sessions of one
-world make preference pairs for TRL's DPO.
+world make preference pairs for TRL's DPO, and so do corrected ones and those that they continue.
 
     OUT/cycle.json                  what the folder belongs to
     OUT/round-R/acting/             the sessions of the round, as sekft-eval writes them
@@ -185,11 +185,11 @@ def act(resident: Resident, config: CycleConfig, number: int, adapter: Path, fol
     kept = choose(episodes, config.keep_per_world)
     lines = [trajectory(e, number, versions[e.scenario_id]) for e in kept]
     _write_lines(folder / KEPT, lines)
-    pairs = list(preferences(episodes))
-    _write_lines(folder / "preferences.jsonl", pairs)
     if not (folder / CORRECTED).exists():
         _write_lines(folder / CORRECTED, correct(resident, config, number, episodes, acted))
     corrected = _read_lines(folder / CORRECTED)
+    pairs = list(preferences(episodes, corrected))
+    _write_lines(folder / "preferences.jsonl", pairs)
     counts = {
         "sessions": sum(not e.infrastructure for e in episodes),
         "succeeded": sum(e.keep for e in episodes),
@@ -300,27 +300,37 @@ def trajectory(episode: Episode, number: int, version: str) -> dict[str, Any]:
     }
 
 
-def preferences(episodes: Sequence[Episode]) -> Iterator[dict[str, Any]]:
-    """Yield preference pairs: of each world every kept session against every rejected one.
+def preferences(episodes: Sequence[Episode], corrected: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield preference pairs.
 
-    The prompt is what both sessions have in common up to the first reply in which they differ.
+    Every kept session stands against every rejected one of its world, every corrected one against the session that it
+    continues otherwise. The prompt is what both sessions have in common up to the first reply in which they differ.
 
     Args:
         episodes: of one round.
+        corrected: trajectories of the round, as JSON values.
     """
-    for scenario in dict.fromkeys(e.scenario_id for e in episodes):
-        sessions = [e for e in episodes if e.scenario_id == scenario and not e.infrastructure]
-        for good in (e for e in sessions if e.keep):
-            for bad in (e for e in sessions if not e.keep):
-                chosen, rejected = ([dict(m) for m in e.messages] for e in (good, bad))
-                at = _fork(chosen, rejected)
-                if at is not None:
-                    yield {
-                        "prompt": chosen[:at],
-                        "chosen": chosen[at:],
-                        "rejected": rejected[at:],
-                        "scenario_id": scenario,
-                    }
+    played = [e for e in episodes if not e.infrastructure]
+    pairs = [
+        (good.messages, bad)
+        for good in played
+        for bad in played
+        if good.keep and not bad.keep and good.scenario_id == bad.scenario_id
+    ]
+    wrong = {(e.scenario_id, e.sample): e for e in played}
+    pairs += [(r["turns"], wrong[r["scenario_id"], r["meta"]["sample"]]) for r in corrected if r["keep"]]
+    for turns, bad in pairs:
+        chosen, rejected = (
+            [{"role": m["role"], "content": m["content"]} for m in messages] for messages in (turns, bad.messages)
+        )
+        at = _fork(chosen, rejected)
+        if at is not None:
+            yield {
+                "prompt": chosen[:at],
+                "chosen": chosen[at:],
+                "rejected": rejected[at:],
+                "scenario_id": bad.scenario_id,
+            }
 
 
 def _fork(chosen: Sequence[Mapping[str, str]], rejected: Sequence[Mapping[str, str]]) -> int | None:

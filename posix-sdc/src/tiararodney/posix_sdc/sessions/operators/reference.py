@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-import shlex
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tiararodney.posix_sdc.errors import UnplayableError
@@ -16,10 +14,12 @@ from tiararodney.posix_sdc.sessions.operators import habits
 from tiararodney.posix_sdc.sessions.operators.facts import Facts
 from tiararodney.posix_sdc.sessions.operators.mistakes import Moment, mistake
 from tiararodney.posix_sdc.sessions.operators.scripted import ScriptedOperator
+from tiararodney.posix_sdc.sessions.operators.standing import pieces, removal
 from tiararodney.posix_sdc.worlds.filesystem import USER
 
 if TYPE_CHECKING:
     from tiararodney.posix_sdc.records.schema import Directive, Message, Scenario
+    from tiararodney.posix_sdc.sessions.operators.standing import Standing
 
 __all__ = ["ReferenceOperator", "ScriptedOperator"]
 
@@ -32,40 +32,6 @@ _EARLY = 0.3  # of these, those that make it with the provider
 _PREVIEW = 0.12  # share of the works whose output is looked for before there is any
 _LONG = 12  # lines of a file beyond which one reads its beginning first
 _LOOKS = 8  # at what a piece of work takes for granted, before it is given up as unplayable
-
-
-@dataclass(frozen=True)
-class Standing:
-    """Where a session stands that somebody else began, as its world says.
-
-    Args:
-        at: the working directory.
-        previous: the one before it, empty where there was none.
-        left: for each piece of work (see `works_of`) the commands that are still to be run; none where it is done.
-        strays: paths that nobody asked for, relative to the place of the work; a folder ends in a slash.
-    """
-
-    at: str
-    previous: str
-    left: tuple[tuple[str, ...], ...]
-    strays: tuple[str, ...] = ()
-
-
-def works_of(scenario: Scenario) -> list[tuple[Directive, Mapping[str, Any]]]:
-    """Return a scenario's pieces of work in their order, each with its directive.
-
-    A bundle of another maker tells of the whole only: it counts as one piece, of the last directive.
-    """
-    works = [(d, work) for d in scenario.directives for work in _works(d)]
-    if not works and scenario.directives:
-        return [(scenario.directives[-1], {"solution": scenario.reference_solution})]
-    return works
-
-
-def _works(directive: Directive) -> list[Mapping[str, Any]]:
-    works: list[Mapping[str, Any]] = directive.extra.get("works", [])
-    # a teacher's bundle: one piece of work a directive
-    return works or ([directive.extra] if "solution" in directive.extra else [])
 
 
 class ReferenceOperator:
@@ -381,7 +347,7 @@ class ReferenceOperator:
             yield f"cd {place['path']}"
             self._at = place["path"]
         yield from self._tidy()
-        works = _works(directive)
+        works = pieces(directive)
         if not works:  # another maker's bundle, which tells of the whole only
             if directive is self.scenario.directives[-1]:
                 for command in next(self._left, self.scenario.reference_solution):
@@ -559,12 +525,6 @@ class ReferenceOperator:
             looks = [f"cat {p}" for p in programs[-1:] if not any(p in c for c in self._typed[-3:-1])] or ["ls"]
         yield self._rng.choice(self._usable(looks) or ["ls"])
         return str(guide["reason"])
-
-
-def removal(strays: Sequence[str]) -> str:
-    """Return the command that removes what nobody asked for."""
-    folders = any(path.endswith("/") for path in strays)
-    return shlex.join(("rm", *["-r"] * folders, *(path.rstrip("/") for path in strays)))
 
 
 def _is_archive(path: str) -> bool:
