@@ -195,6 +195,14 @@ def test_replies_without_content_are_counted_and_explained(argv: list[str], tmp_
     assert "2 replies had no content" in (tmp_path / "out" / "report.html").read_text()
 
 
+def test_report_says_how_imported_scenarios_are_judged(argv: list[str], tmp_path: Path, scenarios: Path) -> None:
+    bundle = json.loads((scenarios / "s1.json").read_text())
+    bundle["checker"]["judged_by"] = "the difference of two worlds"
+    (scenarios / "s1.json").write_text(json.dumps(bundle))
+    assert main(argv) == 0
+    assert report_of(tmp_path)["notes"] == ["1 of 4 scenarios are judged by the difference of two worlds."]
+
+
 def test_doing_nothing_is_reported_beside_the_models(
     argv: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

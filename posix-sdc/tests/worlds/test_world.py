@@ -221,6 +221,8 @@ def test_the_work_folder_is_the_users_wherever_it_is(stand_up):
         ({"path": "/dev/sda"}, "fixtures[0].path"),
         ({"path": "/run/session/dash"}, "fixtures[0].path"),
         ({"path": "/"}, "fixtures[0].path"),
+        ({"path": "/", "kind": "dir", "mode": "1777"}, "fixtures[0].path"),
+        ({"path": "/", "kind": "dir", "mode": "777", "owner": "root"}, "fixtures[0].path"),
         ({"path": "/work", "content": "x"}, "fixtures[0].kind"),
         ({"path": "/work/l", "kind": "symlink"}, "fixtures[0].target"),
     ],
@@ -229,6 +231,17 @@ def test_a_fixture_that_no_world_can_have_is_refused_by_field(stand_up, fixture,
     with pytest.raises(SchemaError) as caught:
         stand_up(fixtures=[fixture])
     assert caught.value.field == field
+
+
+def test_sticky_root_folder_takes_files_and_keeps_roots_own(attacked):
+    """All may make files in it, or nobody may (an ordinary user's sandbox); nothing of root's goes away."""
+    world = attacked(fixtures=[{"path": "/", "kind": "dir", "mode": "1777", "owner": "root"}])
+    made = world.run("echo x >/new && cat /new && rm /new").output
+    assert made == "x\n" or "Read-only file system" in made
+    for command in ("mv /etc /etc2", "rm /bin", "mv /lib64 /x", "rmdir /mnt", "chmod 777 /"):
+        result = world.run(command)
+        assert result.status not in (0, None), command
+    assert world.run("ls -d /etc /bin /mnt").status == 0
 
 
 # ------------------------------------------------------------------------------------------------- endings

@@ -65,7 +65,7 @@ def evaluate(
     runtime = worlds.resolve_runtime(config.runtime)
     entrants = _contestants(config, base)
     precision = precision_of(config, base)
-    notes = check_unseen(config, entrants, [s.id for s in selection.scenarios])
+    notes = [*selection.notes, *check_unseen(config, entrants, [s.id for s in selection.scenarios])]
     config.out.mkdir(parents=True, exist_ok=True)
     claim(config.out / "run.json", identity(config, runtime, entrants, selection, precision))
     with closing(EpisodeLog(config.out / "episodes.jsonl")) as episodes:

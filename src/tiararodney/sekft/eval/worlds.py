@@ -44,6 +44,12 @@ class Selection:
         return {kind: kinds.count(kind) for kind in sorted(set(kinds))}
 
     @property
+    def notes(self) -> list[str]:
+        """What bundles say of verdicts that are reached in another way than by a checker of their own maker."""
+        told = [str(by) for s in self.scenarios if (by := s.checker.extra.get("judged_by"))]
+        return [f"{told.count(by)} of {len(self.scenarios)} scenarios are judged by {by}." for by in sorted(set(told))]
+
+    @property
     def digests(self) -> dict[str, str]:
         """SHA-256 of each scenario's JSON, by id."""
         return {s.id: _digest(s) for s in self.scenarios}

@@ -258,6 +258,9 @@ def _parser() -> _Parser:
     )
     worlds(sub)
 
+    sub = add("import", "make worlds of a public benchmark's tasks, and say which cannot be had here and why")
+    _import_flags(sub)
+
     sub = add("gate", "play every bundle's reference solution and quarantine those whose checker is wrong")
     sub.add_argument(
         "--scenarios", type=Path, required=True, help="folder of bundles; a failing one is rewritten with its reason"
@@ -285,7 +288,12 @@ def _parser() -> _Parser:
         "--method", choices=("auto", "dockerfile", "debootstrap"), default="auto", help="what it comes from"
     )
     sub.add_argument("--mirror", default="", help="Debian mirror for debootstrap (default: this machine's own)")
+    _reading_commands(add)
+    return parser
 
+
+def _reading_commands(add: Callable[[str, str], argparse.ArgumentParser]) -> None:
+    """Add the commands that only read what others have written."""
     sub = add("show", "print sessions as terminal transcripts, scenarios as pages")
     sub.add_argument("file", type=Path, help="a trajectory or a scenario, *.json or *.jsonl, or a folder")
     sub.add_argument("--n", type=_positive, default=None, help="maximum number of records to print")
@@ -308,7 +316,30 @@ def _parser() -> _Parser:
     )
     sub.add_argument("--harbor", type=Path, metavar="DIR", help="write --scenarios as Harbor tasks, a folder each")
     sub.add_argument("--all", action="store_true", help="rejected sessions and quarantined bundles too")
-    return parser
+
+
+def _import_flags(sub: argparse.ArgumentParser) -> None:
+    """Add the flags that say what is made of which benchmark."""
+    sub.set_defaults(command="import_tasks")
+    sub.add_argument("benchmark", choices=("intercode-alfa",), help="300 tasks, read from the installed package icalfa")
+    sub.add_argument("--out", type=Path, required=True, help="folder to write to, one *.json per scenario")
+    sub.add_argument(
+        "--form",
+        choices=("plain", "citizen"),
+        default="plain",
+        help="plain: the query is the first user turn, and one command is judged; citizen: it is a directive behind a "
+        "provider",
+    )
+    sub.add_argument(
+        "--split", choices=("train", "holdout"), default="holdout", help="what the scenarios say of themselves"
+    )
+    sub.add_argument(
+        "--runtime",
+        choices=("auto", "docker", "bwrap", "both"),
+        default="auto",
+        help="where gold commands are played; both: what they do differently in the two is left out",
+    )
+    sub.add_argument("--jobs", type=_positive, help="worlds in parallel (default: CPU count)")
 
 
 def _operator_flags(sub: argparse.ArgumentParser) -> None:

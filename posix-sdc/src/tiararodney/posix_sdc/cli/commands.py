@@ -106,6 +106,38 @@ def _teach(a: argparse.Namespace, names: list[str]) -> int:
     return _FAILED if given_up else _DONE
 
 
+def import_tasks(a: argparse.Namespace) -> int:
+    """Make scenarios of a benchmark's tasks; those left out are printed with their reasons."""
+    from tiararodney.posix_sdc.factory.intercode_alfa.bundle import name_of
+    from tiararodney.posix_sdc.factory.intercode_alfa.package import read_package
+    from tiararodney.posix_sdc.factory.intercode_alfa.run import Import
+    from tiararodney.posix_sdc.factory.intercode_alfa.run import import_tasks as make
+    from tiararodney.posix_sdc.records.store import count_by, file_name, output_folder, write_record
+
+    package = read_package()
+    runtimes = [_runtime(name) for name in (("bwrap", "docker") if a.runtime == "both" else (a.runtime,))]
+    folder = output_folder(a.out)
+    names = {file_name(name_of(task, a.form)) for task in package.tasks}
+    if strays := sorted(p.name for p in folder.glob("*.json") if p.name not in names):
+        raise UsageError(f"--out {folder}: found {strays[0]}, expected an empty folder or an earlier import's.")
+    progress = Progress("import", len(package.tasks))
+
+    def keep(scenario: Scenario) -> None:
+        write_record(folder / file_name(scenario.id), scenario)
+
+    plan = Import(package, a.form, a.split, runtimes, a.jobs or _processors())
+    left_out = make(plan, keep, progress.step)
+    for left in left_out:
+        name = name_of(left.task, a.form)
+        (folder / file_name(name)).unlink(missing_ok=True)
+        print(f"{name}: {left.reason}" + (f" ({left.detail})" if left.detail else ""))
+    for reason, n in count_by((left.reason for left in left_out), str).items():
+        print(f"left out {n}: {reason}")
+    made, n = len(package.tasks) - len(left_out), len(package.tasks)
+    print(f"{made} of {n} tasks in {folder} ({a.form}, {' and '.join(runtimes)}; icalfa {package.version})")
+    return _DONE
+
+
 def gate(a: argparse.Namespace) -> int:
     """Judge every bundle, and write down of each what was found."""
     from tiararodney.posix_sdc.factory.taxonomy import misplaced

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from tiararodney.posix_sdc.errors import SchemaError, UsageError
 from tiararodney.posix_sdc.records.schema import load_scenarios
 from tiararodney.posix_sdc.records.store import output_folder
+from tiararodney.posix_sdc.sessions.judgement import one_command
 from tiararodney.posix_sdc.sessions.loop import PROMPT, opening, turn_limit
 from tiararodney.posix_sdc.worlds import filesystem, gateway
 from tiararodney.posix_sdc.worlds.docker.image import DOCKERFILE
@@ -114,7 +115,14 @@ def write_task(scenario: Scenario, folder: Path) -> None:
 
 
 def task_files(scenario: Scenario) -> dict[str, tuple[str | bytes, int]]:
-    """Return a task's files by their path, each with its mode."""
+    """Return a task's files by their path, each with its mode.
+
+    Raises:
+        SchemaError: the bundle cannot be stood up, or its verdict needs what a session printed.
+    """
+    if one_command(scenario):
+        here = "a world of a single command that is judged by what it prints"
+        raise SchemaError(f"scenario {scenario.id!r}", "checker.command", here, "one that is judged by its files")
     _, login = opening(scenario)
     told = opening(scenario)[0].content + "\n\n" + login.content.removesuffix(PROMPT)
     script = {"WORKDIR": shlex.quote(scenario.workdir), "TERMINAL": scenario.terminal}

@@ -1,11 +1,14 @@
 """What a verdict is made of besides the world's state: which checks hold, and whether giving up was justified.
 
 A session that ends with ``panic`` proves nothing by the state it leaves: doing nothing leaves it too. So it has to have
-seen the directive that cannot be done, and its reason has to name the cause.
+seen the directive that cannot be done, and its reason has to name the cause. And a world whose session is a single
+command is judged by what that command printed too, which leaves no trace in the state.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tiararodney.posix_sdc.worlds.protocol import Check
@@ -16,7 +19,38 @@ if TYPE_CHECKING:
     from tiararodney.posix_sdc.records.schema import Scenario, Turn
 
 REASON, READ = "the reason names the cause", "the directive was read"
+PRINTED = "the command printed what the gold command prints"
 _LONGEST = 300  # letters of a reason: one that lists every trouble there is names none
+
+
+@dataclass(frozen=True)
+class OneCommand:
+    """How the only command of a session is run and judged: ``checker.command`` of a bundle.
+
+    Args:
+        shell: absolute path of the shell that is given the reply as ``-c REPLY``.
+        output: what the right command prints, errors included.
+        any_order: its lines may come in any order.
+    """
+
+    shell: str
+    output: str
+    any_order: bool
+
+
+def one_command(scenario: Scenario) -> OneCommand | None:
+    """Return how a world's single command is judged; None where sessions go on until somebody ends them."""
+    told = scenario.checker.extra.get("command")
+    if not isinstance(told, Mapping):
+        return None
+    return OneCommand(str(told["shell"]), str(told["output"]), bool(told.get("any_order")))
+
+
+def printed(single: OneCommand, output: str) -> list[Check]:
+    """Judge what a single command printed; blank lines at the end do not count."""
+    found, wanted = (text.rstrip().split("\n") for text in (output, single.output))
+    same = sorted(found) == sorted(wanted) if single.any_order else found == wanted
+    return [Check(PRINTED, same)]
 
 
 def giving_up(scenario: Scenario, ended: str, turns: Sequence[Turn]) -> list[Check]:

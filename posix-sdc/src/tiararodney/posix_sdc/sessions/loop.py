@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from tiararodney.posix_sdc.errors import InfrastructureError, SchemaError, UnplayableError
 from tiararodney.posix_sdc.records.schema import Message, Scenario, Trajectory, Turn
-from tiararodney.posix_sdc.sessions.judgement import giving_up
+from tiararodney.posix_sdc.sessions.judgement import OneCommand, giving_up, one_command, printed
 from tiararodney.posix_sdc.sessions.prose import is_prose
 from tiararodney.posix_sdc.worlds.prefetch import Ahead
 from tiararodney.posix_sdc.worlds.protocol import CommandResult, Limits, World, open_world
+from tiararodney.posix_sdc.worlds.shell import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -54,8 +55,15 @@ class Mistake(str):
 OperatorFactory = Callable[[Scenario, int], Operator]  # of a scenario and a sample
 
 
-def orientation() -> str:
-    """Return the system turn: facts about the terminal, no imperative, no task."""
+def orientation(single: OneCommand | None = None) -> str:
+    """Return the system turn: facts about the terminal, no imperative, no task.
+
+    Args:
+        single: how the one command of a session is run that has no more.
+    """
+    if single is not None:
+        shell = single.shell.rpartition("/")[2]
+        return f"A terminal on a POSIX system. The shell is {shell}; the reply is run as one command."
     return (
         "A terminal on a POSIX system. The shell is sh; every reply is run as one command. "
         "`exit` ends the session when the work is done, `panic REASON` when it cannot be done."
@@ -66,7 +74,7 @@ def opening(scenario: Scenario) -> list[Turn]:
     """Return the turns before the operator's first: the orientation, what login prints, the prompt."""
     said = scenario.announcement
     login = said.text.rstrip("\n") + "\n" if said.kind in ("motd", "banner") and said.text.strip() else ""
-    return [Turn("system", orientation()), Turn("user", login + PROMPT)]
+    return [Turn("system", orientation(one_command(scenario))), Turn("user", login + PROMPT)]
 
 
 def observation(result: CommandResult) -> str:
@@ -125,6 +133,7 @@ class Session:
         self.prose: list[int] = []
         self.commands = 0
         self.ended = ""
+        self.single, self.printed = one_command(scenario), ""
         self.stack = ExitStack()
         opened = ahead.world(scenario) if ahead else open_world(scenario, runtime=runtime, limits=limits)
         try:
@@ -140,12 +149,16 @@ class Session:
     def act(self, reply: str) -> bool:
         """Run a reply; return true when the session is over."""
         self.commands += 1
-        result = self.world.run(reply) if reply.strip() else CommandResult("", 0, None)
+        command = f"{self.single.shell} -c {quoted(reply)}" if self.single else reply
+        result = self.world.run(command) if reply.strip() else CommandResult("", 0, None)
         self.turns.append(Turn("assistant", str(reply), train=not isinstance(reply, Mistake)))
         if result.ended is None and is_prose(reply, result):
             self.prose.append(self.commands)
         if result.ended is not None:
             self.ended = result.ended
+        elif self.single is not None:
+            self.ended, self.printed = "exit", result.output
+            self.turns.append(Turn("user", observation(result)))
         elif self.commands >= self.max_turns:
             self.ended = "turn_limit"
         elif time.monotonic() - self.started > self.limits.session_seconds:
@@ -159,6 +172,7 @@ class Session:
         verdict = self.world.check()
         clean = not self.prose
         checks = [*verdict.checks, *giving_up(self.scenario, self.ended, self.turns)]
+        checks += printed(self.single, self.printed) if self.single else []
         verified = verdict.passed and all(check.passed for check in checks)
         meta = {
             "clean": clean,

@@ -40,6 +40,6 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file so that a reader sees all of it or none of it."""
+    """Write a file so that a reader sees all of it or none of it; lone surrogates are written as JSON escapes."""
     with whole(path) as beside:
-        beside.write_text(text, encoding="utf-8")
+        beside.write_text(text, encoding="utf-8", errors="backslashreplace")

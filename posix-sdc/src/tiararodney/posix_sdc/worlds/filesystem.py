@@ -31,6 +31,8 @@ RESERVED = ("/proc", "/sys", "/dev", "/run")
 # Directories that every machine has.
 _SYSTEM = ("/etc", "/mnt", "/opt", "/srv", "/var", "/var/cache", "/var/lib", "/var/log", "/var/spool")
 
+_STICKY, _OTHERS_WRITE = 0o1000, 0o2
+
 _MAN = f"""\
 #!/bin/sh
 # Prints manual pages that are kept as plain text.
@@ -202,9 +204,13 @@ def _place(path: str) -> str:
 def _add(found: dict[str, Entry], scenario: Scenario, field: str, fixture: Fixture) -> None:
     path = _place(fixture.path)
     _refuse_reserved(scenario, f"{field}.path", path)
-    if path == "/":
-        raise _refused(scenario, f"{field}.path", "'/'", "a path below the root")
     root = fixture.owner == "root"
+    everybody = int(fixture.mode, 8) & _OTHERS_WRITE and not int(fixture.mode, 8) & _STICKY
+    if path == "/" and (not root or fixture.kind != "dir" or everybody):
+        here = f"'/' as {fixture.owner}'s {fixture.kind} of mode {fixture.mode}"
+        raise _refused(
+            scenario, f"{field}.path", here, "a path below the root, or root's folder '/', sticky where all may write"
+        )
     _parents(found, path, root=root)
     before = found.get(path)
     if before is not None and (before.kind == "dir") != (fixture.kind == "dir"):

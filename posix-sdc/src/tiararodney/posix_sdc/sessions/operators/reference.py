@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tiararodney.posix_sdc.errors import UnplayableError
 from tiararodney.posix_sdc.records.axes import how_to_read
+from tiararodney.posix_sdc.sessions.judgement import one_command
 from tiararodney.posix_sdc.sessions.loop import Mistake
 from tiararodney.posix_sdc.sessions.operators import habits
 from tiararodney.posix_sdc.sessions.operators.facts import Facts
@@ -80,6 +81,8 @@ class ReferenceOperator:
         Raises:
             UnplayableError: the bundle lacks what the operator needs, or a command would use what nothing has shown.
         """
+        if one_command(self.scenario):
+            return self.scenario.reference_solution[0]
         for message in messages[self._heard :]:
             if message["role"] == "assistant":
                 self._typed.append(message["content"])

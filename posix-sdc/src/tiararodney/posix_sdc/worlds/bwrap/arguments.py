@@ -265,6 +265,8 @@ def _mounts(items: Iterable[Entry]) -> list[str]:
     args: list[str] = []
     writable: dict[str, bool] = {"/": False}
     for entry in items:
+        if entry.path == "/":  # a sticky one too: where root is the same user, its links there could be taken away
+            continue
         above = posixpath.dirname(entry.path)
         while above not in writable:
             above = posixpath.dirname(above)
