@@ -58,7 +58,7 @@ def run(argv: Sequence[str], base: Base, prog: str, should_stop: Callable[[], bo
     Returns:
         0, or 1 where a rate is below ``--fail-under``.
     """
-    elsewhere = any(arg.partition("=")[0] == "--endpoint" for arg in argv)
+    elsewhere = any(arg.partition("=")[0] in ("--endpoint", "--operator") for arg in argv)
     settled = {} if elsewhere else base.settings()
     config, _ = parse(argv, prog, settled)
     return evaluate_and_print(config, base if settled else None, should_stop)

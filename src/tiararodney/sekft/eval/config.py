@@ -21,6 +21,7 @@ ABOUT = (
 )
 RUNTIMES = ("auto", "docker", "bwrap")
 SPLITS = ("train", "holdout")
+OPERATORS = ("reference",)
 LOG_FORMATS = ("sekft", "inspect")
 RATE_NAMES = ("operate", "terminate", "clean_termination", "verified", "success")
 
@@ -53,6 +54,11 @@ class EvalConfig:
         metavar="URL",
     )
     models: tuple[str, ...] = setting("model of the endpoint", default=(), flag="--model")
+    operator: str | None = setting(
+        "play a script instead of a model; reference: what each bundle says, which shows that its world can be done",
+        default=None,
+        choices=OPERATORS,
+    )
     tokenizer: Path | None = setting(
         "render prompts here with this adapter's (or base's) tokenizer and send the endpoint token ids "
         "(/v1/completions), so that its own template plays no part",
@@ -161,7 +167,9 @@ def check(config: EvalConfig) -> None:
 
 
 def _check_models(config: EvalConfig) -> None:
-    if config.endpoint:
+    if config.operator is not None:
+        _check_no_model(config)
+    elif config.endpoint:
         if config.base is not None or config.adapters:
             raise UsageError("--endpoint was given together with --base or --adapter: evaluate them in two runs.")
         if not config.models:
@@ -180,6 +188,12 @@ def _check_models(config: EvalConfig) -> None:
         )
     elif config.no_base and not config.adapters:
         raise UsageError("--no-base leaves nothing to evaluate: give --adapter DIR.")
+
+
+def _check_no_model(config: EvalConfig) -> None:
+    models = {"--base": config.base, "--adapter": config.adapters, "--endpoint": config.endpoint}
+    if given := [flag for flag, value in models.items() if value]:
+        raise UsageError(f"--operator was given together with {given[0]}: evaluate them in two runs.")
 
 
 def thresholds(values: Sequence[str]) -> dict[str, float]:

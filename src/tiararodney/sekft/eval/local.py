@@ -128,8 +128,8 @@ def attached_name(contestant: Contestant) -> str:
 
 
 def precision_of(config: EvalConfig, base: Base | None) -> dict[str, str] | None:
-    """Return the compute type of the local models and why it was chosen; None for an endpoint."""
-    if config.endpoint:
+    """Return the compute type of the local models and why it was chosen; None where none plays."""
+    if config.endpoint or config.operator is not None:
         return None
     if base is not None:
         return {"dtype": str(base.dtype).removeprefix("torch."), "reason": base.dtype_reason}

@@ -37,7 +37,7 @@ MEANINGS = {
 }
 
 
-BASE, ADAPTER, ENDPOINT = "base", "adapter", "endpoint"
+BASE, ADAPTER, ENDPOINT, OPERATOR = "base", "adapter", "endpoint", "operator"
 LOCAL = (BASE, ADAPTER)
 
 
@@ -47,7 +47,7 @@ class Contestant:
 
     Args:
         name: its name in the report, unique in a run.
-        kind: ``base``, ``adapter`` or ``endpoint``.
+        kind: ``base``, ``adapter``, ``endpoint``, or ``operator`` for a script.
         path: folder of the model or adapter, or the endpoint's URL.
         fingerprint: what tells this model from another under the same path; empty for an endpoint.
         contract: ``match``, ``none`` (nothing to check) or the mismatch that the user chose to ignore.

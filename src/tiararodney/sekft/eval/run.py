@@ -18,7 +18,7 @@ from tiararodney.sekft.eval.live import watching
 from tiararodney.sekft.eval.local import LocalModels, precision_of
 from tiararodney.sekft.eval.operators import BASELINES, Decoding, EndpointPlayer, ScriptedPlayer
 from tiararodney.sekft.eval.page import page
-from tiararodney.sekft.eval.report import ENDPOINT, LOCAL, Contestant, build_report
+from tiararodney.sekft.eval.report import ENDPOINT, LOCAL, OPERATOR, Contestant, build_report
 from tiararodney.sekft.eval.resume import claim, identity
 from tiararodney.sekft.folders import check_folder, write_whole
 
@@ -116,6 +116,8 @@ class _Run:
 
 
 def _contestants(config: EvalConfig, base: Base | None) -> list[Contestant]:
+    if config.operator is not None:
+        return [Contestant(config.operator, OPERATOR, "")]
     if config.endpoint:
         contestants_ = contestants(config, None, "", None)
         for contestant in contestants_:
@@ -152,6 +154,7 @@ def _play_all(run: _Run, base: Base | None) -> list[str]:
         EndpointPlayer(c.name, _endpoints(config, c), decoding, tokenizer) for c in run.field if c.kind == ENDPOINT
     ]
     players |= {server.name: server for server in servers}
+    players |= {c.name: worlds.Reference(run.selection, config.seed) for c in run.field if c.kind == OPERATOR}
     with ExitStack() as stack:
         if any(c.kind in LOCAL and c.name in needed for c in run.field):
             models = stack.enter_context(LocalModels(config, base, [c for c in run.field if c.name in needed]))

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from tiararodney.posix_sdc import errors as theirs
 from tiararodney.sekft.errors import RunFailed, UsageError
-from tiararodney.sekft.eval.episodes import Check, Episode
-from tiararodney.sekft.eval.operators import NoAnswer
+from tiararodney.sekft.eval.episodes import Check, Episode, Generation
+from tiararodney.sekft.eval.operators import NoAnswer, SessionOperator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from tiararodney.posix_sdc.schema import Scenario, Trajectory
     from tiararodney.sekft.eval.config import EvalConfig
-    from tiararodney.sekft.eval.operators import Player, SessionOperator
+    from tiararodney.sekft.eval.operators import Player
 
 
 @dataclass(frozen=True)
@@ -146,6 +146,32 @@ class Job:
     def key(self) -> str:
         """What the session's samples are drawn by: the same for every contestant, so that pairs share their seeds."""
         return f"{self.scenario.id}/{self.sample}"
+
+
+class Reference:
+    """Plays what each bundle's reference solution says (a `Player`); it looks before it acts, as a person would.
+
+    Args:
+        selection: the scenarios that it is asked to play.
+        seed: of its choices.
+    """
+
+    def __init__(self, selection: Selection, seed: int) -> None:
+        self._scenarios, self._seed = {s.id: s for s in selection.scenarios}, seed
+
+    def session(self, key: str) -> SessionOperator:
+        """Return who acts in one session, by a job's key."""
+        from tiararodney.posix_sdc.sessions.operators.reference import ReferenceOperator
+
+        name, _, sample = key.rpartition("/")
+        operator = ReferenceOperator(self._scenarios[name], self._seed, int(sample))
+
+        def answer(messages: Sequence[Mapping[str, str]]) -> tuple[str, Generation]:
+            if not any(m["role"] == "assistant" for m in messages):
+                operator.reset()
+            return operator.reply(messages), Generation(0)
+
+        return SessionOperator(operator.name, answer)
 
 
 class _Watched:
