@@ -54,6 +54,19 @@ def test_without_any_runtime_both_reasons_are_told(machine):
     )
 
 
+def test_runtime_that_stops_answering_is_an_infrastructure_error(machine, monkeypatch, scenario):
+    """Before it has answered once it is a mistake of the user's; in the middle of a run it is nobody's."""
+    monkeypatch.setattr(world, "_answered", set())
+    for before, error in (("no engine answers", NoRuntime), (None, InfrastructureError)):
+        machine(before, None)
+        with contextlib.suppress(NoRuntime):
+            world.resolve_runtime("docker")
+        machine("no engine answers", None)
+        with pytest.raises(error, match="no engine answers") as caught, world.open_world(scenario(), "docker"):
+            pass
+        assert type(caught.value) is error
+
+
 def test_a_named_runtime_is_not_replaced_by_the_other(machine):
     machine("no engine answers", None)
     with pytest.raises(NoRuntime, match="docker: no engine answers"):

@@ -40,6 +40,7 @@ _log = logging.getLogger(__name__)
 
 # The open worlds of this process; a world is closed only once it is no longer among them.
 _open: set[World] = set()
+_answered: set[str] = set()  # runtimes that could be used before, by the name that was asked for
 _lock = threading.Lock()
 _aborted = threading.Event()
 
@@ -85,9 +86,15 @@ def open_world(scenario: Scenario, runtime: str = "auto", limits: Limits | None 
     Raises:
         NoRuntime: the runtime cannot be used on this machine.
         SchemaError: the scenario cannot be stood up.
-        InfrastructureError: the runtime failed.
+        InfrastructureError: the runtime failed, or could be used before and does not answer any more.
     """
-    world = _start(resolve_runtime(runtime), scenario, limits or Limits())
+    try:
+        name = resolve_runtime(runtime)
+    except NoRuntime as error:
+        if runtime in _answered:
+            raise InfrastructureError(str(error)) from error
+        raise
+    world = _start(name, scenario, limits or Limits())
     try:
         with _lock:
             _open.add(world)
@@ -152,6 +159,7 @@ def resolve_runtime(name: str = "auto") -> str:
     for runtime in RUNTIMES[1:] if name == "auto" else (name,):
         reason = _unusable(runtime)
         if reason is None:
+            _answered.update((name, runtime))
             _sweep_once()
             if name == "auto":
                 _log.info("runtime: %s%s", runtime, f" ({reasons[0]})" if reasons else "")
