@@ -17,7 +17,8 @@ from tiararodney.posix_sdc.support import http_json as client
 from tiararodney.sekft.console import run_cli
 from tiararodney.sekft.errors import RunFailed, UsageError
 from tiararodney.sekft.render import Message, canonical_chat_template
-from tiararodney.sekft.sft.inspection.inspect import InspectConfig, run
+from tiararodney.sekft.sft.flags import InspectConfig
+from tiararodney.sekft.sft.inspection.inspect import run
 from tiararodney.sekft.tokenizer import load_tokenizer
 
 TEMPLATE = (
@@ -170,7 +171,7 @@ def look(base, data, capsys):
     """`look(server)` -> exit code and the report's part about the endpoint."""
 
     def do(server: Imitation, **config: Any) -> tuple[int, dict[str, Any]]:
-        settings = {"data": (str(data),), "base": str(base), "endpoint": server.url, "model": "tuned", "json": True}
+        settings = {"data": (data,), "base": base, "endpoint": server.url, "model": "tuned", "json": True}
         code = run(InspectConfig(**(settings | {"request_seconds": 5.0} | config)))
         return code, json.loads(capsys.readouterr().out)["endpoint"]
 
@@ -381,7 +382,7 @@ def test_a_closed_port_is_bad_usage_before_reading(base, tmp_path):
         held.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{held.getsockname()[1]}/v1"
         with pytest.raises(UsageError, match="Start the server"):
-            run(InspectConfig(data=(str(tmp_path / "none"),), base=str(base), endpoint=url, model="tuned"))
+            run(InspectConfig(data=(tmp_path / "none",), base=base, endpoint=url, model="tuned"))
 
 
 def test_an_unknown_model_is_bad_usage(look, serve, served):
@@ -393,7 +394,7 @@ def test_text_and_page_show_the_difference(base, data, serve, tok, capsys, tmp_p
     server = serve(tok, "vllm")
     page = tmp_path / "page.html"
     flags = {"endpoint": server.url, "model": "tuned", "html": str(page)}
-    assert run(InspectConfig(data=(str(data),), base=str(base), **flags)) == 1
+    assert run(InspectConfig(data=(data,), base=base, **flags)) == 1
     text = capsys.readouterr().out
     assert "0 of 6 turns are served as trained, token by token" in text
     assert "turn 2: token" in text

@@ -16,7 +16,7 @@ from tiararodney.sekft.eval.config import EvalConfig
 from tiararodney.sekft.resident.commands import COMMANDS
 from tiararodney.sekft.settings import settings_of
 from tiararodney.sekft.sft.config import TrainConfig
-from tiararodney.sekft.sft.flags import InspectFlags
+from tiararodney.sekft.sft.flags import InspectConfig
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tiararodney.sekft.resident.state import Resident
 
 PROMPT = "sekft> "
-RECORDS = {"train": (TrainConfig, InspectFlags), "eval": (EvalConfig,)}
+RECORDS = {"train": (TrainConfig, InspectConfig), "eval": (EvalConfig,)}
 SETTLED = ("base", "load_4bit", "device", "dtype")
 TAKE_ADAPTERS = ("load", "unload", "--adapter", "--init-adapter")
 

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from types import FrameType
 
-    from tiararodney.sekft.sft.judge import Judge
-
 log = logging.getLogger(__name__)
 
 LOG_EVERY = 10.0  # seconds between lines in a log
@@ -79,42 +77,19 @@ class LogProgress(TrainerCallback):  # type: ignore[misc]  # transformers' types
             self._drawn = now
 
 
-class EvaluateBehaviour(TrainerCallback):  # type: ignore[misc]  # transformers' types are skipped
-    """Asks for an evaluation whenever the judge is due.
+class EvaluateAfter(TrainerCallback):  # type: ignore[misc]  # transformers' types are skipped
+    """Evaluates after some steps of ours (the ends of epochs, the last one), whatever the Trainer's `eval_steps`.
 
     Args:
-        judge: The run's.
+        due: Tells of a step, and of the run's last one, whether to evaluate after it.
     """
 
-    def __init__(self, judge: Judge) -> None:
-        self._judge = judge
+    def __init__(self, due: Callable[[int, int], bool]) -> None:
+        self._due = due
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
         """Ask for an evaluation."""
-        control.should_evaluate |= self._judge.is_due(state.global_step, state.max_steps)
-
-
-class ValidateAtEpochEnds(TrainerCallback):  # type: ignore[misc]  # transformers' types are skipped
-    """Validates after each epoch; to the Trainer all of them are one.
-
-    Args:
-        ends: The numbers of steps after which an epoch is over.
-    """
-
-    def __init__(self, ends: Sequence[int]) -> None:
-        self._ends = frozenset(ends)
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
-        """Ask for a validation."""
-        control.should_evaluate |= state.global_step in self._ends
-
-
-class ValidateAtEnd(TrainerCallback):  # type: ignore[misc]  # transformers' types are skipped
-    """Validates the weights that a run ends with, whatever the steps between validations."""
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
-        """Ask for a validation."""
-        control.should_evaluate |= state.global_step == state.max_steps
+        control.should_evaluate |= self._due(state.global_step, state.max_steps)
 
 
 class StopAtDivergence(TrainerCallback):  # type: ignore[misc]  # transformers' types are skipped

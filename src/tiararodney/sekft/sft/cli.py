@@ -14,7 +14,7 @@ from tiararodney.sekft.console import configure_logs, naming_the_extra, run_cli
 from tiararodney.sekft.errors import RunFailed, UsageError
 from tiararodney.sekft.flags import Common
 from tiararodney.sekft.residents import AskedBase, Remote, run_there
-from tiararodney.sekft.sft.flags import BehaviourFlags, DataFlags, InspectFlags, read, train_config
+from tiararodney.sekft.sft.flags import BehaviourFlags, InspectConfig, read, train_config
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -94,29 +94,9 @@ def _judged(settings: Settings) -> bool:
 
 
 def _inspect(settings: Settings) -> int:
-    from tiararodney.sekft.sft.inspection.inspect import InspectConfig
     from tiararodney.sekft.sft.inspection.inspect import run as inspect
-    from tiararodney.sekft.trajectories import chosen
 
-    what, look = settings.of(DataFlags), settings.of(InspectFlags)
-    return inspect(
-        InspectConfig(
-            data=tuple(map(str, what.data)),
-            base=str(what.base),
-            hub=what.hub,
-            max_length=what.max_length,
-            show=look.show,
-            json=look.json,
-            html=look.html,
-            filters=chosen(what.data_version, what.data_split, what.verified, quarantine=what.quarantined),
-            control_tokens=what.control_tokens,
-            endpoint=look.endpoint,
-            model=look.model or "",
-            api_key_env=look.api_key_env,
-            endpoint_sessions=look.endpoint_sessions,
-            request_seconds=look.request_seconds,
-        )
-    )
+    return inspect(settings.of(InspectConfig))
 
 
 def _train_and_print(

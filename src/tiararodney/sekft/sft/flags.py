@@ -16,16 +16,23 @@ from tiararodney.sekft.sft.config import TrainConfig, check
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from tiararodney.sekft.render import Policy
-
 ABOUT = "Train a LoRA adapter on recorded sessions, or show what would be trained (--inspect)."
 ONLY_INSPECTION = ("json", "html", "endpoint")
 
 
 @dataclass(frozen=True)
-class InspectFlags:
-    """What ``--inspect`` takes beside the data and the base of a training."""
+class InspectConfig:
+    """What ``--inspect`` takes: flags of its own, and those of a training that it reads too (see `TrainConfig`)."""
 
+    base: Path
+    data: tuple[Path, ...] = ()
+    hub: tuple[str, ...] = ()
+    max_length: int = 4096
+    data_version: tuple[str, ...] = ()
+    data_split: tuple[str, ...] = ("train",)
+    verified: str = "any"
+    quarantined: bool = False
+    control_tokens: str = "keep"
     inspect: bool = setting(
         "show mask, statistics and refusals instead of training", default=False, group="inspection (needs no torch)"
     )
@@ -42,6 +49,11 @@ class InspectFlags:
     endpoint_sessions: int = setting("sessions to compare", default=5, above=0)
     request_seconds: float = flags.request_seconds(60.0)
 
+    @property
+    def sources(self) -> list[str]:
+        """Where the data comes from."""
+        return [*map(str, self.data), *self.hub]
+
 
 @dataclass(frozen=True)
 class BehaviourFlags:
@@ -57,21 +69,6 @@ class BehaviourFlags:
     eval_n: int = setting("number of scenarios to play each time", default=16, above=0)
 
 
-@dataclass(frozen=True)
-class DataFlags:
-    """The settings of a training that ``--inspect`` reads too; `TrainConfig` describes them."""
-
-    base: Path
-    max_length: int
-    verified: str
-    quarantined: bool
-    control_tokens: Policy
-    data: tuple[Path, ...] = ()
-    hub: tuple[str, ...] = ()
-    data_version: tuple[str, ...] = ()
-    data_split: tuple[str, ...] = ("train",)
-
-
 def read(argv: Sequence[str], prog: str = "sekft-train", settled: Mapping[str, Any] | None = None) -> Settings:
     """Read flags and ``--config``.
 
@@ -85,7 +82,7 @@ def read(argv: Sequence[str], prog: str = "sekft-train", settled: Mapping[str, A
         SystemExit: After ``--help`` and ``--version``.
     """
     return read_settings(
-        argv, (TrainConfig, BehaviourFlags, InspectFlags, Remote, Common), prog, ABOUT, settled=settled
+        argv, (TrainConfig, BehaviourFlags, InspectConfig, Remote, Common), prog, ABOUT, settled=settled
     )
 
 
@@ -101,7 +98,7 @@ def train_config(settings: Settings) -> TrainConfig | None:
     Raises:
         UsageError: Settings are missing or contradict each other.
     """
-    look = settings.of(InspectFlags)
+    look = settings.of(InspectConfig)
     if look.inspect:
         _check_endpoint(look)
         return None
@@ -113,7 +110,7 @@ def train_config(settings: Settings) -> TrainConfig | None:
     return config
 
 
-def _check_endpoint(look: InspectFlags) -> None:
+def _check_endpoint(look: InspectConfig) -> None:
     if look.endpoint is None:
         if look.model is not None:
             raise UsageError("--model names a model of an endpoint: give --endpoint URL too.")

@@ -28,12 +28,10 @@ from tiararodney.sekft.render import apply_policy, save_contract
 from tiararodney.sekft.sft.adapter import write_adapter
 from tiararodney.sekft.sft.arguments import check_trackers, training_arguments
 from tiararodney.sekft.sft.callbacks import (
-    EvaluateBehaviour,
+    EvaluateAfter,
     LogProgress,
     Stop,
     StopAtDivergence,
-    ValidateAtEnd,
-    ValidateAtEpochEnds,
     held,
 )
 from tiararodney.sekft.sft.card import licence_of
@@ -235,11 +233,10 @@ def _trainer(
         StopAtDivergence(config.divergence_steps, config.learning_rate),
     ]
     if judge is not None:
-        callbacks.append(EvaluateBehaviour(judge))
+        callbacks.append(EvaluateAfter(judge.is_due))
     if examples.validation:
-        callbacks.append(ValidateAtEnd())
-        if not config.validate_every:
-            callbacks.append(ValidateAtEpochEnds(epoch_ends))
+        ends = () if config.validate_every else epoch_ends
+        callbacks.append(EvaluateAfter(lambda step, last: step == last or step in ends))
         if config.patience:
             callbacks.append(EarlyStoppingCallback(config.patience))
     return PackedTrainer(

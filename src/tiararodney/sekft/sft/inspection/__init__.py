@@ -4,5 +4,5 @@
     served (over routes): the prompts of the same sessions, asked of an endpoint
 
 `contract` says what is out of the ordinary with a model's template and tokenizer, `ledger` remembers what finds
-duplicates and leaks, `findings` puts a report's findings in order.
+duplicates and leaks.
 """

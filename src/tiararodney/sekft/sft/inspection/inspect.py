@@ -8,66 +8,29 @@ import logging
 import shutil
 import sys
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from tiararodney.sekft.console import wants_colour
 from tiararodney.sekft.endpoint import Endpoint
 from tiararodney.sekft.errors import UsageError
-from tiararodney.sekft.render import Policy, apply_policy, take_fingerprint
+from tiararodney.sekft.render import apply_policy, take_fingerprint
 from tiararodney.sekft.sft.inspection.contract import contract_findings
+from tiararodney.sekft.sft.inspection.report import Shown, show
 from tiararodney.sekft.sft.inspection.served import compare
-from tiararodney.sekft.sft.inspection.shown import Shown, show
 from tiararodney.sekft.sft.inspection.survey import Survey
 from tiararodney.sekft.sft.inspection.text import inspection_text
 from tiararodney.sekft.tokenizer import load_tokenizer
-from tiararodney.sekft.trajectories import Filters, Session, read_sessions
+from tiararodney.sekft.trajectories import Session, chosen, read_sessions
 
 if TYPE_CHECKING:
-    from tiararodney.sekft.render import Tokenizer
+    from tiararodney.sekft.render import Policy, Tokenizer
+    from tiararodney.sekft.sft.flags import InspectConfig
 
 log = logging.getLogger(__name__)
 
 _LOG_SECONDS = 5.0
 _NARROWEST, _WIDEST = 40, 120
-
-
-@dataclass(frozen=True)
-class InspectConfig:
-    """What to inspect and how to show it.
-
-    Args:
-        data: folders and files of trajectories.
-        base: the model whose tokenizer and template render them, or an adapter's folder.
-        hub: names of data sets on the hub.
-        max_length: tokens above which training drops an example.
-        show: how many sessions are shown in full.
-        json: print one JSON object in place of text.
-        html: file to write a self-contained page to.
-        filters: which trajectories are taken.
-        control_tokens: policy for control-token text in messages.
-        endpoint: URL of a server whose prompts are compared with those rendered here; None compares none.
-        model: the model there.
-        api_key_env: environment variable with its key.
-        endpoint_sessions: sessions to compare, the first that render.
-        request_seconds: time that one request may take.
-    """
-
-    data: tuple[str, ...]
-    base: str
-    hub: tuple[str, ...] = ()
-    max_length: int = 4096
-    show: int = 3
-    json: bool = False
-    html: str | None = None
-    filters: Filters = field(default_factory=Filters)
-    control_tokens: Policy = "keep"
-    endpoint: str | None = None
-    model: str = ""
-    api_key_env: str = "OPENAI_API_KEY"
-    endpoint_sessions: int = 5
-    request_seconds: float = 60.0
 
 
 def run(config: InspectConfig) -> int:
@@ -83,10 +46,12 @@ def run(config: InspectConfig) -> int:
         RunFailed: the endpoint stops answering.
     """
     started = time.monotonic()
-    log.info("inspecting %s, rendered for %s", ", ".join([*config.data, *config.hub]), config.base)
+    log.info("inspecting %s, rendered for %s", ", ".join(config.sources), config.base)
     endpoint = _endpoint(config)
-    tok: Tokenizer = apply_policy(load_tokenizer(config.base), config.control_tokens)
-    sessions = read_sessions(config.data, config.filters, hub=config.hub)
+    policy = cast("Policy", config.control_tokens)
+    tok: Tokenizer = apply_policy(load_tokenizer(config.base), policy)
+    filters = chosen(config.data_version, config.data_split, config.verified, quarantine=config.quarantined)
+    sessions = read_sessions(list(config.data), filters, hub=config.hub)
     survey, shown, sample, compared = Survey(config.max_length), list[Shown](), None, list[Session]()
     sessions.observe = lambda t: survey.observe(t.scenario_id, t.archetype, t.split)
     logged = started
@@ -101,13 +66,13 @@ def run(config: InspectConfig) -> int:
             logged = time.monotonic()
             log.info("%d sessions inspected", survey.sessions)
     report = {
-        "base": config.base,
-        "data": [*config.data, *config.hub],
+        "base": str(config.base),
+        "data": config.sources,
         "read": sessions.read,
         "dropped": {why: {"count": n, "places": sessions.examples[why]} for why, n in sessions.dropped.most_common()},
         **survey.to_json(),
         "findings": contract_findings(tok, sample),
-        "contract": take_fingerprint(tok, config.control_tokens).to_json(),
+        "contract": take_fingerprint(tok, policy).to_json(),
         "endpoint": compare(endpoint, tok, compared).to_json() if endpoint and compared else None,
         "seconds": round(time.monotonic() - started, 3),
     }
@@ -127,7 +92,7 @@ def _endpoint(config: InspectConfig) -> Endpoint | None:
     """Return the server to ask; one that does not answer is refused before any data is read."""
     if config.endpoint is None:
         return None
-    endpoint = Endpoint(config.endpoint, config.model, config.api_key_env, config.request_seconds)
+    endpoint = Endpoint(config.endpoint, config.model or "", config.api_key_env, config.request_seconds)
     endpoint.check()
     return endpoint
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, StrictUndefined
 
 from tiararodney.sekft.render.preview import printable
-from tiararodney.sekft.sft.inspection.findings import differences, sections, verdict
+from tiararodney.sekft.sft.inspection.report import differences, figures, sections, verdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from tiararodney.sekft.sft.inspection.shown import Shown
+    from tiararodney.sekft.sft.inspection.report import Shown
 
 _NAMED = 20
 _HEIGHT = 100  # of the histogram, in its own units
@@ -40,7 +40,7 @@ def inspection_page(report: Mapping[str, Any], shown: Sequence[Shown]) -> str:
     return environment.from_string(source).render(
         report=report,
         shown=shown,
-        figures=_figures(report),
+        figures=figures(report),
         bars=_bars(report["length_histogram"]),
         limit=_limit(report["length_histogram"], report["over_max_length"]["max_length"]),
         shares=[_shares(report[name]) for name in ("archetypes", "terminals", "splits")],
@@ -50,18 +50,6 @@ def inspection_page(report: Mapping[str, Any], shown: Sequence[Shown]) -> str:
         contract=_json(report["contract"]),
         everything=_json(report),
     )
-
-
-def _figures(report: Mapping[str, Any]) -> list[tuple[str, str]]:
-    limit, masked = report["over_max_length"], report["masked_replies"]["count"]
-    return [
-        (f"{report['rendered']:,}", f"sessions, of {report['sessions']:,} selected and {report['read']:,} read"),
-        (f"{report['examples']:,}", f"examples, {report['split_sessions']['count']:,} sessions split"),
-        (f"{report['tokens']:,}", "tokens"),
-        (f"{report['trained_share']:.1%}", f"of them trained: {report['trained_tokens']:,}"),
-        (f"{report['commands']:,}", f"commands and endings trained, {masked:,} masked"),
-        (f"{limit['count']:,}", f"over --max-length {limit['max_length']:,}"),
-    ]
 
 
 def _bars(bins: Sequence[Mapping[str, int]]) -> list[dict[str, Any]]:

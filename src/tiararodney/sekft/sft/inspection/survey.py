@@ -16,13 +16,16 @@ from tiararodney.sekft.render import (
 )
 from tiararodney.sekft.render.control import control_pattern
 from tiararodney.sekft.sft.inspection.ledger import Ledger
-from tiararodney.sekft.sft.inspection.statistics import histogram, quantiles
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tiararodney.sekft.trajectories import Session
 
 _PLACES = 5
 """How many places of each kind are named; all are counted."""
+_BINS = 24
+_QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.9, 0.99, 1.0)
 
 
 @dataclass
@@ -66,7 +69,7 @@ class Survey:
     trained: int = 0
     commands: int = 0
     terminals: Counter[str] = field(default_factory=Counter)
-    lengths: Counter[int] = field(default_factory=Counter)
+    lengths: list[int] = field(default_factory=list)
     archetypes: Counter[str] = field(default_factory=Counter)
     splits: Counter[str] = field(default_factory=Counter)
     split: Tally = field(default_factory=Tally)
@@ -123,7 +126,7 @@ class Survey:
     def _count_examples(self, session: Session, examples: list[Example]) -> None:
         self.examples += len(examples)
         lengths = [len(e.input_ids) for e in examples]
-        self.lengths.update(lengths)
+        self.lengths += lengths
         self.tokens += sum(lengths)
         self.trained += sum(end - start for e in examples for start, end in e.spans)
         self.commands += sum(len(e.turns) for e in examples)
@@ -149,8 +152,7 @@ class Survey:
             "commands": self.commands,
             "terminals": dict(self.terminals),
             "splits": dict(sorted(self.splits.items())),
-            "example_length": quantiles(self.lengths),
-            "length_histogram": histogram(self.lengths),
+            **_distribution(sorted(self.lengths)),
             "masked_replies": self.masked.to_json(),
             "unread_keys": {k: v.to_json() for k, v in sorted(self.unread.items())},
             "split_sessions": self.split.to_json(),
@@ -169,3 +171,19 @@ class Survey:
 def _terminal(last: Message) -> str:
     word = last.content.split(maxsplit=1)
     return word[0] if word and word[0] in ("exit", "panic") else "other"
+
+
+def _distribution(lengths: Sequence[int]) -> dict[str, Any]:
+    """Return quantiles (the nearest value) of ascending lengths, and how many lie in each of some equal ranges."""
+    if not lengths:
+        return {"example_length": {}, "length_histogram": []}
+    low, high = lengths[0], lengths[-1]
+    width = -(-(high - low + 1) // _BINS)
+    found = Counter((length - low) // width for length in lengths)
+    return {
+        "example_length": {f"p{round(q * 100)}": lengths[round(q * (len(lengths) - 1))] for q in _QUANTILES},
+        "length_histogram": [
+            {"from": first, "to": min(first + width - 1, high), "examples": found[n]}
+            for n, first in enumerate(range(low, high + 1, width))
+        ],
+    }

@@ -6,12 +6,12 @@ import textwrap
 from typing import TYPE_CHECKING, Any
 
 from tiararodney.sekft.render.preview import Run, preview, printable
-from tiararodney.sekft.sft.inspection.findings import differences, sections, verdict
+from tiararodney.sekft.sft.inspection.report import differences, figures, sections, verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from tiararodney.sekft.sft.inspection.shown import Shown
+    from tiararodney.sekft.sft.inspection.report import Shown
 
 _BARS = " ▁▂▃▄▅▆▇█"
 _TITLE, _OFF = "\x1b[1m", "\x1b[0m"
@@ -39,7 +39,7 @@ def inspection_text(report: Mapping[str, Any], shown: Sequence[Shown], *, colour
         lines += [title(f"=== {item.name}  {item.origin}"), *_examples(item, colour=colour), ""]
     if shown:
         lines += [*_legend(report, colour=colour), ""]
-    for name, text in facts(report).items():
+    for name, text in _facts(report).items():
         lines += _wrapped(f"{name:<{_INDENT}}{text}", _INDENT, width)
     lines += _histogram(report["length_histogram"])
     for section in sections(report):
@@ -71,27 +71,16 @@ def _legend(report: Mapping[str, Any], *, colour: bool) -> list[str]:
     return out
 
 
-def facts(report: Mapping[str, Any]) -> dict[str, str]:
-    """Return the figures as short texts, by name."""
-    share = report["trained_share"]
-    masked = report["masked_replies"]["count"]
-    full = round(share * _SHARE_WIDTH)
-    return {
-        "sessions": f"{report['rendered']:,} rendered of {report['sessions']:,} selected of {report['read']:,} read",
-        "splits": counts(report["splits"]),
-        "examples": f"{report['examples']:,}, {report['split_sessions']['count']:,} sessions split",
-        "tokens": f"{report['tokens']:,}, {report['trained_tokens']:,} trained ({share:.1%})  "
-        + "█" * full
-        + "░" * (_SHARE_WIDTH - full),
-        "commands": f"{report['commands']:,} trained, {masked:,} masked, endings {counts(report['terminals'])}",
-        "archetypes": counts(report["archetypes"]),
-        "too long": f"{report['over_max_length']['count']:,} examples over --max-length "
-        f"{report['over_max_length']['max_length']:,}",
-        "length": ", ".join(f"{k} {v:,}" for k, v in report["example_length"].items()) or "no example",
-    }
+def _facts(report: Mapping[str, Any]) -> dict[str, str]:
+    """Return the figures as lines, by name."""
+    full = round(report["trained_share"] * _SHARE_WIDTH)
+    found = {name: f"{number} {note}" for name, number, note in figures(report)}
+    found["tokens"] += "  " + "█" * full + "░" * (_SHARE_WIDTH - full)
+    found |= {name: _counts(report[name]) for name in ("splits", "archetypes", "terminals")}
+    return found | {"length": ", ".join(f"{k} {v:,}" for k, v in report["example_length"].items()) or "no example"}
 
 
-def counts(values: Mapping[str, int]) -> str:
+def _counts(values: Mapping[str, int]) -> str:
     """Return counts as one line, the largest first, of many only the first."""
     largest = sorted(values.items(), key=lambda item: -item[1])
     more = f" and {len(largest) - _NAMED} more" if len(largest) > _NAMED else ""

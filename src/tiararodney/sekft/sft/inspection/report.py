@@ -1,12 +1,17 @@
-"""What an inspection found, in the order in which it is shown: in the text and on the page."""
+"""What an inspection shows, in the text and on the page: sessions, figures, findings, and how an endpoint compares."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tiararodney.sekft.render.preview import Run, runs
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from tiararodney.sekft.render import Example, Tokenizer
+    from tiararodney.sekft.trajectories import Session
 
 _PLACES = 5
 
@@ -33,6 +38,53 @@ class Section:
     title: str
     findings: tuple[Finding, ...]
     serious: bool
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A session for people.
+
+    Args:
+        name: its id.
+        origin: its archetype, file and line.
+        examples: the runs of each of its examples.
+    """
+
+    name: str
+    origin: str
+    examples: tuple[tuple[Run, ...], ...]
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all examples."""
+        return sum(example[-1].end for example in self.examples)
+
+    @property
+    def trained(self) -> int:
+        """Trained tokens of all examples."""
+        return sum(run.end - run.start for example in self.examples for run in example if run.kind == "trained")
+
+
+def show(tok: Tokenizer, session: Session, examples: Sequence[Example]) -> Shown:
+    """Return a session with its mask."""
+    origin = "  ".join(text for text in (session.archetype, session.source) if text)
+    return Shown(session.id or "(no id)", origin, tuple(tuple(runs(tok, e)) for e in examples))
+
+
+def figures(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Return the figures of a report: what each counts, its number, and what is to say of it."""
+    limit = report["over_max_length"]
+    return [
+        (
+            "sessions",
+            f"{report['rendered']:,}",
+            f"rendered of {report['sessions']:,} selected of {report['read']:,} read",
+        ),
+        ("examples", f"{report['examples']:,}", f"{report['split_sessions']['count']:,} sessions split"),
+        ("tokens", f"{report['tokens']:,}", f"{report['trained_tokens']:,} trained ({report['trained_share']:.1%})"),
+        ("commands", f"{report['commands']:,}", f"trained, {report['masked_replies']['count']:,} masked"),
+        ("too long", f"{limit['count']:,}", f"examples over --max-length {limit['max_length']:,}"),
+    ]
 
 
 def sections(report: Mapping[str, Any]) -> list[Section]:
