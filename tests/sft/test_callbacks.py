@@ -87,13 +87,15 @@ def test_on_a_terminal_one_line_is_redrawn_and_the_log_stands_above_it(
 
 
 @pytest.mark.parametrize(("verbosity", "lines"), [(-1, 0), (0, 1), (1, None)])
-def test_in_a_pipe_it_is_told_now_and_then_or_a_line_a_step_or_not_at_all(
+def test_a_pipe_gets_the_last_step_all_or_none(
     configure: Callable[..., TrainConfig],
     logs: Any,
     capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
     verbosity: int,
     lines: int | None,
 ):
+    monkeypatch.setattr(callbacks, "LOG_EVERY", float("inf"))
     logs(verbosity)
     out = train(configure(epochs=6.0))
     captured = capsys.readouterr()
@@ -105,8 +107,3 @@ def test_in_a_pipe_it_is_told_now_and_then_or_a_line_a_step_or_not_at_all(
     assert captured.out == ""
     if verbosity < 0:
         assert captured.err == ""
-
-
-@pytest.mark.parametrize(("seconds", "expected"), [(7384.9, "2:03:04"), (59.0, "0:59"), (61.0, "1:01")])
-def test_durations_read_as_clocks_do(seconds: float, expected: str):
-    assert callbacks._duration(seconds) == expected

@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -65,7 +66,7 @@ class LogProgress(TrainerCallback):  # type: ignore[misc]  # transformers' types
         line = (
             f"step {state.global_step}/{state.max_steps}  loss {logs['loss']:.4f}  "
             f"accuracy {100 * logs['accuracy']:.1f} %  {speed:.0f} tokens/s  "
-            f"{_duration(self._remaining / speed)} left  peak {held(self._device) / 2**30:.2f} GiB"
+            f"{timedelta(seconds=int(self._remaining / speed))} left  peak {held(self._device) / 2**30:.2f} GiB"
         )
         if log.isEnabledFor(logging.DEBUG):
             log.debug("%s", line)
@@ -208,9 +209,3 @@ def held(device: str) -> int:
 
 def _percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.1f}%"
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

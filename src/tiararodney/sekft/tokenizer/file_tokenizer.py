@@ -10,7 +10,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
-from tiararodney.sekft.render.template import ChatTemplate
 from tiararodney.sekft.render.tokens import anchors_among, definition, is_control
 from tiararodney.sekft.tokenizer.files import CONFIG_FILE, TEMPLATE_FILE, TOKENIZER_FILE
 
@@ -69,18 +68,25 @@ class FileTokenizer:
         return cast("dict[int, Any]", self.backend.get_added_tokens_decoder())
 
     def render_text(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> str:
-        """Apply the chat template as `apply_chat_template` does."""
-        return self._template.text(messages, add_generation_prompt=add_generation_prompt)
+        """Apply the chat template as `apply_chat_template` does.
+
+        Raises:
+            Exception: whatever the template raises.
+        """
+        # Plain dictionaries, as an endpoint parses them out of a request: templates ask `message is mapping`.
+        plain = [{"role": m.role, "content": m.content} for m in messages]
+        context = {"messages": plain, "tools": None, "documents": None, **self.named}
+        return cast("str", self._template.render(context, add_generation_prompt=add_generation_prompt))
 
     @cached_property
-    def _template(self) -> ChatTemplate:
-        """The template as `apply_chat_template` compiles it: its filters, globals and sandbox."""
+    def _template(self) -> Any:
+        """The template, compiled as `apply_chat_template` compiles it: its filters, globals and sandbox."""
         # `apply_chat_template` itself also checks rich messages and tools, which takes longer than the template does
         # and finds none here. A test holds the two to the same text.
         os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # "PyTorch was not found": none is needed here
         from transformers.utils.chat_template_utils import _compile_jinja_template
 
-        return ChatTemplate(self.chat_template, _compile_jinja_template(self.chat_template).environment, self.named)
+        return _compile_jinja_template(self.chat_template)
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of a text; no special token is added."""
