@@ -1,7 +1,7 @@
 """NF4 copies of bases, kept on disk after the first load: quantising is paid once.
 
 A copy lies under `$XDG_CACHE_HOME/sekft/nf4` (`~/.cache` where that is not set), in a folder whose name is a hash of
-all that decides its bits: the base's content, the versions that quantise and load, the setting, and the kind of device
+all that decides its bits: the base's weights, the versions that quantise and load, the setting, and the kind of device
 that quantised. Its files' own hashes are compared at every load: a copy that is damaged is made anew.
 """
 
@@ -150,13 +150,18 @@ def _place(folder: Path, device: str, dtype: str) -> Path:
 def _deciding(folder: Path, device: str, dtype: str) -> Mapping[str, Any]:
     return {
         "base": base_fingerprint(folder),
-        "content": _content(folder),
+        "files": _stamps(folder),
         "settings": _settings(folder),
         "versions": {name: metadata.version(name) for name in DECIDING},
         "setting": fourbit.quantisation_config().to_dict(),
         "device": device.partition(":")[0],
         "dtype": dtype,
     }
+
+
+def _stamps(folder: Path) -> list[list[Any]]:
+    """What changes with every change of the weights; the fingerprint only looks at samples of them."""
+    return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in weight_files(folder)]
 
 
 def _settings(folder: Path) -> str:
@@ -166,25 +171,3 @@ def _settings(folder: Path) -> str:
         file = folder / name
         digest.update(file.read_bytes() if file.is_file() else b"none")
     return digest.hexdigest()
-
-
-def _content(folder: Path) -> str:
-    """Hash the weights whole, once: the hash is kept with sizes and times of the files, and taken while they stay."""
-    files = weight_files(folder)
-    stamps = [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
-    known = cache_root() / "content" / hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:32]
-    try:
-        found = json.loads(known.read_text(encoding="utf-8"))
-        if found["stamps"] == stamps:
-            return str(found["content"])
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
-    content = hashlib.sha256("".join(map(file_digest, files)).encode()).hexdigest()
-    try:
-        known.parent.mkdir(parents=True, exist_ok=True)
-        fresh = known.with_name(f"{known.name}.{os.getpid()}")
-        fresh.write_text(json.dumps({"stamps": stamps, "content": content}), encoding="utf-8")
-        fresh.replace(known)
-    except OSError as error:
-        log.warning("the base's hash is not kept: %s", error)
-    return content

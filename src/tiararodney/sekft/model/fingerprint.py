@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import struct
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors.torch import load_file
 
 from tiararodney.sekft.errors import UsageError
 from tiararodney.sekft.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tiararodney.sekft.tokenizer import FileTokenizer
@@ -20,7 +21,7 @@ SAMPLES = 4
 SAMPLE_BYTES = 1024
 OUTPUT_HEAD = "lm_head.weight"
 # As safetensors files call them.
-PICKLED_TYPES = {"torch.float32": "F32", "torch.float16": "F16", "torch.bfloat16": "BF16"}
+TYPES = {"torch.float32": "F32", "torch.float16": "F16", "torch.bfloat16": "BF16"}
 
 
 def base_fingerprint(folder: Path, tokenizer: FileTokenizer | None = None) -> str:
@@ -45,7 +46,7 @@ def base_fingerprint(folder: Path, tokenizer: FileTokenizer | None = None) -> st
     tensors: dict[str, bytes] = {}
     for file in weight_files(folder):
         try:
-            tensors |= dict(_safetensors(file) if file.suffix == ".safetensors" else _pickled(file))
+            tensors |= {name: _digest(tensor) for name, tensor in _tensors(file).items()}
         except Exception as error:  # whatever a damaged file makes its reader raise
             raise UsageError(
                 f"{file}: found a file of weights that cannot be read ({first_line(error)}). Download it again."
@@ -92,42 +93,22 @@ def _is_tied(folder: Path) -> bool:
     return bool(config.get("tie_word_embeddings", config.get("text_config", {}).get("tie_word_embeddings", False)))
 
 
-def _safetensors(file: Path) -> Iterator[tuple[str, bytes]]:
-    with file.open("rb") as stream:
-        (length,) = struct.unpack("<Q", stream.read(8))
-        header: dict[str, Any] = json.loads(stream.read(length))
-        header.pop("__metadata__", None)
-        for name, entry in header.items():
-            begin, end = (8 + length + offset for offset in entry["data_offsets"])
-
-            def read(start: int, size: int, begin: int = begin) -> bytes:
-                stream.seek(begin + start)
-                return stream.read(size)
-
-            yield name, _digest(entry["dtype"], entry["shape"], end - begin, read)
+def _tensors(file: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a file, mapped into memory: only what is looked at is read."""
+    if file.suffix == ".safetensors":
+        found: dict[str, torch.Tensor] = load_file(file)
+        return found
+    return dict(torch.load(file, map_location="cpu", mmap=True, weights_only=True))
 
 
-def _pickled(file: Path) -> Iterator[tuple[str, bytes]]:
-    import torch
-
-    for name, tensor in torch.load(file, map_location="cpu", mmap=True, weights_only=True).items():
-        whole = tensor.contiguous().flatten().view(torch.uint8)
-        kind = PICKLED_TYPES.get(str(tensor.dtype), str(tensor.dtype))
-
-        def read(start: int, size: int, whole: Any = whole) -> bytes:
-            return bytes(whole[start : start + size].numpy())
-
-        yield name, _digest(kind, list(tensor.shape), len(whole), read)
-
-
-def _digest(kind: str, shape: list[int], size: int, read: Callable[[int, int], bytes]) -> bytes:
+def _digest(tensor: torch.Tensor) -> bytes:
     """Hash a tensor's type, shape and stretches of its bytes."""
-    digest = hashlib.sha256(json.dumps([kind, shape]).encode())
-    count = SAMPLES if size > SAMPLES * SAMPLE_BYTES else 1
-    each = SAMPLE_BYTES if count == SAMPLES else size
+    kind = str(tensor.dtype)
+    digest = hashlib.sha256(json.dumps([TYPES.get(kind, kind), list(tensor.shape)]).encode())
+    data = tensor.contiguous().flatten().view(torch.uint8)
+    count = SAMPLES if len(data) > SAMPLES * SAMPLE_BYTES else 1
+    each = SAMPLE_BYTES if count == SAMPLES else len(data)
     for index in range(count):
-        part = read((size - each) * index // max(count - 1, 1), each)
-        if len(part) < each:
-            raise EOFError("the file ends within a tensor")
-        digest.update(part)
+        begin = (len(data) - each) * index // max(count - 1, 1)
+        digest.update(data[begin : begin + each].numpy())
     return digest.digest()
