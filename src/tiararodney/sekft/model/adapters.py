@@ -38,7 +38,7 @@ def attach_adapter(base: Base, path: str | Path, name: str) -> None:
     if not name or "." in name:
         raise UsageError(f"adapter name {name!r}: expected a name without dots.")  # a key of torch's ModuleDict
     config = read_config(folder)
-    check_base(base, folder)
+    check_record(folder, base.fingerprint, base.path)
     with base.lock:
         # Without weights of their own, which would only be overwritten: the file's become the layers'.
         add_adapter(base, config, name, empty=True)
@@ -148,29 +148,30 @@ def detach_adapter(base: Base, name: str) -> None:
     Raises:
         UsageError: No adapter of that name is attached.
     """
-    with base.lock:
-        _detach(base, name)
-
-
-def _detach(base: Base, name: str) -> None:
     state = base.adapters
-    if state.handle is None or name not in state.handle.peft_config:
+    with base.lock:
+        _check_attached(base, name)
+        state.folders.pop(name, None)
+        state.versions.pop(name, None)
+        if state.active == name:
+            state.active = None
+        if len(state.handle.peft_config) > 1:
+            state.handle.set_adapter(next(other for other in state.handle.peft_config if other != name))
+            state.handle.delete_adapter(name)
+            state.switched = None
+            switch_adapter(base, state.active)
+            return
+        state.handle.unload()
+        if hasattr(base.model, "peft_config"):
+            del base.model.peft_config
+        base.model.requires_grad_(requires_grad=False)
+        state.handle = state.switched = None
+
+
+def _check_attached(base: Base, name: str | None) -> None:
+    state = base.adapters
+    if name is not None and (state.handle is None or name not in state.handle.peft_config):
         raise UsageError(f"no adapter {name!r} is attached. Attached: {', '.join(state.folders) or 'none'}.")
-    state.folders.pop(name, None)
-    state.versions.pop(name, None)
-    if state.active == name:
-        state.active = None
-    if len(state.handle.peft_config) > 1:
-        state.handle.set_adapter(next(other for other in state.handle.peft_config if other != name))
-        state.handle.delete_adapter(name)
-        state.switched = None
-        switch_adapter(base, state.active)
-        return
-    state.handle.unload()
-    if hasattr(base.model, "peft_config"):
-        del base.model.peft_config
-    base.model.requires_grad_(requires_grad=False)
-    state.handle = state.switched = None
 
 
 @contextmanager
@@ -187,16 +188,13 @@ def use_adapter(base: Base, name: str | None) -> Iterator[Base]:
     Raises:
         UsageError: No adapter of that name is attached.
     """
-    state = base.adapters
-    if name is not None and (state.handle is None or name not in state.handle.peft_config):
-        raise UsageError(f"no adapter {name!r} is attached. Attached: {', '.join(state.folders) or 'none'}.")
-    before = state.active
+    _check_attached(base, name)
+    before = base.adapters.active
     switch_adapter(base, name)
     try:
         yield base
     finally:
-        still_there = before is None or (state.handle is not None and before in state.handle.peft_config)
-        switch_adapter(base, before if still_there else None)
+        switch_adapter(base, before if base.adapters.version(before) is not None else None)
 
 
 def switch_adapter(base: Base, name: str | None) -> None:
@@ -290,26 +288,12 @@ def changes_logits(base: Base, name: str) -> bool:
     return not torch.equal(*found)
 
 
-def check_base(base: Base, folder: Path, flag: str = "--adapter") -> None:
+def check_record(folder: Path, fingerprint: str, path: Path, flag: str = "--adapter") -> None:
     """Compare the base an adapter was trained on, where its folder tells, with the one at hand.
 
     Args:
-        base: The base at hand.
         folder: The adapter's.
-        flag: What named it, for messages.
-
-    Raises:
-        UsageError: It was another one.
-    """
-    check_record(folder, base.fingerprint, base.path, flag)
-
-
-def check_record(folder: Path, fingerprint: str, path: Path, flag: str = "--adapter") -> None:
-    """The same for a base that is not loaded.
-
-    Args:
-        folder: The adapter's.
-        fingerprint: The base's; see `base_fingerprint`.
+        fingerprint: The base's at hand; see `base_fingerprint`.
         path: The base's folder, for messages.
         flag: What named the adapter, for messages.
 

@@ -18,7 +18,7 @@ from tiararodney.sekft.model import detach_adapter
 from tiararodney.sekft.model.adapters import (
     WEIGHTS,
     add_adapter,
-    check_base,
+    check_record,
     load_weights,
     read_config,
     switch_adapter,
@@ -142,7 +142,7 @@ def fresh_adapter(base: Base, config: TrainConfig) -> Iterator[dict[str, torch.n
             add_adapter(base, lora, NAME)
         try:
             if config.init_adapter is not None:
-                check_base(base, config.init_adapter, "--init-adapter")
+                check_record(config.init_adapter, base.fingerprint, base.path, "--init-adapter")
                 with base.lock:
                     load_weights(base, NAME, config.init_adapter, "--init-adapter")
             parameters = {key: parameter for key, parameter in base.model.named_parameters() if f".{NAME}." in key}
