@@ -346,7 +346,7 @@ def test_a_prompt_that_never_fits_is_named(llama: Base, monkeypatch: pytest.Monk
 
 def test_caches_stay_within_their_budget(llama: Base):
     per_token = 4 * 2 * 2 * 16 * 4  # layers, keys and values, heads, head size, bytes
-    generator = Generator(llama, kv_memory=100 * per_token)
+    generator = Generator(llama, kv_gib=100 * per_token / 2**30)
     prompts = some_ids(16, 40, 41, 42)
     replies = generator.generate(prompts, (), 8)  # two fit at a time, one finished one beside them does not
     assert [reply.ids for reply in replies] == [reference(llama, prompt, 8) for prompt in prompts]

@@ -44,7 +44,7 @@ class LocalModels:
 
     def __enter__(self) -> Self:
         """Load and attach everything before the first session: an adapter that does not fit is refused at once."""
-        from tiararodney.sekft.model import Generator, attach_adapter, detach_adapter, kv_bytes, load_base
+        from tiararodney.sekft.model import Generator, attach_adapter, detach_adapter, load_base
 
         config = self.config
         with self._stack as stack:
@@ -60,7 +60,7 @@ class LocalModels:
                     attach_adapter(base, contestant.path, name)
                     stack.callback(detach_adapter, base, name)
                     check_applied(base, name, contestant.path)
-            generator = Generator(base, max_batch=config.concurrency, kv_memory=kv_bytes(config.kv_memory))
+            generator = Generator(base, max_batch=config.concurrency, kv_gib=config.kv_memory)
             for contestant in self.field:
                 adapter = attached_name(contestant) if contestant.kind == ADAPTER else None
                 tokenizer = _tokenizer(base, contestant)

@@ -8,7 +8,7 @@ from tiararodney.sekft.model.adapters import attach_adapter, changes_logits, det
 from tiararodney.sekft.model.base import Adapters, Base, load_base
 from tiararodney.sekft.model.checksum import weights_checksum
 from tiararodney.sekft.model.fingerprint import base_fingerprint
-from tiararodney.sekft.model.generate import Generated, Generator, Handle, generate_batch, kv_bytes
+from tiararodney.sekft.model.generate import Generated, Generator, Handle, generate_batch
 from tiararodney.sekft.model.sampling import Sampling, Token
 
 __all__ = [
@@ -24,7 +24,6 @@ __all__ = [
     "changes_logits",
     "detach_adapter",
     "generate_batch",
-    "kv_bytes",
     "load_base",
     "use_adapter",
     "weights_checksum",

@@ -110,15 +110,17 @@ class Prefill:
 
 
 class Batch:
-    """Rows whose prompts are in the cache. The last token of each reply has not been through the model yet.
+    """Rows that are decoded together.
+
+    Prompts are in the cache; the last token of each reply has not been through the model yet. Where a model's cache
+    cannot be relied on there is none, and everything is computed again for every token.
 
     Args:
-        config: The model's configuration, for the cache.
         device: The model's.
     """
 
-    def __init__(self, config: Any, device: str) -> None:
-        self._config, self._device = config, device
+    def __init__(self, device: str) -> None:
+        self._device = device
         self.requests: list[Request] = []
         self.lengths: list[int] = []
         self.cache: BatchCache | None = None
@@ -127,6 +129,11 @@ class Batch:
     def width(self) -> int:
         """Tokens of the longest row."""
         return max(self.lengths, default=0)
+
+    def start(self, requests: Sequence[Request]) -> None:
+        """Take requests over that are computed without a cache."""
+        self.requests += requests
+        self.lengths += [0] * len(requests)
 
     def join(self, prefill: Prefill) -> None:
         """Take over what has been prefilled."""
@@ -149,7 +156,9 @@ class Batch:
         Returns:
             The logits of the next token of every row.
         """
-        assert self.cache is not None
+        if self.cache is None:
+            rows = ((r.adapter, torch.tensor([r.ids], device=self._device)) for r in self.requests)
+            return torch.cat([run([adapter], {"input_ids": ids, "use_cache": False}) for adapter, ids in rows])
         inputs = {
             "input_ids": torch.tensor([[request.reply[-1].id] for request in self.requests], device=self._device),
             "position_ids": torch.tensor(self.lengths, device=self._device)[:, None],
@@ -171,38 +180,15 @@ class Batch:
         Returns:
             The cache of all its tokens but the last.
         """
-        assert self.cache is not None
         row = self.requests.index(request)
-        kept = self.cache.row(row, self.lengths[row]).copied() if keep else None
+        kept = self.cache.row(row, self.lengths[row]).copied() if keep and self.cache is not None else None
         self.requests[row], self.lengths[row] = self.requests[-1], self.lengths[-1]
         del self.requests[-1], self.lengths[-1]
-        if self.requests:
+        if self.requests and self.cache is not None:
             self.cache.leave(row, self.width)
         else:
             self.cache = None
         return kept
-
-
-class Recomputed:
-    """Rows of a model whose cache cannot be relied on: everything is computed again for every token."""
-
-    def __init__(self, device: str) -> None:
-        self._device = device
-        self.requests: list[Request] = []
-
-    def decode(self, run: Run) -> torch.Tensor:
-        """Compute the logits of every row's next token."""
-        ids = [torch.tensor([request.ids], device=self._device) for request in self.requests]
-        rows = zip(self.requests, ids, strict=True)
-        return torch.cat([run([r.adapter], {"input_ids": row, "use_cache": False}) for r, row in rows])
-
-    def join(self, prefill: Prefill) -> None:
-        """Never called: nothing is prefilled."""
-        raise NotImplementedError
-
-    def leave(self, request: Request, *, keep: bool) -> None:  # noqa: ARG002 - there is no cache to keep
-        """Drop a row."""
-        self.requests.remove(request)
 
 
 def can_share(first: tuple[int, Row | None], other: tuple[int, Row | None], recurrent: bool) -> bool:

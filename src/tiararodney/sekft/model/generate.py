@@ -16,7 +16,7 @@ One thread owns the model while there is work. Whoever wants a reply submits a p
   of a kind that PEFT can mix, else they take turns. `adapter` names one that `attach_adapter` has put on the base.
 - **Draws** depend on (seed, key, position in the reply), never on the prompt or on the batch: give every scenario and
   sample a key of its own.
-- **Memory.** Caches of running and finished rows stay within `kv_memory`; where memory runs out all the same, the batch
+- **Memory.** Caches of running and finished rows stay within `kv_gib`; where memory runs out all the same, the batch
   is halved and its rows are computed again. Long prompts go in chunks, decoding goes on between them.
 - **Other work on the model** (training, attaching and detaching adapters) takes `base.lock`; the generator takes it for
   one step at a time. `forget` drops the kept caches, for when an adapter's weights have changed in place.
@@ -39,7 +39,7 @@ import torch
 
 from tiararodney.sekft.errors import RunFailed, SekftError, UsageError
 from tiararodney.sekft.model.adapters import can_mix, switch_adapter
-from tiararodney.sekft.model.batch import Batch, Prefill, Recomputed, Request, can_share
+from tiararodney.sekft.model.batch import Batch, Prefill, Request, can_share
 from tiararodney.sekft.model.memory import free_memory, is_out_of_memory, release_memory
 from tiararodney.sekft.model.prefixes import PrefixCache
 from tiararodney.sekft.model.sampling import Sampling, Token, choose, draw
@@ -98,10 +98,10 @@ class Handle:
         future: Its result; use `add_done_callback` from an event loop.
     """
 
-    def __init__(self, request: Request, on_token: Callable[[Token], bool | None] | None) -> None:
+    def __init__(self, on_token: Callable[[Token], bool | None] | None) -> None:
         self.future: Future[Generated] = Future()
         self.cancelled = False
-        self._request, self._on_token = request, on_token
+        self._on_token = on_token
         self._tokens: queue.SimpleQueue[Token | None] = queue.SimpleQueue()
 
     def __iter__(self) -> Iterator[Token]:
@@ -149,8 +149,8 @@ class Generator:
     Args:
         base: The base.
         max_batch: How many rows go through the model together.
-        kv_memory: Bytes for the caches of running and finished rows; None takes half of the memory that is free when
-            the first prompt comes.
+        kv_gib: Memory for the caches of running and finished rows, in GiB; None takes half of what is free when the
+            first prompt comes.
         keep: Whether the caches of finished replies are kept for prompts that go on from them.
         chunk: Tokens that go through the model at once; None takes 1024 on a CPU, 8192 on a GPU.
     """
@@ -160,19 +160,20 @@ class Generator:
         base: Base,
         *,
         max_batch: int = 64,
-        kv_memory: int | None = None,
+        kv_gib: float | None = None,
         keep: bool = True,
         chunk: int | None = None,
     ) -> None:
         self.base = base
         self._config = base.model.config
-        self._limit, self._kv_memory, self._keep = max_batch, kv_memory, keep
+        self._limit, self._keep = max_batch, keep
+        self._kv_memory = None if kv_gib is None else int(kv_gib * 2**30)
         self._chunk = chunk or CHUNK.get(torch.device(base.device).type, CHUNK["cuda"])
         self._kept = PrefixCache()
         self._waiting: deque[Request] = deque()
         self._handles: dict[Request, Handle] = {}
         self._prefill: tuple[str, Prefill] | None = None
-        self._lanes: dict[str, Batch | Recomputed] = {}
+        self._lanes: dict[str, Batch] = {}
         self._resting: tuple[str | None] | None = None  # the adapter that was in use before the work came
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -273,7 +274,7 @@ class Generator:
             if version is None:
                 raise UsageError(f"no adapter {adapter!r} is attached. Attach it first.")
             request = Request(list(prompt), sampling, adapter, key, version)
-            handles[request] = Handle(request, on_token)
+            handles[request] = Handle(on_token)
         with self._changed:
             self._handles |= handles
             self._waiting.extend(handles)
@@ -348,14 +349,14 @@ class Generator:
         requests = [request for request, _ in group]
         with self._changed:
             self._waiting = deque(request for request in self._waiting if request not in requests)
-        if isinstance(batch, Recomputed):
-            batch.requests += requests
+        if not self._traits.cached:
+            batch.start(requests)
         elif requests:
             self._prefill = (name, Prefill(self._config, requests, [prefix for _, prefix in group], self.base.device))
             for request in requests:
                 self._kept.drop_prefixes(_source(request), request.ids)
 
-    def _group(self, waiting: Sequence[Request], batch: Batch | Recomputed) -> list[tuple[Request, Row | None]]:
+    def _group(self, waiting: Sequence[Request], batch: Batch) -> list[tuple[Request, Row | None]]:
         """Choose what goes into one block, each with the kept cache of a prefix of it."""
         group: list[tuple[Request, Row | None]] = []
         free = (self._limit if self._traits.batches else 1) - len(batch.requests)
@@ -374,7 +375,7 @@ class Generator:
             return False
         return all(can_share(one, sizes[-1], recurrent=self._traits.recurrent) for one in sizes[:-1])
 
-    def _fit_memory(self, batch: Batch | Recomputed, group: Sequence[Request]) -> bool:
+    def _fit_memory(self, batch: Batch, group: Sequence[Request]) -> bool:
         """Whether running and new rows fit; finished ones are dropped for them. A row alone may always try."""
         running = [request for lane in self._lanes.values() for request in lane.requests]
         joined = [*batch.requests, *group]
@@ -404,7 +405,7 @@ class Generator:
                 outcomes[request] = _generated(request, "stop" if enough else "length")
         return outcomes
 
-    def _retire(self, batch: Batch | Recomputed, outcomes: Collection[Request]) -> None:
+    def _retire(self, batch: Batch, outcomes: Collection[Request]) -> None:
         """Take rows that have ended out of a batch and keep their caches."""
         for request in [request for request in batch.requests if request in outcomes]:
             keep = self._keep and self._traits.extends
@@ -477,23 +478,8 @@ class Generator:
     def _traits(self) -> Traits:
         return find_traits(self.base, self._run)
 
-    def _lane(self, name: str) -> Batch | Recomputed:
-        if name not in self._lanes:
-            kind = Batch(self._config, self.base.device) if self._traits.cached else Recomputed(self.base.device)
-            self._lanes[name] = kind
-        return self._lanes[name]
-
-
-def kv_bytes(gib: float | None) -> int | None:
-    """Turn `--kv-memory` into bytes.
-
-    Args:
-        gib: GiB, None where the flag is not given.
-
-    Returns:
-        What `Generator` takes.
-    """
-    return None if gib is None else int(gib * 2**30)
+    def _lane(self, name: str) -> Batch:
+        return self._lanes.setdefault(name, Batch(self.base.device))
 
 
 # Python kills threads that are left when it exits; within torch's own code that would abort the process.

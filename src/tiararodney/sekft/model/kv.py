@@ -22,10 +22,11 @@ from transformers.cache_utils import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 COLUMNS = 128  # free columns that a layer makes whenever it needs one more
-States = dict[int, torch.Tensor]
+KINDS = ("conv", "recurrent")  # of states
+States = dict[tuple[str, int], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -35,14 +36,12 @@ class LayerRow:
     Attributes:
         keys: [heads, tokens, head size]; None for a layer without attention. A sliding window holds its last tokens.
         values: The same.
-        conv: Convolution states by their number, each without a batch dimension.
-        recurrent: Recurrent states, the same.
+        states: Convolution and recurrent states by kind and number, each without a batch dimension.
     """
 
     keys: torch.Tensor | None
     values: torch.Tensor | None
-    conv: States
-    recurrent: States
+    states: States
 
 
 @dataclass(frozen=True)
@@ -85,16 +84,11 @@ class Row:
 
     def copied(self) -> Row:
         """The same in memory of its own, without a batch's padding and free columns."""
-
-        def copy(states: States) -> States:
-            return {number: state.clone() for number, state in states.items()}
-
         layers = [
             LayerRow(
                 None if layer.keys is None else layer.keys.clone(),
                 None if layer.values is None else layer.values.clone(),
-                copy(layer.conv),
-                copy(layer.recurrent),
+                {name: state.clone() for name, state in layer.states.items()},
             )
             for layer in self.layers
         ]
@@ -104,10 +98,11 @@ class Row:
 class _Slots(DynamicLayer):  # type: ignore[misc]  # transformers ships no types
     """Keys and values in buffers [rows, heads, columns, head size] of which `keys` and `values` are views."""
 
-    window: int | None = None  # how many tokens stay, where the layer slides
+    window: int | None  # how many tokens stay, where the layer slides
 
     def open(self) -> None:
         """Start with no rows; in place of a constructor, as a layer of transformers' own becomes one of these."""
+        self.window = None if getattr(self, "sliding_window", None) is None else self.sliding_window - 1
         self._buffers: list[torch.Tensor] = []
         self.rows = self._start = self._end = self.cumulative_length = 0
 
@@ -150,12 +145,11 @@ class _Slots(DynamicLayer):  # type: ignore[misc]  # transformers ships no types
         self.narrow(width)
 
     def leave(self, row: int) -> None:
-        """Drop a row; the last row takes its place."""
+        """Drop a row; the last row takes its place. `narrow` has to follow."""
         self.rows -= 1
         if row != self.rows:
             for buffer in self._buffers:
                 buffer[row, :, self._start : self._end] = buffer[self.rows, :, self._start : self._end]
-        self._show()
 
     def narrow(self, width: int) -> None:
         """Set the width to that of the longest row."""
@@ -197,29 +191,14 @@ class _Slots(DynamicLayer):  # type: ignore[misc]  # transformers ships no types
         self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
 
 
-class _Full(_Slots):
-    pass
-
-
-class _Sliding(_Slots, DynamicSlidingWindowLayer):  # type: ignore[misc]  # transformers ships no types
-    def open(self) -> None:
-        super().open()
-        self.window = self.sliding_window - 1
-
-
-class _HybridFull(_Slots, LinearAttentionAndFullAttentionLayer):  # type: ignore[misc]  # transformers ships no types
-    pass
-
-
-class _HybridSliding(_Sliding, LinearAttentionAndSlidingWindowAttentionLayer):  # type: ignore[misc]  # transformers ships no types
-    pass
-
-
 OURS: dict[type, type[_Slots]] = {
-    DynamicLayer: _Full,
-    DynamicSlidingWindowLayer: _Sliding,
-    LinearAttentionAndFullAttentionLayer: _HybridFull,
-    LinearAttentionAndSlidingWindowAttentionLayer: _HybridSliding,
+    kind: type(f"Roomy{kind.__name__}", (_Slots, kind), {})
+    for kind in (
+        DynamicLayer,
+        DynamicSlidingWindowLayer,
+        LinearAttentionAndFullAttentionLayer,
+        LinearAttentionAndSlidingWindowAttentionLayer,
+    )
 }
 
 
@@ -255,8 +234,7 @@ class BatchCache:
             parts = [row.layers[index] for row in rows]
             if parts[0].keys is not None:
                 layer.join([(part.keys, part.values) for part in parts], width)
-            for name in ("conv", "recurrent"):
-                _join_states(layer, name, [getattr(part, name) for part in parts])
+            _join_states(layer, [part.states for part in parts])
 
     def narrow(self, width: int) -> None:
         """Set the width to that of the longest row."""
@@ -274,12 +252,11 @@ class BatchCache:
         for layer in self.cache.layers:
             if isinstance(layer, _Slots) and layer.is_initialized:
                 layer.leave(row)
-            for states in _states(layer):
-                for number, state in _held(states).items():
-                    keep = [*range(len(state) - 1)]
-                    if row < len(keep):
-                        keep[row] = len(state) - 1
-                    states[number] = state[keep]
+            for (kind, number), state in _states(layer).items():
+                keep = [*range(len(state) - 1)]
+                if row < len(keep):
+                    keep[row] = len(state) - 1
+                getattr(layer, f"{kind}_states")[number] = state[keep]
         self.narrow(width)
 
     def row(self, row: int, length: int) -> Row:
@@ -298,37 +275,30 @@ class BatchCache:
             if isinstance(layer, _Slots) and layer.is_initialized:
                 keys, values = layer.row(row, length)
                 windowed |= keys.shape[-2] < length
-            conv, recurrent = (
-                {number: state[row] for number, state in _held(states).items()} for states in _states(layer)
-            )
-            layers.append(LayerRow(keys, values, conv, recurrent))
-        return Row(length, tuple(layers), windowed, any(layer.conv or layer.recurrent for layer in layers))
+            layers.append(LayerRow(keys, values, {name: state[row] for name, state in _states(layer).items()}))
+        return Row(length, tuple(layers), windowed, any(layer.states for layer in layers))
 
 
 class UnknownLayer(Exception):
     """The configuration asks for a kind of cache whose rows cannot be told apart here."""
 
 
-def _states(layer: Any) -> tuple[dict[int, Any], dict[int, Any]]:
-    """The layer's convolution and recurrent states by number, None for one that has not been computed yet."""
+def _states(layer: Any) -> States:
+    """The states that a layer holds, each of all rows; none that has not been computed yet."""
     if not isinstance(layer, LinearAttentionLayer):
-        return {}, {}
-    return layer.conv_states, layer.recurrent_states
+        return {}
+    found = {(kind, number): s for kind in KINDS for number, s in getattr(layer, f"{kind}_states").items()}
+    return {name: state for name, state in found.items() if state is not None}
 
 
-def _held(states: dict[int, Any]) -> States:
-    return {number: state for number, state in states.items() if state is not None}
-
-
-def _join_states(layer: Any, name: str, rows: Sequence[States]) -> None:
-    held = getattr(layer, f"{name}_states", {})
-    for number in rows[0]:
-        fresh = torch.stack([states[number] for states in rows])
-        begun = getattr(layer, f"is_{name}_states_initialized")
+def _join_states(layer: Any, rows: Sequence[States]) -> None:
+    for kind, number in rows[0]:
+        fresh = torch.stack([states[kind, number] for states in rows])
+        held, begun = getattr(layer, f"{kind}_states"), getattr(layer, f"is_{kind}_states_initialized")
         held[number] = torch.cat([held[number], fresh]) if begun[number] else fresh
         begun[number] = layer.has_previous_state[number] = True
         layer.dtype, layer.device = fresh.dtype, fresh.device
-        if name == "conv":
+        if kind == "conv":
             layer.conv_kernel_size[number] = fresh.shape[-1]
 
 
@@ -338,10 +308,9 @@ def row_bytes(row: Row) -> tuple[int, int]:
     Returns:
         Bytes of its keys and values, and bytes of its states, which do not grow with its tokens.
     """
-    growing = sum(
-        t.numel() * t.element_size() for layer in row.layers for t in (layer.keys, layer.values) if t is not None
-    )
-    fixed = sum(
-        t.numel() * t.element_size() for layer in row.layers for t in (*layer.conv.values(), *layer.recurrent.values())
-    )
-    return growing, fixed
+
+    def size(tensors: Iterable[torch.Tensor | None]) -> int:
+        return sum(t.numel() * t.element_size() for t in tensors if t is not None)
+
+    growing = sum(size((layer.keys, layer.values)) for layer in row.layers)
+    return growing, sum(size(layer.states.values()) for layer in row.layers)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -15,6 +15,8 @@ from tiararodney.sekft.model.memory import is_out_of_memory
 from tiararodney.sekft.model.sampling import Sampling, Token
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tiararodney.sekft.model.base import Base
 
 log = logging.getLogger(__name__)
@@ -74,6 +76,21 @@ def find_traits(base: Base, run: Run) -> Traits:
 
 
 def _try(base: Base, run: Run) -> Traits:
+    found = Traits()
+    try:
+        for found in _steps(base, run):  # noqa: B007 - the last one counts, also where the next step fails
+            pass
+    except UnknownLayer as error:
+        log.debug("the cache has layers of an unknown kind: %s", error)
+    except Exception as error:  # a family's cache may fail in any way; without it generation is slow, but right
+        if is_out_of_memory(error):
+            raise
+        log.debug("trying the cache failed", exc_info=True)
+    return found
+
+
+def _steps(base: Base, run: Run) -> Iterator[Traits]:
+    """Yield what is known after each trial."""
     size = base.model.get_input_embeddings().weight.shape[0]
     # A multiplicative walk touches embeddings all over the vocabulary.
     walk = [(7919 * i + 13) % size for i in range(1, 40)]
@@ -94,45 +111,28 @@ def _try(base: Base, run: Run) -> Traits:
         assert logits is not None
         return made, logits
 
-    traits = Traits()
-    try:
-        batch = Batch(base.model.config, base.device)
-        for ids in (long[:-1], short[:-1]):
-            alone, _ = prefilled([ids], [None])
-            batch.join(alone)
-        for request, ids in zip(batch.requests, (long, short), strict=True):
+    def decoded(*prompts: list[int]) -> tuple[Batch, torch.Tensor]:
+        batch = Batch(base.device)
+        for ids in prompts:
+            batch.join(prefilled([ids[:-1]], [None])[0])
+        for request, ids in zip(batch.requests, prompts, strict=True):
             request.reply.append(Token(ids[-1]))
-        both = batch.decode(run)
-        row = batch.cache.row(0, len(long)).copied() if batch.cache is not None else None
-        assert row is not None
-        growing, fixed = row_bytes(row)
-        solo = Batch(base.model.config, base.device)
-        alone, _ = prefilled([long[:-1]], [None])
-        solo.join(alone)
-        solo.requests[0].reply.append(Token(long[-1]))
-        traits = Traits(
-            cached=alike(solo.decode(run)[0], long),
-            recurrent=row.stateful,
-            per_token=-(-growing // len(long)),
-            fixed=fixed,
-        )
+        return batch, batch.decode(run)
+
+    batch, [alone] = decoded(long)
+    assert batch.cache is not None
+    row = batch.cache.row(0, len(long)).copied()
+    growing, fixed = row_bytes(row)
+    found = Traits(alike(alone, long), recurrent=row.stateful, per_token=-(-growing // len(long)), fixed=fixed)
+    yield found
+    if not found.cached:
+        return
+    _, both = decoded(long, short)
+    batches = alike(both[0], long) and alike(both[1], short)
+    if batches and not row.stateful:
+        _, both = prefilled([long, short], [None, None])
         batches = alike(both[0], long) and alike(both[1], short)
-        if batches and not row.stateful:
-            _, together = prefilled([long, short], [None, None])
-            batches = alike(together[0], long) and alike(together[1], short)
-        _, longer = prefilled([walk], [row])
-        return Traits(
-            cached=traits.cached,
-            batches=traits.cached and batches,
-            extends=traits.cached and alike(longer[0], walk),
-            recurrent=traits.recurrent,
-            per_token=traits.per_token,
-            fixed=traits.fixed,
-        )
-    except UnknownLayer as error:
-        log.debug("the cache has layers of an unknown kind: %s", error)
-    except Exception as error:  # a family's cache may fail in any way; without it generation is slow, but right
-        if is_out_of_memory(error):
-            raise
-        log.debug("trying the cache failed", exc_info=True)
-    return traits
+    found = replace(found, batches=batches)
+    yield found
+    _, [longer] = prefilled([walk], [row])
+    yield replace(found, extends=alike(longer, walk))

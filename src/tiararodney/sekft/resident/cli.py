@@ -177,11 +177,11 @@ def start(
     path: Path, four_bit: bool, device: str, dtype: str, *, cache: bool = True, kv_memory: float | None = None
 ) -> Resident:
     """Load a base and take the fingerprint of its logits."""
-    from tiararodney.sekft.model import Generator, kv_bytes, load_base
+    from tiararodney.sekft.model import Generator, load_base
     from tiararodney.sekft.resident.state import Resident, probe
 
     base = load_base(path, four_bit, device, dtype, cache=cache)
-    return Resident(base, probe(base), Generator(base, kv_memory=kv_bytes(kv_memory)))
+    return Resident(base, probe(base), Generator(base, kv_gib=kv_memory))
 
 
 if __name__ == "__main__":
