@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 from tiararodney.sekft.settings import setting
 
 DTYPES = ("auto", "bfloat16", "float16", "float32")
-_SHORT = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
 
 
 @dataclass(frozen=True)
@@ -30,47 +29,24 @@ class Common:
         return -1 if self.quiet else self.verbose
 
 
-def base(default: Any = None, **more: Any) -> Any:
-    """``--base``."""
-    return setting("base model: a folder, or its id on the hub", default=default, metavar="DIR|HUB_ID", **more)
-
-
-def load_4bit() -> Any:
-    """``--load-4bit``."""
-    return setting("load the base in 4-bit (NF4); --dtype is then the compute type", default=False)
-
-
-def no_base_cache() -> Any:
-    """``--no-base-cache``."""
-    return setting("with --load-4bit: do not keep the quantised base in the cache folder", default=False)
-
-
-def kv_memory() -> Any:
-    """``--kv-memory``."""
-    return setting(
-        "most memory for the KV caches of running and finished replies, in GiB (default: half of what is free)",
-        default=None,
-        metavar="GIB",
-        above=0,
-    )
-
-
-def device() -> Any:
-    """``--device``."""
-    return setting("auto, cpu, cuda, cuda:0, ...", default="auto", metavar="DEVICE")
-
-
-def dtype() -> Any:
-    """``--dtype``."""
-    text = "compute type; auto takes the one that the device multiplies fast (bf16, else fp32)"
-    return setting(text, default="auto", choices=DTYPES, synonyms=_SHORT)
-
-
-def api_key_env() -> Any:
-    """``--api-key-env``."""
-    return setting("environment variable with the endpoint's key", default="OPENAI_API_KEY", metavar="VAR")
-
-
-def request_seconds(default: float) -> Any:
-    """``--request-seconds``."""
-    return setting("timeout of one request to the endpoint, in seconds", default=default, metavar="S", above=0)
+# Fields of several commands' records; `setting` takes what differs.
+base = partial(setting, "base model: a folder, or its id on the hub", default=None, metavar="DIR|HUB_ID")
+load_4bit = partial(setting, "load the base in 4-bit (NF4); --dtype is then the compute type", default=False)
+no_base_cache = partial(setting, "with --load-4bit: do not keep the quantised base in the cache folder", default=False)
+kv_memory = partial(
+    setting,
+    "most memory for the KV caches of running and finished replies, in GiB (default: half of what is free)",
+    default=None,
+    metavar="GIB",
+    above=0,
+)
+device = partial(setting, "auto, cpu, cuda, cuda:0, ...", default="auto", metavar="DEVICE")
+dtype = partial(
+    setting,
+    "compute type; auto takes the one that the device multiplies fast (bf16, else fp32)",
+    default="auto",
+    choices=DTYPES,
+    synonyms={"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"},
+)
+api_key_env = partial(setting, "environment variable with the endpoint's key", default="OPENAI_API_KEY", metavar="VAR")
+request_seconds = partial(setting, "timeout of one request to the endpoint, in seconds", metavar="S", above=0)

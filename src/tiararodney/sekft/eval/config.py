@@ -103,7 +103,7 @@ class EvalConfig:
     ignore_contract: bool = setting(
         "evaluate an adapter whose render contract (render.json) differs; the report says so", default=False
     )
-    request_seconds: float = flags.request_seconds(120.0)
+    request_seconds: float = flags.request_seconds(default=120.0)
 
     by_archetype: bool = setting(
         "also show archetypes with fewer than five scenarios in the table", default=False, group="results"

@@ -47,7 +47,7 @@ class InspectConfig:
     model: str | None = setting("the model's name on that server", default=None)
     api_key_env: str = flags.api_key_env()
     endpoint_sessions: int = setting("sessions to compare", default=5, above=0)
-    request_seconds: float = flags.request_seconds(60.0)
+    request_seconds: float = flags.request_seconds(default=60.0)
 
     @property
     def sources(self) -> list[str]:
