@@ -10,7 +10,7 @@ import pytest
 from tiararodney.posix_sdc.errors import SchemaError
 from tiararodney.sekft.errors import UsageError
 from tiararodney.sekft.render import Message
-from tiararodney.sekft.trajectories import Filters, chosen, read_sessions
+from tiararodney.sekft.trajectories import Filters, read_sessions
 
 TURNS = [
     {"role": "system", "content": "A terminal."},
@@ -65,7 +65,7 @@ def test_rejects_are_dropped_and_counted_by_outcome(tmp_path):
         (Filters(quarantine=True), ["a", "b", "c"], {}),
         (Filters(version=("1.2.2",)), ["b"], {"version 2.0.0": 2}),
         (Filters(split=("holdout",)), ["b"], {"split train": 2}),
-        (Filters(verified=True), ["a", "b"], {"quarantined": 1}),
+        (Filters(verified="passed"), ["a", "b"], {"quarantined": 1}),
     ],
 )
 def test_filters_take_what_they_say(tmp_path, filters, ids, dropped):
@@ -275,7 +275,7 @@ def test_held_out_sessions_are_left_out_by_default(tmp_path):
     from tiararodney.sekft.sft.config import TrainConfig
 
     config = TrainConfig(base=tmp_path, out=tmp_path)
-    filters = chosen(config.data_version, config.data_split, config.verified, quarantine=False)
+    filters = Filters(config.data_version, config.data_split, config.verified)
     path = write(tmp_path / "d.jsonl", row(), row(id="t2", split="holdout"), {"messages": TURNS})
     sessions = read_sessions(path, filters)
     assert [s.id for s in sessions] == ["t1", ""]
@@ -285,7 +285,7 @@ def test_held_out_sessions_are_left_out_by_default(tmp_path):
 @pytest.mark.parametrize(("split", "ids"), [(("holdout",), ["t2"]), (("all",), ["t1", "t2"])])
 def test_held_out_sessions_are_taken_when_asked_for(tmp_path, split, ids):
     path = write(tmp_path / "d.jsonl", row(), row(id="t2", split="holdout"))
-    assert [s.id for s in read_sessions(path, chosen((), split, "any", quarantine=False))] == ids
+    assert [s.id for s in read_sessions(path, Filters((), split))] == ids
 
 
 def test_nothing_but_held_out_sessions_names_the_flag(tmp_path):

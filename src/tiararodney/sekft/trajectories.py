@@ -14,6 +14,7 @@ from tiararodney.posix_sdc.schema import Trajectory
 from tiararodney.sekft.errors import UsageError
 from tiararodney.sekft.hub import check_data_set, is_hub_id
 from tiararodney.sekft.render import Message
+from tiararodney.sekft.render.normalize import calls_tool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,7 +25,6 @@ _PLACES = 3  # named of each reason; all are counted
 _ERROR_LENGTH = 300  # characters shown of another library's error
 _READ_KEYS = ("role", "content", "train", "weight")
 _EMPTY: tuple[object, ...] = (None, "", [], {})
-_TOOL_ROLES, _TOOL_KEYS = ("tool", "function"), ("tool_calls", "function_call", "tool_call_id")
 
 
 @dataclass(frozen=True)
@@ -63,37 +63,29 @@ class Filters:
 
     Args:
         version: only of these versions; all where empty.
-        split: only of these splits; all where empty. A record that names none is of the split ``train``.
-        verified: only those whose check passed (True) or did not (False); None takes both.
+        split: only of these splits; `ALL_SPLITS`, or none: all. A record that names none is of the split ``train``.
+        verified: ``passed`` or ``failed``: only those whose check did; ``any`` takes both.
         quarantine: take quarantined ones too.
-        rejects: take those not kept too (to look at them).
     """
 
     version: tuple[str, ...] = ()
     split: tuple[str, ...] = ()
-    verified: bool | None = None
+    verified: str = "any"
     quarantine: bool = False
-    rejects: bool = False
 
     def drop(self, trajectory: Trajectory) -> str:
         """Return why a trajectory is not taken, empty where it is."""
-        if not trajectory.keep and not self.rejects:
+        if not trajectory.keep:
             return f"not kept: {trajectory.outcome or 'no outcome recorded'}"
         if self.version and trajectory.version not in self.version:
             return f"version {trajectory.version or 'not recorded'}"
-        if self.split and trajectory.split not in self.split:
+        if self.split and not {ALL_SPLITS, trajectory.split} & set(self.split):
             return f"split {trajectory.split}"
-        if self.verified is not None and trajectory.verified is not self.verified:
+        if self.verified != "any" and trajectory.verified is not (self.verified == "passed"):
             return "verified" if trajectory.verified else "not verified"
         if not self.quarantine and trajectory.extra.get("quarantine"):
             return "quarantined"
         return ""
-
-
-def chosen(version: tuple[str, ...], split: tuple[str, ...], verified: str, *, quarantine: bool) -> Filters:
-    """Return the filters that the command line's flags ask for; `verified` is ``any``, ``passed`` or ``failed``."""
-    splits = () if ALL_SPLITS in split else split
-    return Filters(version, splits, {"passed": True, "failed": False}.get(verified), quarantine)
 
 
 @dataclass
@@ -132,7 +124,7 @@ class Sessions:
         for source, data in self._records():
             self.read += 1
             turns = _turns(data, source)
-            if any(_calls_tool(turn) for turn in turns):
+            if any(map(calls_tool, turns)):
                 self._drop("tool calls, which are not trained on", source)
                 continue
             trajectory = Trajectory.from_json(data, source)
@@ -207,10 +199,6 @@ def _turns(data: object, source: str) -> list[Mapping[str, Any]]:
         )
     turns = decoded(turns)
     return [turn for turn in turns if isinstance(turn, Mapping)] if isinstance(turns, list | tuple) else []
-
-
-def _calls_tool(turn: Mapping[str, Any]) -> bool:
-    return turn.get("role") in _TOOL_ROLES or any(turn.get(key) for key in _TOOL_KEYS)
 
 
 def _session(trajectory: Trajectory, turns: Sequence[Mapping[str, Any]], source: str) -> Session:

@@ -56,10 +56,15 @@ def normalize_for_template(messages: Messages) -> list[Message]:
     return merged
 
 
+def calls_tool(message: object) -> bool:
+    """Tell whether a message, a mapping or a record, calls a tool or is a tool's answer."""
+    return _field(message, "role") in _TOOL_ROLES or any(_field(message, key) for key in _TOOL_KEYS)
+
+
 def _message(raw: object, index: int) -> Message:
     """Read one message, refusing what is none."""
     role, content = _field(raw, "role"), _field(raw, "content")
-    if role in _TOOL_ROLES or any(_field(raw, key) for key in _TOOL_KEYS):
+    if calls_tool(raw):
         raise SessionRefused(RefusalReason.TOOL_CALL, "a tool call or its answer, expected commands as text", index)
     if not isinstance(role, str) or role not in ROLES:
         raise SessionRefused(RefusalReason.NOT_A_CHAT, f"role {role!r}, expected one of {', '.join(ROLES)}", index)

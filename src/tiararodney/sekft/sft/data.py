@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tiararodney.sekft.errors import UsageError
 from tiararodney.sekft.render import Example, SessionRefused, build_masked_examples, weigh_terminal
-from tiararodney.sekft.trajectories import chosen, read_sessions
+from tiararodney.sekft.trajectories import Filters, read_sessions
 
 if TYPE_CHECKING:
     from tiararodney.sekft.render import Tokenizer
@@ -56,7 +56,7 @@ def read_examples(config: TrainConfig, tokenizer: Tokenizer, positions: int | No
     limit, why = config.max_length, "--max-length"
     if positions is not None and positions < limit:
         limit, why = positions, f"the {positions} positions of the base"
-    filters = chosen(config.data_version, config.data_split, config.verified, quarantine=config.quarantined)
+    filters = Filters(config.data_version, config.data_split, config.verified, config.quarantined)
     sessions = read_sessions(list(config.data), filters, hub=config.hub)
     rendered: list[tuple[str, Example]] = []
     refused: Counter[str] = Counter()

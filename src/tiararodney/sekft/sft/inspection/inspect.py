@@ -21,7 +21,7 @@ from tiararodney.sekft.sft.inspection.served import compare
 from tiararodney.sekft.sft.inspection.survey import Survey
 from tiararodney.sekft.sft.inspection.text import inspection_text
 from tiararodney.sekft.tokenizer import load_tokenizer
-from tiararodney.sekft.trajectories import Session, chosen, read_sessions
+from tiararodney.sekft.trajectories import Filters, Session, read_sessions
 
 if TYPE_CHECKING:
     from tiararodney.sekft.render import Policy, Tokenizer
@@ -50,7 +50,7 @@ def run(config: InspectConfig) -> int:
     endpoint = _endpoint(config)
     policy = cast("Policy", config.control_tokens)
     tok: Tokenizer = apply_policy(load_tokenizer(config.base), policy)
-    filters = chosen(config.data_version, config.data_split, config.verified, quarantine=config.quarantined)
+    filters = Filters(config.data_version, config.data_split, config.verified, config.quarantined)
     sessions = read_sessions(list(config.data), filters, hub=config.hub)
     survey, shown, sample, compared = Survey(config.max_length), list[Shown](), None, list[Session]()
     sessions.observe = lambda t: survey.observe(t.scenario_id, t.archetype, t.split)
