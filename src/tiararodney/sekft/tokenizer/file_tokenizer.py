@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from tiararodney.sekft.render.tokens import anchors_among, definition, is_control
-from tiararodney.sekft.tokenizer.files import CONFIG_FILE, TEMPLATE_FILE, TOKENIZER_FILE
 
 if TYPE_CHECKING:
     from tiararodney.sekft.render.session import Message
 
+TOKENIZER_FILE, CONFIG_FILE, TEMPLATE_FILE = "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"
 # The class that reads tokenizer.json as it stands; others rebuild parts of it.
 _PLAIN_CLASS = "PreTrainedTokenizerFast"
 
@@ -29,14 +29,12 @@ class FileTokenizer:
         chat_template: Jinja source.
         named: the named special tokens that templates refer to (``bos_token`` ...), by name.
         config: ``tokenizer_config.json`` without the chat template.
-        source: ``tokenizer.json`` as it was read.
     """
 
     backend: Any
     chat_template: str
     named: Mapping[str, str]
     config: Mapping[str, Any] = field(default_factory=dict)
-    source: str = ""
 
     @property
     def bos_token(self) -> str | None:
@@ -114,7 +112,7 @@ class FileTokenizer:
         out = Path(folder)
         out.mkdir(parents=True, exist_ok=True)
         config = {**self.config, **self.named, "tokenizer_class": _PLAIN_CLASS}
-        (out / TOKENIZER_FILE).write_text(self.source or self.backend.to_str(), encoding="utf-8")
+        (out / TOKENIZER_FILE).write_text(self.backend.to_str(), encoding="utf-8")
         (out / CONFIG_FILE).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         (out / TEMPLATE_FILE).write_text(self.chat_template, encoding="utf-8")
 

@@ -1,28 +1,20 @@
-"""Loading: the files of a model become a `FileTokenizer`, or one sentence says what is wrong with them."""
+"""Loading: transformers reads a model's tokenizer files; what cannot be right in them is refused in one sentence."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import os
 from typing import TYPE_CHECKING, Any
 
 from tiararodney.sekft import hub
 from tiararodney.sekft.errors import UsageError
-from tiararodney.sekft.tokenizer.added import NAMED, add_tokens, token_text
-from tiararodney.sekft.tokenizer.file_tokenizer import FileTokenizer
-from tiararodney.sekft.tokenizer.files import (
-    CONFIG_FILE,
-    TEMPLATE_FILE,
-    TOKENIZER_FILE,
-    find_object,
-    find_text,
-    required,
-)
+from tiararodney.sekft.tokenizer.file_tokenizer import CONFIG_FILE, TOKENIZER_FILE, FileTokenizer
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-_SPECIAL_FILE, _ADDED_FILE = "special_tokens_map.json", "added_tokens.json"
+NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+_SHOWN = 300
 
 
 def load_tokenizer(path: str | Path) -> FileTokenizer:
@@ -34,61 +26,66 @@ def load_tokenizer(path: str | Path) -> FileTokenizer:
     Raises:
         UsageError: there is no such model, or it lacks a tokenizer or a chat template that can be read.
     """
-    path = hub.find(path, hub.TOKENIZER, "--base")
-    source = required(path, TOKENIZER_FILE, "the fast tokenizer's file")
-    required(path, CONFIG_FILE, "the tokenizer's settings")
-    config = find_object(path, CONFIG_FILE) or {}
-    backend = _backend(path, source)
-    # Newer models keep all of it in one file; the two others are what older ones have.
-    legacy = {} if "added_tokens_decoder" in config else find_object(path, _ADDED_FILE) or {}
-    config = {**(find_object(path, _SPECIAL_FILE) or {}), **config}
-    if add_tokens(backend, config, legacy, str(path)):
-        source = backend.to_str()
-    named = {}
-    for name in NAMED:
-        token = token_text(config.get(name))
-        if token is None:
-            continue
-        if backend.token_to_id(token) is None:
+    folder = hub.find(path, hub.TOKENIZER, "--base")
+    for name in (TOKENIZER_FILE, CONFIG_FILE):
+        if not (folder / name).is_file():
             raise UsageError(
-                f"{path}/{CONFIG_FILE}: field {name!r}: found {token!r}, expected a token of {TOKENIZER_FILE}. "
+                f"{folder}: found no {name}, expected it beside the model. "
+                "Give --base a model folder in the Hugging Face format."
+            )
+    try:
+        config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+        inner = _read(folder)
+    except Exception as error:  # whatever a file that is no tokenizer makes its reader raise
+        found = " ".join(str(error).split())[:_SHOWN] or type(error).__name__
+        raise UsageError(
+            f"{folder}: transformers cannot read its tokenizer ({found}). "
+            f"Expected {TOKENIZER_FILE} and {CONFIG_FILE} of one model; copy them again."
+        ) from error
+    named = {name: str(token) for name in NAMED if (token := getattr(inner, name, None))}
+    _check(folder, inner, config, named)
+    template = inner.chat_template
+    if isinstance(template, dict):
+        template = template.get("default")
+    if not template:
+        raise UsageError(
+            f"{folder}: found no chat template, expected chat_template.jinja or the field 'chat_template' in "
+            f"{CONFIG_FILE}. Take an instruction-tuned model, or put its template there."
+        )
+    kept = {k: v for k, v in config.items() if k not in ("chat_template", *NAMED)}
+    return FileTokenizer(inner.backend_tokenizer, template, named, kept)
+
+
+def _read(folder: Path) -> Any:  # transformers ships no types
+    """Read the files by the class that takes tokenizer.json as it stands, without its truncation and padding."""
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # "PyTorch was not found": none is needed here
+    from transformers import PreTrainedTokenizerFast
+
+    inner = PreTrainedTokenizerFast.from_pretrained(str(folder), local_files_only=True)
+    inner.backend_tokenizer.no_truncation()
+    inner.backend_tokenizer.no_padding()
+    return inner
+
+
+def _check(folder: Path, inner: Any, config: dict[str, Any], named: dict[str, str]) -> None:
+    """Refuse tokens that transformers had to give another id, or one that the model has no embedding for."""
+    for index, stated in (config.get("added_tokens_decoder") or {}).items():
+        token = stated["content"]
+        if (found := inner.convert_tokens_to_ids(token)) != int(index):
+            raise UsageError(
+                f"{folder}/{CONFIG_FILE}: field 'added_tokens_decoder': found {token!r} with the id {index}, "
+                f"but with {TOKENIZER_FILE} it gets {found}. Take both files from the same model."
+            )
+    files = [folder / TOKENIZER_FILE, folder / "added_tokens.json"]
+    known = "".join(file.read_text(encoding="utf-8") for file in files if file.is_file())
+    known += json.dumps(config.get("added_tokens_decoder"), ensure_ascii=False)
+    for name, token in named.items():
+        if not any(json.dumps(token, ensure_ascii=ascii_only) in known for ascii_only in (False, True)):
+            raise UsageError(
+                f"{folder}/{CONFIG_FILE}: field {name!r}: found {token!r}, expected a token of {TOKENIZER_FILE}. "
                 "Take both files from the same model."
             )
-        named[name] = token
-    kept = {k: v for k, v in config.items() if k not in ("chat_template", *NAMED)}
-    return FileTokenizer(backend, _template(path, config), named, kept, source)
-
-
-def _backend(path: str | Path, source: str) -> Any:
-    from tokenizers import Tokenizer
-
-    try:
-        backend = Tokenizer.from_str(source)
-    except Exception as error:  # noqa: BLE001 - the library raises bare exceptions
+    if getattr(inner.backend_tokenizer.model, "dropout", None):
         raise UsageError(
-            f"{path}/{TOKENIZER_FILE}: found a file that is no tokenizer ({error}), "
-            "expected one as the tokenizers library saves it."
-        ) from None
-    backend.no_truncation()
-    backend.no_padding()
-    if json.loads(source).get("model", {}).get("dropout"):
-        raise UsageError(
-            f"{path}/{TOKENIZER_FILE}: field 'model.dropout': the tokenizer encodes at random. Set it to null."
+            f"{folder}/{TOKENIZER_FILE}: field 'model.dropout': the tokenizer encodes at random. Set it to null."
         )
-    return backend
-
-
-def _template(path: str | Path, config: Mapping[str, Any]) -> str:
-    text = find_text(path, TEMPLATE_FILE)
-    if text is not None:
-        return text
-    template = config.get("chat_template")
-    if isinstance(template, list):
-        named = {t.get("name"): t.get("template") for t in template if isinstance(t, Mapping)}
-        template = named.get("default")
-    if isinstance(template, str) and template:
-        return template
-    raise UsageError(
-        f"{path}: found no chat template, expected {TEMPLATE_FILE} or the field 'chat_template' in {CONFIG_FILE}. "
-        "Take an instruction-tuned model, or put its template there."
-    )
