@@ -36,13 +36,14 @@ def checkpoint_folder(out: Path) -> Path:
     return out.with_name(out.name + ".checkpoint")
 
 
-def write_checkpoint(root: str | Path, step: int, fill: Callable[[Path], None]) -> Path:
+def write_checkpoint(root: str | Path, step: int, fill: Callable[[Path], None], progress: Mapping[str, Any]) -> Path:
     """Write a checkpoint in one move, and drop all but the one before.
 
     Args:
         root: See `checkpoint_folder`.
         step: The last step that is done.
         fill: Writes the files into a folder.
+        progress: What a run needs to go on beside the Trainer's own state: JSON values, with the run's ``identity``.
 
     Returns:
         The checkpoint.
@@ -54,6 +55,7 @@ def write_checkpoint(root: str | Path, step: int, fill: Callable[[Path], None]) 
     Path(root).mkdir(exist_ok=True)
     with new_folder(folder, replace=True) as fresh:
         fill(fresh)
+        (fresh / PROGRESS).write_text(json.dumps(progress, indent=2) + "\n", encoding="utf-8")
         digests = {str(file.relative_to(fresh)): _digest(file) for file in sorted(fresh.rglob("*")) if file.is_file()}
         (fresh / MANIFEST).write_text(json.dumps(digests, indent=2) + "\n", encoding="utf-8")
     others = {at: other for at, other in _checkpoints(root).items() if at != step}
@@ -104,18 +106,8 @@ def _digest(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def write_progress(folder: Path, progress: Mapping[str, Any]) -> None:
-    """Write what a run needs to go on beside the Trainer's own state.
-
-    Args:
-        folder: A checkpoint that is being written.
-        progress: JSON values, with the run's ``identity``.
-    """
-    (folder / PROGRESS).write_text(json.dumps(progress, indent=2) + "\n", encoding="utf-8")
-
-
 def read_progress(folder: Path) -> dict[str, Any]:
-    """Read what `write_progress` wrote.
+    """Read the progress that `write_checkpoint` wrote.
 
     Args:
         folder: A checkpoint.
@@ -141,12 +133,3 @@ def check_same_run(folder: Path, identity: Mapping[str, Any]) -> None:
                 f"--resume: {folder} is of another run: {key} was {before.get(key)!r}, here it is {value!r}. "
                 "Give the same flags and data, or --overwrite to begin anew."
             )
-
-
-def drop_checkpoints(root: Path) -> None:
-    """Remove the checkpoints of a run that is done, or that is not to be resumed.
-
-    Args:
-        root: See `checkpoint_folder`.
-    """
-    shutil.rmtree(root, ignore_errors=True)

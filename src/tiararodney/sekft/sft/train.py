@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import time
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
@@ -35,7 +36,7 @@ from tiararodney.sekft.sft.callbacks import (
     held,
 )
 from tiararodney.sekft.sft.card import licence_of
-from tiararodney.sekft.sft.checkpoint import check_same_run, checkpoint_folder, drop_checkpoints, newest_checkpoint
+from tiararodney.sekft.sft.checkpoint import check_same_run, checkpoint_folder, newest_checkpoint
 from tiararodney.sekft.sft.data import Examples, read_examples
 from tiararodney.sekft.sft.hub import check_hub, push
 from tiararodney.sekft.sft.lora import (
@@ -180,7 +181,7 @@ def _train(
         contract = partial(save_contract, tokenizer, policy=policy)
         lora = base.adapters.handle.peft_config[NAME]
         write_adapter(config.out, tensors, lora, record, contract, replace=config.overwrite)
-    drop_checkpoints(checkpoints)
+    shutil.rmtree(checkpoints, ignore_errors=True)
     drop_unfinished(config.out)
     _finish(config, base, record)
     return config.out
@@ -276,7 +277,7 @@ def _run(trainer: PackedTrainer, resumed: Path | None) -> None:
 def _check_checkpoint(config: TrainConfig) -> None:
     checkpoints = checkpoint_folder(config.out)
     if config.overwrite and not config.resume:
-        drop_checkpoints(checkpoints)
+        shutil.rmtree(checkpoints, ignore_errors=True)
     elif checkpoints.exists() and not config.resume:
         raise UsageError(
             f"--out {config.out}: {checkpoints} holds checkpoints of a run that was cut off. "

@@ -23,7 +23,7 @@ from transformers import PrinterCallback, Trainer
 
 from tiararodney.sekft.errors import RunFailed
 from tiararodney.sekft.model.memory import is_out_of_memory, release_memory
-from tiararodney.sekft.sft.checkpoint import read_progress, write_checkpoint, write_progress
+from tiararodney.sekft.sft.checkpoint import read_progress, write_checkpoint
 from tiararodney.sekft.sft.sizing import Size
 from tiararodney.sekft.sft.step.forward import Route, row_loss
 from tiararodney.sekft.sft.step.pack import Row, pack_row, split_step, total_weight
@@ -396,9 +396,9 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers' types are s
                 if hasattr(callback, "from_state")
             }
             self.state.save_to_json(str(folder / "trainer_state.json"))
-            write_progress(folder, {"identity": self.identity, "size": asdict(self.size), "seconds": self._seconds})
 
-        folder = write_checkpoint(self.args.output_dir, self.state.global_step, fill)
+        progress = {"identity": self.identity, "size": asdict(self.size), "seconds": self._seconds}
+        folder = write_checkpoint(self.args.output_dir, self.state.global_step, fill, progress)
         self.saved_step = self.state.global_step
         log.info("checkpoint step=%d in %s", self.state.global_step, folder)
 
