@@ -106,7 +106,7 @@ class StopAtDivergence(TrainerCallback):  # type: ignore[misc]  # transformers' 
 
     def on_log(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
         """Look at the losses so far."""
-        losses = _losses(state)
+        losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
         if is_diverging(losses, self._steps):
             control.should_save = False
             raise RunFailed(
@@ -116,10 +116,6 @@ class StopAtDivergence(TrainerCallback):  # type: ignore[misc]  # transformers' 
             )
         if self._steps and losses and losses[-1] > loss_limit(losses):
             control.should_save = False
-
-
-def _losses(state: Any) -> list[float]:
-    return [entry["loss"] for entry in state.log_history if "loss" in entry]
 
 
 def loss_limit(losses: Sequence[float]) -> float:

@@ -89,12 +89,12 @@ def train(
         RunFailed: The run diverged, or memory or disk did not suffice.
         KeyboardInterrupt: It was told to stop; the checkpoint is named in the log.
     """
-    check_out(config.out, overwrite=config.overwrite)
     check_trackers(config)
     with _processes(config, base) as processes, ExitStack() as stack:
         if processes.num_processes > 1 and config.device not in ("auto", "cpu", "cuda"):
             raise UsageError(f"--device {config.device}: several processes need one each. Give --device cuda, or none.")
         if processes.is_main_process:
+            check_out(config.out, overwrite=config.overwrite)
             stack.enter_context(locked(config.out))
             restore_replaced(config.out)
             _check_checkpoint(config)
