@@ -58,7 +58,7 @@ def setting(  # noqa: PLR0913 - a field's whole description stands in one place
         above: A number must be greater.
         at_least: A number must be this or greater.
         below: A number must be less.
-        needed: For a required setting: what to give, told where it is missing.
+        needed: For a required setting: what to give, for the message where it is missing.
         plan: It decides which adapter comes out; a resumed run must agree in it.
         bare: The value that the flag has where none follows it.
 

@@ -80,7 +80,7 @@ def load_weights(base: Base, name: str, folder: Path, flag: str = "--adapter", *
         )
     except (RuntimeError, KeyError, ValueError) as error:
         raise _another_base(base.path, folder, str(error).strip().splitlines()[-1].strip(), flag) from error
-    # Every tensor of the file must have its place and every place its tensor: else base and tuned look alike.
+    # Every tensor of the file must have its place and every place its tensor: else it would silently do nothing.
     if odd := sorted(set(tensor_names(base, name)) ^ (set(tensors) | set(outcome.unexpected_keys))):
         found = f"{len(odd)} tensors have no counterpart, the first is {odd[0]}"
         raise _another_base(base.path, folder, found, flag)
@@ -289,7 +289,7 @@ def changes_logits(base: Base, name: str) -> bool:
 
 
 def check_record(folder: Path, fingerprint: str, path: Path, flag: str = "--adapter") -> None:
-    """Compare the base an adapter was trained on, where its folder tells, with the one at hand.
+    """Compare the base an adapter was trained on, where its folder records it, with the one at hand.
 
     Args:
         folder: The adapter's.

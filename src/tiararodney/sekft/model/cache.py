@@ -85,8 +85,8 @@ def keep_copy(model: Any, folder: Path, device: str, dtype: str) -> None:  # tra
         with new_folder(copy, replace=False) as fresh:
             model.save_pretrained(fresh)
             files = {file.name: file_digest(file) for file in sorted(fresh.iterdir())}
-            told = {"files": files, "of": _deciding(folder, device, dtype)}
-            (fresh / MANIFEST).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+            manifest = {"files": files, "of": _deciding(folder, device, dtype)}
+            (fresh / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
     except (OSError, RunFailed) as error:
         if not copy.is_dir():
             log.warning("no NF4 copy is kept: %s", error)

@@ -144,7 +144,7 @@ class Handle:
 
 
 class Generator:
-    """Generates with a base and its adapters, for any number of threads. The module's docstring tells how.
+    """Generates with a base and its adapters, for any number of threads. See the module's docstring.
 
     Args:
         base: The base.

@@ -294,9 +294,9 @@ def _states(layer: Any) -> States:
 def _join_states(layer: Any, rows: Sequence[States]) -> None:
     for kind, number in rows[0]:
         fresh = torch.stack([states[kind, number] for states in rows])
-        held, begun = getattr(layer, f"{kind}_states"), getattr(layer, f"is_{kind}_states_initialized")
-        held[number] = torch.cat([held[number], fresh]) if begun[number] else fresh
-        begun[number] = layer.has_previous_state[number] = True
+        held, initialized = getattr(layer, f"{kind}_states"), getattr(layer, f"is_{kind}_states_initialized")
+        held[number] = torch.cat([held[number], fresh]) if initialized[number] else fresh
+        initialized[number] = layer.has_previous_state[number] = True
         layer.dtype, layer.device = fresh.dtype, fresh.device
         if kind == "conv":
             layer.conv_kernel_size[number] = fresh.shape[-1]

@@ -80,7 +80,7 @@ class PrefixCache:
 
 
 def common_prefix(one: Sequence[int], other: Sequence[int]) -> int:
-    """Count the tokens that two sequences begin with alike."""
+    """Count the first tokens that two sequences have in common."""
     shortest = min(len(one), len(other))
     if one[:shortest] == other[:shortest]:
         return shortest

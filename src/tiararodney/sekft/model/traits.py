@@ -100,7 +100,7 @@ def _steps(base: Base, run: Run) -> Iterator[Traits]:
     def plain(ids: list[int]) -> torch.Tensor:
         return run([None], {"input_ids": torch.tensor([ids], device=base.device), "use_cache": False})[0].float()
 
-    def alike(logits: torch.Tensor, ids: list[int]) -> bool:
+    def matches(logits: torch.Tensor, ids: list[int]) -> bool:
         expected = plain(ids)
         spread = expected - expected.mean()
         return bool((logits.float() - expected).norm() <= tolerance * spread.norm())
@@ -123,16 +123,16 @@ def _steps(base: Base, run: Run) -> Iterator[Traits]:
     assert batch.cache is not None
     row = batch.cache.row(0, len(long)).copied()
     growing, fixed = row_bytes(row)
-    found = Traits(alike(alone, long), recurrent=row.stateful, per_token=-(-growing // len(long)), fixed=fixed)
+    found = Traits(matches(alone, long), recurrent=row.stateful, per_token=-(-growing // len(long)), fixed=fixed)
     yield found
     if not found.cached:
         return
     _, both = decoded(long, short)
-    batches = alike(both[0], long) and alike(both[1], short)
+    batches = matches(both[0], long) and matches(both[1], short)
     if batches and not row.stateful:
         _, both = prefilled([long, short], [None, None])
-        batches = alike(both[0], long) and alike(both[1], short)
+        batches = matches(both[0], long) and matches(both[1], short)
     found = replace(found, batches=batches)
     yield found
     _, [longer] = prefilled([walk], [row])
-    yield replace(found, extends=alike(longer, walk))
+    yield replace(found, extends=matches(longer, walk))

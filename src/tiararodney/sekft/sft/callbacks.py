@@ -1,4 +1,4 @@
-"""What looks at a run from beside: progress on stderr, validation at epochs' ends, divergence, signals."""
+"""Callbacks of a run: progress on stderr, evaluation after some steps, divergence; and signals that stop it."""
 
 from __future__ import annotations
 

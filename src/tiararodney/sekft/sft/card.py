@@ -73,7 +73,7 @@ def licence_of(folder: Path) -> str | None:
 
 
 def _front_matter(record: Mapping[str, Any]) -> dict[str, Any]:
-    """What the hub reads; paths of this machine are left out, as is the licence of a base that tells none."""
+    """What the hub reads; paths of this machine are left out, as is a licence that is not known."""
     name, licence = record["base"]["name"], record["base"]["license"]
     config = record["config"]
     sets = [str(source) for source in (*config["hub"], *config["data"]) if is_hub_id(source)]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-NAMED = 5  # places told of each reason; all are counted
+NAMED = 5  # sessions that are logged for each reason; all are counted
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def _sharing(example: Example, tokens: dict[int, int]) -> Example:
 
 
 def _warn_first(count: int, message: str) -> None:
-    """Name the first few of a kind; the count tells of the rest."""
+    """Log the first few of a kind as warnings; the rest are only counted."""
     (log.warning if count <= NAMED else log.debug)("%s", message)
 
 

@@ -59,8 +59,8 @@ def push(folder: Path, name: str, *, public: bool) -> str:
     from huggingface_hub.errors import HfHubHTTPError
 
     files = sorted(file for file in folder.iterdir() if file.is_file())
-    told = ", ".join(f"{file.name} ({file.stat().st_size} bytes)" for file in files)
-    log.info("uploading to %s (%s): %s", name, "public" if public else "private", told)
+    listed = ", ".join(f"{file.name} ({file.stat().st_size} bytes)" for file in files)
+    log.info("uploading to %s (%s): %s", name, "public" if public else "private", listed)
     try:
         api = HfApi()
         api.create_repo(name, private=not public, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What a training is judged by besides its loss: how the adapter behaves in worlds. Played by who runs the training."""
+"""Best checkpoint by behaviour: what a run asks for a success rate in worlds. The caller of the run plays them."""
 
 from __future__ import annotations
 

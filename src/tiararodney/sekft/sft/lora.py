@@ -188,9 +188,9 @@ def lora_summary(base: Base) -> dict[str, Any]:
         JSON values: the layers' shape as it came out.
     """
     config = base.adapters.handle.peft_config[NAME]
-    told = {name: getattr(config, theirs) for name, theirs in SHAPE.items()}
-    targets = told["target_modules"]
-    return told | {
+    shape = {name: getattr(config, theirs) for name, theirs in SHAPE.items()}
+    targets = shape["target_modules"]
+    return shape | {
         "target_modules": targets if isinstance(targets, str) else sorted(targets),
         "lora_dropout": config.lora_dropout,
         "trained_weights": sum(p.numel() for key, p in base.model.named_parameters() if f".{NAME}." in key),

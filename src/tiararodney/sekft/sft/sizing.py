@@ -1,6 +1,6 @@
 """Micro-batch size and recomputation, by the memory that is free.
 
-What a row's backward pass needs grows with its tokens, by an amount that the layers' shapes tell. Rows have the
+What a row's backward pass needs grows with its tokens, by an amount that follows from the layers' shapes. Rows have the
 device's best size where that fits, else half of it, a quarter and so on: sizes that a little more or less free memory
 does not change, as other rows sum gradients in another order. Only a row that does not fit otherwise (one long
 session) has its layers recomputed. The estimate may err; the trainer halves rows when memory runs out all the same.

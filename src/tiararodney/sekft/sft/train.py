@@ -270,7 +270,7 @@ def _run(trainer: PackedTrainer, resumed: Path | None) -> None:
         raise
     finally:
         trainer.release()
-        with suppress(OSError):  # the Trainer makes it; empty, it tells nobody anything
+        with suppress(OSError):  # the Trainer makes it; an empty one is of no use
             os.rmdir(trainer.args.output_dir)  # noqa: PTH106 - a path in its arguments
 
 

@@ -13,7 +13,7 @@ CHUNK = {"cpu": 64, "cuda": 1024}
 
 @dataclass(frozen=True)
 class Loss:
-    """The loss of some positions, and what else their predictions tell.
+    """The loss of some positions, and statistics of their predictions.
 
     Attributes:
         total: Weighted sum of the negative log likelihoods (nats), differentiable.
