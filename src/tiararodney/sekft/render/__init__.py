@@ -13,7 +13,6 @@ from tiararodney.sekft.render.contract.fingerprint import CONTRACT_FILE, Fingerp
 from tiararodney.sekft.render.contract.folder import (
     apply_policy,
     check_contract,
-    contract_differences,
     contract_tokenizer,
     read_contract,
     save_contract,
@@ -48,7 +47,6 @@ __all__ = [
     "build_masked_examples",
     "canonical_chat_template",
     "check_contract",
-    "contract_differences",
     "contract_tokenizer",
     "normalize_for_template",
     "read_contract",

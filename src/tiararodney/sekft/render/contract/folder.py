@@ -85,17 +85,6 @@ def read_contract(adapter_dir: str | Path) -> Fingerprint:
     return Fingerprint.from_json(data, str(path))
 
 
-def contract_differences(adapter_dir: str | Path, tokenizer: object) -> list[str]:
-    """Return what differs between an adapter's contract and a tokenizer at hand; empty where they are the same."""
-    trained = read_contract(adapter_dir)
-    here = take_fingerprint(tokenizer, _policy(trained), _clock(trained, adapter_dir), trained.settings)
-    return [
-        f"{name}: trained with {_short(getattr(trained, key))}, here {_short(getattr(here, key))}"
-        for key, name in COMPARED.items()
-        if getattr(trained, key) != getattr(here, key)
-    ]
-
-
 def check_contract(adapter_dir: str | Path, tokenizer: object) -> Fingerprint:
     """Refuse a tokenizer or template other than the adapter was trained with.
 
@@ -109,15 +98,20 @@ def check_contract(adapter_dir: str | Path, tokenizer: object) -> Fingerprint:
     Raises:
         ContractMismatch: naming what differs.
     """
-    differences = contract_differences(adapter_dir, tokenizer)
+    trained = read_contract(adapter_dir)
+    here = take_fingerprint(tokenizer, _policy(trained), _clock(trained, adapter_dir), trained.settings)
+    differences = [
+        f"{name}: trained with {_short(getattr(trained, key))}, here {_short(getattr(here, key))}"
+        for key, name in COMPARED.items()
+        if getattr(trained, key) != getattr(here, key)
+    ]
     if differences:
-        trained = read_contract(adapter_dir)
         libraries = ", ".join(f"{k} {v}" for k, v in trained.libraries.items())
         raise ContractMismatch(
             f"{adapter_dir}: the render contract differs ({'; '.join(differences)}; it was written with {libraries}). "
             "Use the base model that the adapter was trained on."
         )
-    return read_contract(adapter_dir)
+    return trained
 
 
 def contract_tokenizer(tokenizer: S, adapter_dir: str | Path) -> S:
