@@ -139,7 +139,7 @@ class _Short(logging.Formatter):
     """``12:30:00 message``; warnings and errors name their level, -v the module too."""
 
     def __init__(self, *, verbose: bool) -> None:
-        super().__init__(datefmt="%H:%M:%S")
+        super().__init__("%(asctime)s", datefmt="%H:%M:%S")
         self._verbose = verbose
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's own name
@@ -147,10 +147,6 @@ class _Short(logging.Formatter):
         module = f"{record.name.removeprefix('tiararodney.')}: " if self._verbose else ""
         level = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
         return f"{record.asctime} {module}{level}{record.message}"
-
-    def usesTime(self) -> bool:  # noqa: N802 - logging's own name
-        """Ask for the time."""
-        return True
 
 
 class _Beside(logging.StreamHandler):  # type: ignore[type-arg]  # generic in typeshed only
