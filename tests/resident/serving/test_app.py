@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -229,6 +233,34 @@ def test_metrics_count_requests_and_tokens(client: Any) -> None:
     assert f'sekft_generated_tokens_total{{model="tiny"}} {used["completion_tokens"]}' in text
     assert "sekft_requests_running 0" in text
     assert "# TYPE sekft_requests_running gauge" in text
+
+
+def test_a_client_gone_before_the_stream_begins_ends_its_reply(
+    url: str, server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tiararodney.sekft.resident.serving import app
+
+    read, gone, real = threading.Event(), threading.Event(), app.Replies
+
+    def waits(*args: Any) -> Any:
+        read.set()
+        gone.wait(60)
+        return real(*args)
+
+    monkeypatch.setattr(app, "Replies", waits)
+    body = json.dumps({"model": "tiny", "messages": ONE, "stream": True, "max_tokens": 2000}).encode()
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    at = urlsplit(url)
+    with socket.create_connection((at.hostname, at.port)) as client:
+        client.sendall(head + body)
+        assert read.wait(60)
+    time.sleep(0.3)  # for the server to see it close
+    gone.set()
+    deadline = time.monotonic() + 60
+    while 'route="/v1/chat/completions"' not in server.metrics.text():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert "\nsekft_requests_running 0\n" in server.metrics.text()
 
 
 def test_a_key_guards_everything_but_health(make_server: Callable[..., Any]) -> None:
