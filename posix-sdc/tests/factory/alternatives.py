@@ -5,6 +5,10 @@ For each archetype a pattern that finds the facts of a piece of work in its refe
 in many ways, the solution in one), and at least four answers, with `<fact>` for each of them.
 """
 
+import re
+
+from tiararodney.posix_sdc.factory.archetypes import AUTHORS
+
 SRC_OUT = r"(?P<src>\S+) > (?P<out>\S+)$"
 
 ALTERNATIVES: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -96,7 +100,7 @@ ALTERNATIVES: dict[str, tuple[str, tuple[str, ...]]] = {
             "cat <src> | sort<flags> | tee <out>",
             "cp <src> <out> && sort<flags> -o <out> <out>",
             "LC_ALL=C sort<flags> < <src> > tmp.sorted; mv tmp.sorted <out>",
-            "printf '%s\\n' $(sort<flags> <src>) > <out>",
+            "sort<flags> <src> | while IFS= read -r l; do printf '%s\\n' \"$l\"; done > <out>",
         ),
     ),
     "text_unique": (
@@ -524,10 +528,8 @@ ALTERNATIVES: dict[str, tuple[str, tuple[str, ...]]] = {
     "archive_contents": (
         r"tar tf (?P<f>\S+) > (?P<out>\S+)",
         (
-            "tar tf <f> | sort -r > <out>",
             "tar tvf <f> | awk '{print $NF}' > <out>",
             "cat <f> | tar t | tee <out>",
-            "for m in $(tar tf <f>); do echo ./$m; done > <out>",
         ),
     ),
     "archive_add": (
@@ -581,7 +583,7 @@ ALTERNATIVES: dict[str, tuple[str, tuple[str, ...]]] = {
             "tr '\\n' , < <src> | sed 's/,$//' > <out>",
             'awk \'NR>1{printf ","} {printf "%s",$0} END{print ""}\' <src> > <out>',
             "s=; while read -r l; do s=$s,$l; done < <src>; echo ${s#,} > <out>",
-            "echo $(cat <src>) | tr ' ' , > <out>",
+            "paste -s -d , <src> > <out>",
         ),
     ),
     "convert_lines": (
@@ -723,10 +725,8 @@ ALTERNATIVES: dict[str, tuple[str, tuple[str, ...]]] = {
     "mail_subjects": (
         r"//p' (?P<a>\S+)/\*\.msg > (?P<out>\S+)",
         (
-            "grep -rh '^Subject: ' <a> | sed 's/Subject: //' > <out>",
-            "for f in <a>/*; do sed -n 's/^Subject: //p' $f; done | sort > <out>",
             "awk '/^Subject: /{print $2}' <a>/* > <out>",
-            "grep -h Subject: <a>/* | cut -d' ' -f2- | tac > <out>",
+            "cat <a>/*.msg | sed -n 's/^Subject: //p' > <out>",
         ),
     ),
     "mail_forward": (
@@ -759,10 +759,8 @@ ALTERNATIVES: dict[str, tuple[str, tuple[str, ...]]] = {
     "ticket_open": (
         r"'state: open' (?P<d>\S+)/\* > (?P<out>\S+)",
         (
-            "grep -rl 'state: open' <d> > <out>",
-            "for f in <d>/*; do grep -q '^state: open' $f && echo $f; done | sort -r > <out>",
-            "find <d> -type f -exec grep -l 'state: open' {} + > <out>",
-            "awk '/^state: open/{print \"./\" FILENAME}' <d>/* > <out>",
+            "for f in <d>/*; do if grep -q '^state: open' $f; then echo $f; fi; done > <out>",
+            "grep -c '^state: open' <d>/* | sed -n 's/:1$//p' > <out>",
         ),
     ),
     "ticket_purge": (
@@ -806,8 +804,6 @@ ALTERNATIVES: dict[str, tuple[str, tuple[str, ...]]] = {
         (
             "set -f; while read -r m h a b c j; do [ $h = <h> ] && echo $j; done < <src> > <out>",
             "sed -n 's/^[0-9]* <h> .* //p' <src> > <out>",
-            "grep -E '^[0-9]+ <h> ' <src> | awk '{print $NF}' | sort > <out>",
-            "cut -d' ' -f2,6 <src> | grep '^<h> ' | cut -d' ' -f2 | tac > <out>",
         ),
     ),
     "service_switch": (
@@ -893,7 +889,6 @@ ALTERNATIVES: dict[str, tuple[str, tuple[str, ...]]] = {
             'while read -r l; do grep -qx "$l" <b> || echo "$l"; done < <a> > <out>',
             "awk 'NR==FNR{s[$0];next} !($0 in s)' <b> <a> > <out>",
             "diff <a> <b> | sed -n 's/^< //p' > <out>",
-            "comm -2 -3 <a> <b> | tac > <out>",
         ),
     ),
     "compare_folders": (
@@ -924,3 +919,45 @@ ALTERNATIVES: dict[str, tuple[str, tuple[str, ...]]] = {
         ),
     ),
 }
+
+# Answers that are right where no order was asked; where later work goes on with the file, its directive asks for one.
+ANY_ORDER: dict[str, tuple[str, ...]] = {
+    "archive_contents": ("tar tf <f> | sort -r > <out>", "for m in $(tar tf <f>); do echo ./$m; done > <out>"),
+    "mail_subjects": (
+        "grep -rh '^Subject: ' <a> | sed 's/Subject: //' > <out>",
+        "for f in <a>/*; do sed -n 's/^Subject: //p' $f; done | sort > <out>",
+        "grep -h Subject: <a>/* | cut -d' ' -f2- | tac > <out>",
+    ),
+    "ticket_open": (
+        "grep -rl 'state: open' <d> > <out>",
+        "for f in <d>/*; do grep -q '^state: open' $f && echo $f; done | sort -r > <out>",
+        "find <d> -type f -exec grep -l 'state: open' {} + > <out>",
+        "awk '/^state: open/{print \"./\" FILENAME}' <d>/* > <out>",
+    ),
+    "schedule_due": (
+        "grep -E '^[0-9]+ <h> ' <src> | awk '{print $NF}' | sort > <out>",
+        "cut -d' ' -f2,6 <src> | grep '^<h> ' | cut -d' ' -f2 | tac > <out>",
+    ),
+    "compare_missing": ("comm -2 -3 <a> <b> | tac > <out>",),
+}
+# Utilities take their words from documentation of their own, so an answer is written there with those in hand.
+OWN = {name for name in AUTHORS if name.startswith("tool_")}
+WRAPPED = ("sh -c '{}'", "( {} )", "{{ {}; }} && :", "eval '{}'")
+
+
+def answers(name, commands, *, in_order=False):
+    """Return the other right answers to one piece of work.
+
+    Args:
+        name: of its archetype.
+        commands: of its reference solution.
+        in_order: its directive asks for an order.
+    """
+    solution = "\n".join(commands)
+    if name in OWN:
+        return [template.format(solution.replace("'", "'\\''")) for template in WRAPPED]
+    pattern, templates = ALTERNATIVES[name]
+    templates += () if in_order else ANY_ORDER.get(name, ())
+    found = re.search(pattern, solution, re.MULTILINE)
+    assert found, (pattern, solution)
+    return [re.sub(r"<(\w+)>", lambda m: found.groupdict().get(m[1], m[0]), template) for template in templates]

@@ -66,33 +66,40 @@ def announce(draw: Draw, kind: str, provider: Provider, workdir: str) -> Announc
 
 # ----------------------------------------------------------------------------------------------------------- words
 
-_ACCOUNT = "(this account|agent|agent|you|you|this login|this user|your login|whoever reads this)"
+_ACCOUNT = (
+    "(this account|agent|agent|you|you|this login|this user|your login|your account|the user agent|the account agent"
+    "|whoever reads this|this session|everybody here)"
+)
 _WORK = "(directives|work|jobs|tasks|orders|assignments|instructions|duties|requests|errands)"
 _SAID = (
     f"{_WORK} for {_ACCOUNT} (are in|come from|wait in|can be had from|go through|are kept by|arrive by) {{name}}.",
     f"{{name}} (has|holds|keeps|hands out|carries|knows) (the|your|today's|all|this account's|some) {_WORK}.",
-    "{name} has (something|a few things|news|entries) for (you|agent|this account).",
+    "{name} (has|holds|lists|brings) (something|a few things|news|entries|work) for (you|agent).",
     f"(Ask|Check|Consult|Look into|Turn to|Please check|Have a look at) {{name}} for {_WORK}.",
     f"(Today's|Current|Open|New|Pending|All) {_WORK}: (see |look in |){{name}}.",
     f"{_WORK}: {{name}}.",
-    "(No more slips|No paper any more|Slips are history|Ask nobody): {name} (has it|knows|holds them|does that).",
+    (
+        "(No more slips|No paper any more|Slips are history|No notes here|Ask nobody): {name} (has "
+        "it|knows|holds them|does that)."
+    ),
     "(hi|Hello|Good morning), (your list|the list|it all|what you need): {name} (now|as usual|again).",
     f"(Notice|NOTICE|Note): (the office|administration|personnel|dispatch) (keeps|files|puts) {_WORK} in {{name}}.",
 )
 _WAYS = (
     "(See|Read|Try|Run|Start with|First read|Begin with) {way}.",
     "(Documentation|Usage|Manual|Help|Instructions|How to|Explained by): {way}",
-    "{way} (explains it|tells you how|says how|has the details|describes it|documents it).",
+    "{way} (explains it|tells how|says how|has the details|describes it|documents it|shows how|tells more).",
     "(Explained|Described|Documented) (by|in|under): {way}",
 )
 
 
 def _text(draw: Draw, provider: Provider, explicit: float = 0.85) -> str:
     """Say where directives are kept and, mostly, what explains it."""
-    said = draw.phrase(draw.pick(_SAID)).format(name=provider.name)
-    said = said[0].upper() + said[1:] if not said.startswith(provider.name) and draw.chance(0.8) else said
+    said = draw.say(_SAID).format(name=provider.name)
+    capital = draw.chance(0.8) and not said.startswith(provider.name)
+    said = said[0].upper() + said[1:] if capital else said
     if draw.chance(explicit):
-        said += " " + draw.phrase(draw.pick(_WAYS)).format(way=how_to_read(provider))
+        said += " " + draw.say(_WAYS).format(way=how_to_read(provider))
     return said
 
 
@@ -126,7 +133,7 @@ def _place(draw: Draw) -> _Place:
         name = f"{draw.noun()}_{draw.pick(('NOTE', 'INFO', 'NEXT', 'DUTY'))}".upper()
         pointers: tuple[str, ...] = (
             "(The|Your|Our) (environment |)variable {0} (says|holds|tells) more.",
-            "(More|Details|The rest) (is|are set) in the variable {0}.",
+            "(More|Details|The rest) (is|are set) (in|by) (the variable|variable|your variable) {0}.",
             "${0} (goes on|says where|has the rest).",
         )
     elif kind == "program":
@@ -141,7 +148,7 @@ def _place(draw: Draw) -> _Place:
             "(See|Mind) the file {0}.",
             "{0} (goes on|has more|continues).",
         )
-    return _Place(kind, name, draw.phrase(draw.pick(pointers)).format(name))
+    return _Place(kind, name, draw.say(pointers).format(name))
 
 
 def _chained(draw: Draw, provider: Provider, workdir: str) -> Announced:

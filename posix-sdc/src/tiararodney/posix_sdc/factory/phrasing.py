@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 _MENDED: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         r" (?:is to|should|must|has to|ought to|shall|will) (?:hold|contain)\b",
-        (" should hold", " must hold", " has to contain", " gets", " receives", " takes", ":", ":"),
+        (" should hold", " must hold", " has to contain", " gets", " receives", " takes", " wants", " needs", ":", ":"),
     ),
     (
         r" (?:is to|should|must|has to|ought to) list\b",
@@ -22,16 +22,24 @@ _MENDED: tuple[tuple[str, tuple[str, ...]], ...] = (
     (r"\b(?:is|are) to be\b", ("should be", "must be", "ought to be", "had better be", "shall be", "needs to be")),
     (r"\b(?:is|are) to (?=[a-z]+\b)", ("should ", "must ", "ought to ", "shall ")),
 )
+# A good part of all directives is about the lines of a file.
+_LINES_OF = tuple(
+    f"{lines} {of}"
+    for lines in ("lines", "all lines", "the rows", "all rows", "text lines", "the entries", "the records")
+    for of in ("of", "in")
+)
 # A pattern, and what may stand in its place as well; \1 is what a group has taken.
 _SAME: tuple[tuple[str, tuple[str, ...]], ...] = (
     (r"\b(?:has|have) to (?=[a-z]+\b)", ("must ", "should ", "ought to ", "shall ")),
-    (r"\bthe lines of\b", ("the lines in", "the lines from", "all lines of", "all lines in", "the rows of", "rows in")),
+    (r"\bthe lines of\b", _LINES_OF),
     (r"\b(?:ought|has) to be\b", ("should be", "must be", "shall be", "ought to be")),
-    (r"\bthe lines in\b", ("the rows in", "the lines within", "all lines in", "lines in")),
-    (r"\b(?:every|each) line of\b", ("every line in", "each line in", "every row of", "each row in")),
+    (
+        r"\b(?:every|each) line of\b",
+        ("every line in", "each line in", "every row of", "each row in", "every row in", "each single line of"),
+    ),
     (
         r"(?<!front )(?<!beginning )(?<!instead )\bof (?:every|each) line\b(?! break)",
-        ("per line", "in each line", "in every line", "of all lines"),
+        ("per line", "in each line", "in every line", "of all lines", "on each line", "on every line", "line by line"),
     ),
     (
         r"\band save (?:it|the result|them) (?:as|in)\b",
@@ -64,31 +72,55 @@ _SAME: tuple[tuple[str, tuple[str, ...]], ...] = (
     ),
     (r"\bPut the (number|sum|total) into\b", (r"The \1 goes to", r"Note the \1 in", "The answer goes to", "Answer in")),
     (r"\bin front of\b", ("ahead of", "before", "to the left of")),
-    (r"\bthe last line\b", ("the final line", "the bottom line", "the closing line", "the last row", "the end line")),
+    (
+        r"\bthe last line\b",
+        ("the final line", "the closing line", "the last row", "the lowest line", "the final row"),
+    ),
     (r"\bthe first line\b", ("the top line", "the opening line", "line 1", "the first row", "the head line")),
     (
         r"\bthe first (\d+) lines\b",
         (r"the top \1 lines", r"\1 lines from the top", r"lines 1 to \1", r"\1 leading lines"),
     ),
     (r"\bthe last (\d+) lines\b", (r"the bottom \1 lines", r"\1 lines from the end", r"\1 closing lines")),
-    (r"\bat the end of\b", ("at the bottom of", "at the tail of", "at the foot of")),
+    (r"\bat the end of\b", ("at the bottom of", "at the tail of", "at the foot of", "as the end of", "to finish")),
     (r"\b(?<!at )the end of\b", ("the bottom of", "the tail of", "the foot of")),
     (r"\ban empty file\b", ("a blank file", "a file of no bytes", "a zero-length file", "a file without content")),
     (r"(?<!In )\bhow many lines\b", ("what number of lines", "the count of lines", "the line count:")),
     (r"\bthe number of\b", ("the count of", "the tally of", "the total of")),
-    (r"\bthe names of\b", ("names of", "all names of")),
-    (r"\bthe value of\b", ("the content of", "the current value of", "what is in", "the setting of")),
-    (r"\bthe folder\b", ("the directory", "folder", "directory", "the folder", "the subfolder", "the subdirectory")),
-    (r"\bthe files (of|in)\b", (r"files \1", r"all files \1")),
+    (r"\bthe names of\b", ("names of", "a list of", "all names of", "a name list of", "the complete names of")),
+    (r"\bthe second word\b", ("word 2", "word number two", "word two", "the word after the first")),
+    (r"\bthe second column\b", ("column 2", "column two", "the column after the first", "column number 2")),
+    (r"\bthe numbers in\b", ("the numbers from", "all numbers in", "the figures in", "the values in")),
+    (r"\bshould go to\b", ("belongs into", "is meant for", "goes to")),
+    (
+        r"\bthe value of\b",
+        ("the content of", "the current value of", "what is inside", "the setting of", "the contents of"),
+    ),
+    (r"\bthe folder\b", ("the directory", "folder", "directory", "the subfolder", "the subdirectory")),
+    (r"\bthe files (of|in)\b", (r"files \1", r"all files \1", r"such files \1", r"any files \1")),
     (r"\bthe tickets in\b", ("tickets in", "all tickets in", "the tickets under", "tickets below")),
     (r"\bseparated by commas\b", ("with commas between", "comma-separated", "split by commas", "parted by commas")),
     (
         r"\bcommas between them\b",
         ("commas in between", "commas as glue", "a comma between each", "commas to part them"),
     ),
-    (r"\bin upper case\b", ("in capitals", "in capital letters", "upper-cased", "all caps")),
+    (
+        r"\bin upper case\b",
+        (
+            "in capitals",
+            "in capital letters",
+            "upper-cased",
+            "all caps",
+            "in large letters",
+            "capitalised",
+            "in CAPITALS",
+        ),
+    ),
     (r"\bin lower case\b", ("in small letters", "lower-cased", "without capitals")),
-    (r"\bgroup and others\b", ("everybody else", "others and the group", "group or others", "anyone else")),
+    (
+        r"\bgroup and others\b",
+        ("everybody else", "others and the group", "group or others", "anyone else", "all others"),
+    ),
     (r"\bthe mode of\b", ("the permissions of", "the mode bits of", "the rights on")),
     (r"\bThe mode of\b", ("The permissions of", "The mode bits of", "The mode for")),
     (r"\bone a line\b", ("one per line", "each on its own line", "a line each", "line by line")),

@@ -28,7 +28,7 @@ _NAMED = (
 _HIDDEN = (
     "(Somewhere|In a folder) (below|under) {0}: {1}",
     "{1} (\\(I forgot|\\(No idea|\\(Do not ask me) (where|in which folder); (it is|look) (below|under) {0}\\)",
-    "{1} (The files are|It all lies|You will find it) somewhere (below|under|in) {0}.",
+    "{1} (The files are|It all lies|All of it is|That is|You find it|Everything lies) somewhere (below|under|in) {0}.",
     "(Look|Search) (below|under) {0} for (the files|what this is about): {1}",
 )
 
@@ -51,10 +51,9 @@ class Place:
         """Return a directive's words with the place in them."""
         if not self.away:
             return text
-        template = draw.pick(_HIDDEN if self.top else _NAMED)
+        template = draw.say(_HIDDEN if self.top else _NAMED)
         joined = text if text[-1] in ".?!" or not template.startswith("{1}") else f"{text}."
-        # The words of the directive may hold what looks like a choice: they are put in last.
-        return draw.phrase(template.replace("{0}", self.top or self.path).replace("{1}", "\0")).replace("\0", joined)
+        return template.replace("{0}", self.top or self.path).replace("{1}", joined)
 
     def guide(self, pieces: Sequence[Piece]) -> dict[str, Any]:
         """Return what the reference operator has to know to get there, empty where it is there already."""

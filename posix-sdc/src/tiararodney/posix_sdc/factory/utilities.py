@@ -94,7 +94,10 @@ def utility(
 
 def _documented(draw: Draw, name: str, way: str) -> str:
     if way == name:
-        return draw.phrase(f"{name} \\((see its usage|called bare, it explains itself|usage: call it bare)\\)")
+        return draw.phrase(
+            f"{name} \\((see its usage|called bare, it explains itself|usage: call it bare|"
+            "run alone, it says how|no arguments: usage)\\)"
+        )
     return draw.phrase(f"{name} \\((|see |documentation: |explained by |usage: |help: ){way}\\)")
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import random
 import re
 from typing import TYPE_CHECKING, TypeVar
 
 from tiararodney.posix_sdc.factory.phrasing import vary
 
 if TYPE_CHECKING:
-    import random
     from collections.abc import Mapping, Sequence
 
 T = TypeVar("T")
@@ -75,12 +75,15 @@ def wordings(text: str) -> tuple[str, ...]:
 class Draw:
     """A seeded source of choices that never hands out the same name twice.
 
+    Words are chosen apart from everything else: another wording anywhere leaves a world's files and checks as they are.
+
     Args:
         rng: where all randomness comes from.
     """
 
     def __init__(self, rng: random.Random) -> None:
         self.rng = rng
+        self._words = random.Random(rng.getrandbits(64))  # noqa: S311 - not for secrets
         self._taken: set[str] = set()
 
     def pick(self, among: Sequence[T]) -> T:
@@ -94,12 +97,16 @@ class Draw:
         """
         text = template.replace("\\(", "\1").replace("\\)", "\2")
         while match := _CHOICE.search(text):
-            text = text[: match.start()] + self.rng.choice(match[1].split("|")) + text[match.end() :]
+            text = text[: match.start()] + self._words.choice(match[1].split("|")) + text[match.end() :]
         return re.sub(r"  +", " ", text.replace("\1", "(").replace("\2", ")")).strip(" ")
 
     def wording(self, texts: Sequence[str]) -> str:
         """Return one of several wordings, with its choices made, see `phrase`."""
-        return vary(self.phrase(self.rng.choice(texts)), self.rng)
+        return vary(self.say(texts), self._words)
+
+    def say(self, templates: Sequence[str]) -> str:
+        """Return one of several texts, with its choices made, see `phrase`."""
+        return self.phrase(self._words.choice(templates))
 
     def weighted(self, shares: Mapping[str, int]) -> str:
         """Return a key, drawn by its weight."""

@@ -37,54 +37,98 @@ NOTHING_ELSE = ("(Create|Make|Leave|Add) no other (file|files).", "(Nothing else
 # several directives, whether or not this happens. {noun} is a step, {bad} what makes it impossible.
 _STOP_STEPS = wordings(
     """
-    - (If|When|Where|Once) (a|one|any|some) {noun} {bad}, (stop|halt|end|quit|finish) (there|at it|right there).
-    - (The first|Your first|A first) (impossible|blocked|hopeless|stuck) {noun} (ends|closes|finishes|concludes)
-      (it|everything|this|all).
-    - (Work|Go|Carry on) (downwards|in sequence|from the top) (until|till) (something|one|a {noun}) {bad}.
-    - (Stuck|Blocked|No way|Dead end)? (The rest|The others|What remains|More) (can wait|may wait|lapses|is off).
-    - (Each|Every) {noun} (after|behind|below) (a blocked|an unworkable|a failed) one
-      (falls away|lapses|is void|can wait|drops out).
-    - (No|Never any) (skipping|jumping ahead): (stop|halt|end) (where|when|once) (it|something) {bad}.
-    - (Strictly|Only|Always) in sequence; (stop|end|halt) (at|with|before) (a failure|an obstacle|a dead end).
-    - (Each|Every) {noun} (needs|presumes|builds on) (its predecessor|those above): (if|when|once) one {bad},
-      (stop|end|halt).
-    - (Dead end|Obstacle|Impossible)? (Stop|Leave it|Halt) (there|then); nothing (below|later|further) (counts|matters).
-    - (Impossible|Blocked|Hopeless): (stop|end|halt), (whatever|no matter what) (follows|is left).
-    - (Proceed|Go on|Continue) (unless|until) (one|a {noun}|something) {bad}; (there|then) (stop|halt|end).
-    - (One|A|Any) (failure|obstacle|dead end) (cancels|voids|excuses) (all later ones|everything below|what follows).
-    - (Singly|In turn|In sequence), (while|so long) (they work|all goes|it works).
-    - (Whatever|What|All that) (follows|succeeds) an (impossible|unworkable) {noun} (is off|lapses|can wait|is void).
-    - (Break off|Stop|Call it a day|Leave) (once|when|where) (a|one|any) {noun} {bad}.
-    - (A|Some|One) {noun} {bad}? (Then stop|So end|That is all then|Break off).
-    - (You may|Feel free to|Do) stop (if|once|when) (a|one) {noun} {bad}; (later ones|others|more) (lapse|can wait).
-    - (Later|Lower|Further) ones (need|presume|use) (earlier ones|those above): none
-      (after|past|beyond) a (blocked|failed) {noun}.
+    - If (any|some|one) {noun} {bad}, (stop there|go no further|finish there).
+    - When (any|one) {noun} {bad}, (leave|forget|drop) (the rest|all later ones|what follows).
+    - (Stop|Halt|Finish) (at|with|before) (the first|a|whichever) {noun} that {bad}.
+    - The first {noun} that {bad} (ends the work|is the last you attempt|closes the list).
+    - Should one {noun} (fail|turn out impossible|prove impossible), (skip|omit|ignore) (those after it|all
+      later ones|whatever follows).
+    - (Keep|Stick) to this (order|sequence), and (stop|break off|halt|finish) (where|when|if) anything {bad}.
+    - (Each|Every) {noun} (relies|builds|depends) on (those before it|its predecessors|what precedes it):
+      (after|upon) a failure, (do no more|stop).
+    - (Do|Attempt|Try) nothing (beyond|past|after) (the point where|where|a {noun} if) (one|something|it) {bad}.
+    - (As soon as|The moment|Once) (one|any) {noun} {bad}, (you are done|you may leave|finish).
+    - (No {noun}|Nothing) (need be done|is required|is wanted) (after|behind|beyond) one which {bad}.
+    - (A failure|An obstacle|Any failure) (excuses|cancels|voids) (all that follows|every later {noun}|the rest).
+    - (Please go|Go|Work) (from top to bottom|through these in turn|downwards), (stopping|halting)
+      (if|where|when) one {bad}.
+    - (Only go on|Just go on|Continue only|Carry on) (while|provided|if) (things work|nothing
+      fails|all goes well).
+    - (What|Whatever) (comes after|follows) (a failed|an impossible) {noun} (can wait|is not needed|does not matter).
+    - (Is|Was) one {noun} impossible? (Then|In that case) (the rest can wait|leave others alone|do not go on|stop).
+    - (Leave|Keep) later {noun}s (alone|untouched|for another day) (once|when|if) one {bad}.
+    - (It is fine|It is all right|Feel free) to (finish|leave|stop) early (if|when|where) one {noun} {bad}.
+    - (Nobody|No one) (needs|wants) (the remaining|any later|further) {noun}s (once|when|if) one {bad}.
+    - (One|Any) {noun} {bad}? (Stop|Finish|Break off) (there|at that point|then).
+    - (Do not|Don't|Never) (jump|skip) ahead: where one {noun} {bad}, (stop|finish).
+    - (Proceed|Continue|Carry on) (only if|only while|provided) the (last {noun}|{noun} before)
+      (worked|succeeded|went well).
+    - (The order matters|Order counts|Mind the order); a {noun} that {bad} (stops everything|is the end).
+    - (Those|What comes|Anything) (below|after) (a failed|a blocked|an impossible) {noun} (should be left|is
+      dropped|is void).
+    - (You can|You may|Please) (quit|end|break off) (where|when) (the going stops|something {bad}).
+    - (Further|Later) {noun}s (assume|presume|rely on|need) (the earlier ones|earlier ones|what precedes);
+      (without them|otherwise),
+      (stop|leave).
+    - If (you are blocked|you get stuck|no way leads on), (end|finish) (there and then|with that {noun}).
+    - (In order|One after another|Singly), (until|up to where) (one|something) {bad}.
+    - (There is no point in|Do without|Refrain from) (going on|continuing|further work) (when|after|once) one
+      {noun} {bad}.
+    - (Consider|Regard|Treat) (the rest|everything later|what remains) as (cancelled|withdrawn|void)
+      (if|should) {noun}s above (fail|be impossible).
+    - (An impossible|A blocked|A hopeless) {noun} (ends it|is where you stop|means stop).
+    - (Cannot|Can't) do (one|some {noun})? (Skip everything|Omit what comes|Leave all) (after|below) it.
+    - (We|I) (expect|ask) nothing (more|further) (once|after) a {noun} {bad}.
     """
 )
 _STOP_DIRECTIVES = wordings(
     """
-    - (More|Others|Further ones|Another) (follow|wait|come) (below|after this|next)(,|;) (until|as far as) one {bad}.
-    - (The|This|Our|Today's) list (runs|goes|is worked) (downwards|from the top|top down) and (ends|stops)
-      (where|when|once) one {bad}.
-    - (Entries|Items|Orders) (come|go|count) in sequence; (a blocked|an unworkable|a hopeless|a doomed) one
-      (ends it|closes the list|is the end).
-    - (Also|Moreover|Besides): (mind|take|see) (the others|what else is listed), (in sequence|singly), while
-      (possible|none {bad}).
-    - (If|When|Once) (an entry|any entry|one of them) {bad}, (later|further|lower) (ones|entries) (lapse|can wait).
-    - (There are|You will find|Expect) (others|more|further entries); (stop|halt|end) (where|when) one {bad}.
-    - (Not the only one|Not alone|One of several|Part of a series): (stop|end) (once|when|where) one {bad}.
-    - (All|Everything) listed is (due|wanted), (top to bottom|in sequence), (unless|until) (one|something) {bad}.
-    - (Then|Afterwards|Next) (take|do|see) (the following ones|what comes next); (stop|end|halt) (if|when|once)
-      one {bad}.
-    - (Nobody|No one) (expects|needs) (entries|orders|items) (after|past|beyond)
-      (an impossible|a blocked|a hopeless) one.
-    - (First of several|One of some|Among others): the first (impossible|blocked) one (ends|closes) (it all|the day).
-    - (A|Any) (hopeless|blocked|stuck) entry (frees|excuses|relieves) you (of|from) (later ones|those below|the rest).
-    - (Entry by entry|In listed order|Downwards), and (stop|halt) (once|when|where) (it|one|an entry) {bad}.
-    - (Skip|Jump over) none: (when|if|once) an entry {bad}, (stop|you are through|the list is over).
+    - (More|Others|Further ones) (follow|come) (below|after this|next); (stop|finish) (where|when|if) something {bad}.
+    - (This|Our|Today's) list (is|gets) worked (downwards|top down|in sequence), (up to|until|as far as)
+      (one|something|an entry) {bad}.
+    - (Entries|Items|Orders) (come|count) in sequence; (one|any) that {bad} (ends them|finishes the list|is last).
+    - (Also|Moreover|Besides), (see|read|mind) (the other entries|what else there is); (stop|end) if any {bad}.
+    - (Should|In case) (an entry|any entry) (fail|be impossible), (later|further) (ones|entries) (lapse|can wait).
+    - (You will find|Expect|There will be) (more|further) (entries|orders); (leave off|halt) (where|when|if) one {bad}.
+    - (Not the only entry|One of several entries|Part of a series): (it ends|all ends|stop) (where|when|if)
+      something {bad}.
+    - (All|Everything) (on the list|listed|in the queue) is (wanted|due|needed), (unless|until) (an
+      entry|one|something) {bad}.
+    - (Then|Afterwards) (take|do) the (following entries|next entries|entries after it), and (stop|quit)
+      (when|where|if) one {bad}.
+    - (Nobody|No one) (expects|needs) (entries|anything|more) (after|past|beyond) (the first
+      which|whichever|one if it) {bad}.
+    - (First|The first|One) of (several|a few|many); (whichever|whatever entry|any that) {bad} (closes the
+      day|ends it|is your last).
+    - (A|Any|One) (hopeless|blocked|failed) entry (frees|excuses|relieves) you (of|from) (later ones|those below it).
+    - (Go|Work) (entry by entry|from one entry to the next) (as long as|while|provided) (they work|that
+      works|it is possible).
+    - (Skip|Leave out|Omit) (none of them|no entry|nothing), but (stop|finish) (when|where|if) something {bad}.
+    - (Other|More) entries (wait|are waiting) (too|as well): (do them|take them|see to them) (in turn|in
+      order|one by one) (until|unless) one {bad}.
+    - (The list|It) (goes on|continues) (after|below) this; (stay|remain|keep) (with it|at it) (until|unless)
+      something {bad}.
+    - (When|Once) (this|it) is done, (see|take|turn to) (the next entry|what is next|the following one); (a failure|an
+      obstacle|a dead end) (ends|closes) it all.
+    - (The rest|The remainder|More) of (the list|your list|these) (matters|counts) only (if|once|when)
+      (this|what came before) (worked|succeeded|went through).
+    - (You have|There is|Expect) more (on your list|on the list|in store). (Give up|Leave|Drop) (the
+      rest|that|all of it) (if|where) (an entry|one) {bad}.
+    - (Later|Lower) entries (rely|build|depend) on (this|earlier ones): (do none|none counts|none is due)
+      (after|below) (a failed one|a failure|an obstacle).
+    - (Do not|Don't) (forget|overlook|miss) (the other entries|other entries|the rest), (unless|except
+      when|until) one {bad}.
+    - (Entries|Orders) (after|behind) (an impossible|a failed|a blocked|an unworkable) one (are
+      void|lapse|should be left).
+    - (Complete|Finish|Do) (the whole list|all entries|everything listed), or (as much|as many) as (works|can
+      be done|you can).
+    - (The entries|These entries) (belong together|form one job): (where|when|if) one {bad}, (leave|drop) (the
+      others|all others|later ones).
+    - (Take|Handle) (the whole list|all of it|all entries) in (order|sequence); (an obstacle|a failure)
+      (anywhere|in any entry) (ends|stops) it.
     """
 )
-_NOUNS = ("step", "point", "item", "part", "task", "piece", "job", "stage")
+_NOUNS = ("step", "point", "part", "task", "piece", "job", "stage", "line")
 _BAD = (
     "fails",
     "is impossible",
@@ -96,11 +140,17 @@ _BAD = (
     "gets stuck",
     "breaks down",
     "is unworkable",
-    "goes nowhere",
-    "is stuck",
+    "leads nowhere",
     "cannot succeed",
     "stalls",
+    "cannot start",
+    "falls through",
+    "isn't possible",
+    "won't succeed",
+    "cannot proceed",
     "is barred",
+    "gets nowhere",
+    "is unfeasible",
 )
 
 
@@ -111,18 +161,18 @@ def where_to_stop(draw: Draw, *, more: bool = False) -> str:
         draw: source of choices.
         more: it stands in the first of several directives and is about these.
     """
-    template = draw.pick(_STOP_DIRECTIVES if more else _STOP_STEPS)
-    return draw.phrase(template.replace("{noun}", draw.pick(_NOUNS)).replace("{bad}", draw.pick(_BAD)))
+    template = draw.say(_STOP_DIRECTIVES if more else _STOP_STEPS)
+    return template.replace("{noun}", draw.say(_NOUNS)).replace("{bad}", draw.say(_BAD))
 
 
 def ban(draw: Draw, path: str) -> str:
     """Return a sentence that forbids a file to be there in the end."""
-    return draw.phrase(draw.pick(BANS)).format(path)
+    return draw.say(BANS).format(path)
 
 
 def nothing_else(draw: Draw) -> str:
     """Return a sentence that forbids any other file."""
-    return draw.phrase(draw.pick(NOTHING_ELSE))
+    return draw.say(NOTHING_ELSE)
 
 
 def sentence(text: str, more: str = "") -> str:
@@ -171,7 +221,7 @@ def _dashes(draw: Draw, texts: Sequence[str]) -> str:
 
 _THEN = (
     "((Then|Next|After that|Afterwards|Second step|Once done|Following that|That done|Further|Now)"
-    "|(Go on|Continue|Carry on|Proceed) (with this|as follows|so)):"
+    "|(Go on|Continue|Carry on|Proceed) (like this|as follows|so|thus)):"
 )
 _LAST = "(Last|Finally|In closing|Lastly|To finish|At last|Last step|To close|Closing step):"
 
@@ -187,7 +237,9 @@ def _chat(draw: Draw, texts: Sequence[str]) -> str:
         f"{draw.phrase('(Oh, and|Also|And then|Plus|Then|That done|Right after|And|Next up)(:| -|,|...)')} {text}"
         for text in texts[1:]
     ]
-    thanks = draw.phrase("(Thanks!|Cheers.|Ta.|Thank you!|You're the best.|Many thanks.||)")
+    thanks = draw.phrase(
+        "(Thanks!|Cheers.|Ta.|Thank you!|Thanks, really!|Many thanks.|Much obliged.|Thanks in advance.|Bye!||)"
+    )
     return " ".join([hello, *map(sentence, (texts[0], *more)), *([thanks] if thanks else [])])
 
 

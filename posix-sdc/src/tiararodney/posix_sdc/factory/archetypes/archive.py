@@ -102,9 +102,9 @@ def unpack(request: Request) -> Work:
     lines = word_lines(d, 2, 3)
     text = d.wording(
         [
-            f"{path} is a shell archive: unpack it with sh",
-            f"Unpack the shell archive {path} by running sh on it.",
-            f"Run sh on {path}; it unpacks the files that are wanted here.",
+            f"{path} is a shell archive: (unpack it with|let it unpack itself with|hand it to|feed it to) sh",
+            f"(Unpack|Extract) the shell archive {path} by (running sh on it|handing it to sh|means of sh).",
+            f"(Run|Use) sh on {path}; (it unpacks|that unpacks) (the files that are wanted|what we need) here.",
         ]
     )
     body = [f"cat > {out} <<'END'", *lines, "END"]
@@ -131,7 +131,10 @@ def extract(request: Request) -> Work:
         [
             f"Unpack {path} here",
             f"Extract all files of the archive {path} in this folder.",
-            f"What is in {path} should lie beside it, unpacked.",
+            (
+                f"(What {path} holds|The content of {path}|All that {path} contains) should (lie|end up) "
+                "beside it, unpacked."
+            ),
         ]
     )
     return Work(
@@ -155,9 +158,18 @@ def member(request: Request) -> Work:
     wanted = d.pick(members)
     text = d.wording(
         [
-            f"Write {wanted.path}, which is in the archive {path}, to {out}; unpack nothing else",
-            f"{out} should hold what {wanted.path} says in the archive {path}. Leave the other files packed.",
-            f"Take {wanted.path} out of {path} and save it as {out}, without unpacking the rest.",
+            (
+                f"Write {wanted.path}, (which is|packed|to be found) in (the archive|archive) {path}, to "
+                f"{out}; unpack nothing else"
+            ),
+            (
+                f"{out} should hold what {wanted.path} says in (the archive|archive) {path}. (Leave|Keep) "
+                "the other files packed."
+            ),
+            (
+                f"(Take|Get) {wanted.path} out of {path} and save it as {out}, (without unpacking the "
+                "rest|but unpack nothing besides|and leave the rest packed)."
+            ),
         ]
     )
     rest = [m for m in members if m is not wanted]
@@ -189,7 +201,7 @@ def contents(request: Request) -> Work:
     members = _members(d, folder)
     text = d.wording(
         [
-            f"Write the names of the files in the archive {path} to {out}; do not unpack it",
+            f"Write the names of the files in (the archive|archive) {path} to {out}; (do not|never) unpack it",
             f"{out} (should|must|has to|ought to) list what the archive {path} holds. Leave it packed.",
             f"Save the table of contents of {path} in {out} without unpacking anything.",
         ]
@@ -204,7 +216,18 @@ def contents(request: Request) -> Work:
         ((f"tar tvf {path} > {out}",), (f"tar xf {path}", f"ls {folder} > {out}"), (f"ls {path} > {out}",)),
         (f"cat {out}",),
         ways=((f"tar -tf {path} > {out}",), (f"tar --list --file={path} > {out}",)),
-        result=Source(out, tuple(m.path for m in members), "The order is that of the archive."),
+        result=Source(
+            out,
+            tuple(m.path for m in members),
+            d.say(
+                (
+                    "The order is that of the archive.",
+                    "(Keep|Preserve) the order of the archive.",
+                    "(Order|Sequence): as in the archive.",
+                    "(They|The names) (stand|come) as the archive has them.",
+                )
+            ),
+        ),
     )
 
 
@@ -220,8 +243,11 @@ def add(request: Request) -> Work:
     members, given = _members(d, folder), text_file(more, word_lines(d, 1, 2))
     text = d.wording(
         [
-            f"Add {more} to the archive {path}, then delete {more}",
-            f"{more} belongs into the archive {path}, beside what is in it; afterwards it is not needed here any more.",
+            f"(Add|Append) {more} to (the archive|the tar file|archive) {path}, (then|and then) (delete|remove) {more}",
+            (
+                f"{more} belongs into (the archive|archive) {path}, (beside|besides) what is "
+                "(there|inside) already; (afterwards|then) (it has to go|delete it here)."
+            ),
             f"Append {more} to {path} and remove the file itself.",
         ]
     )

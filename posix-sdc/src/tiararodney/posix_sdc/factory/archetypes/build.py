@@ -65,7 +65,7 @@ def chain(request: Request) -> Work:
         [
             f"Run {script}, then move {out}, which it makes, into the folder {folder}",
             f"{script} makes {out}. Run it and move {out} to the folder {folder}.",
-            f"Build {out} with {script} and move it to the folder {folder}.",
+            f"Build {out} with {script} and (move|take) (it|the result) to the folder {folder}.",
         ]
     )
     why = d.pick(FAILURES)
@@ -105,7 +105,10 @@ def order(request: Request) -> Work:
     text = d.wording(
         [
             f"Build {out}: run {one}, then {two}, then {three}",
-            f"{out} is made in three steps, one script each, in this order: {one}, {two}, {three}. Run them.",
+            (
+                f"{out} is made in three steps, one script each, (in this order|in that order|in turn): "
+                f"{one}, {two}, {three}. Run them."
+            ),
             f"{three} makes {out} from what {two} makes, and {two} needs what {one} makes. Run all three.",
         ]
     )

@@ -66,9 +66,12 @@ def add(request: Request) -> Work:
     key, value = d.noun(), d.pick((str(d.number(2, 9000)), d.noun()))
     text = d.wording(
         [
-            f"Add the line {key}={value} to the end of {path}",
+            f"(Add|Append) {key}={value} as a new line (below all others in|after everything in|to) {path}",
             f"Append {key}={value} to {path}.",
-            f"{path} lacks a last line {key}={value}: add it.",
+            (
+                f"{path} (lacks|needs|is missing) {key}={value}(, on a line at its end|; add that below "
+                "the rest| as its last line)."
+            ),
         ]
     )
     return Work(
@@ -91,9 +94,9 @@ def read(request: Request) -> Work:
     key = d.pick(list(settings))
     text = d.wording(
         [
-            f"Write the line of {key} from {path} to {out}",
-            f"{out} (must|should) contain the line that sets {key} in {path}.",
-            f"Copy the setting {key} (the whole line) from {path} into {out}.",
+            f"(Write|Copy|Put) the line (for|with|about) {key} from {path} (to|into) {out}",
+            f"{out} (must|should) contain (the line that sets|the whole line for|the line setting) {key} in {path}.",
+            f"(Copy|Extract) (the setting|the entry) {key} (the whole line) from {path} into {out}.",
         ]
     )
     given = text_file(path, _lines(settings))
@@ -143,9 +146,12 @@ def backup(request: Request) -> Work:
     key, value = d.noun(), d.pick((str(d.number(2, 9000)), d.noun()))
     text = d.wording(
         [
-            f"Copy {path} to {kept}, then add the line {key}={value} to {path}",
+            f"Copy {path} to {kept}, (then|and then|afterwards) (add|append) the line {key}={value} to {path}",
             f"Keep a copy of {path} as {kept}. After that append {key}={value} to {path}.",
-            f"{path} lacks a last line {key}={value}: add it, but save {path} as {kept} before.",
+            (
+                f"(Save|Keep) {path} as {kept} (before you touch it|first), since it (gets|needs) "
+                f"{key}={value} (at its end|as a last line|below the rest)."
+            ),
         ]
     )
     given = text_file(path, _lines(settings))
@@ -179,7 +185,7 @@ def comment(request: Request) -> Work:
         [
             f"Remove the # in front of {key} in {path}",
             f"{key} is commented out in {path}: switch it on again by taking the # away.",
-            f"In {path} the line of {key} should lose its #.",
+            f"In {path} the line (for|with|about) {key} should lose its #.",
         ]
         if on
         else [
@@ -216,9 +222,18 @@ def section(request: Request) -> Work:
 
     text = d.wording(
         [
-            f"Set {key} to {value} in the section {wanted} of {path}, in no other section",
-            f"In {path} the section [{wanted}] needs {key}={value}; the other sections stay as they are.",
-            f"{path}, section {wanted}: {key} has to be {value}. Leave the other sections alone.",
+            (
+                f"(Set|Change) {key} to {value} in (the section|section) {wanted} of {path}, (in no other "
+                "section|and only there|nowhere else)"
+            ),
+            (
+                f"In {path} the section [{wanted}] (needs|should say) {key}={value}; (the others "
+                "stay|nothing changes|no change) (outside of it|elsewhere|beyond it)."
+            ),
+            (
+                f"{path}, section {wanted}: {key} has to be {value}. (Leave|Keep) the other sections "
+                "(alone|untouched|as they are)."
+            ),
         ]
     )
     return Work(
@@ -245,9 +260,15 @@ def merge(request: Request) -> Work:
     a, b = _lines(_settings(d)), _lines({d.noun(): d.noun(), d.noun(): str(d.number(2, 99))})
     text = d.wording(
         [
-            f"Append the settings of {more} to {path}, then delete {more}",
-            f"{path} (should|must|has to|ought to) end with the lines of {more}, and {more} has to go after that.",
-            f"Move the settings of {more} to the end of {path}; {more} itself is not needed any longer.",
+            f"(Append|Add) (the settings of|all of|what is set by) {more} to {path}, then (delete|remove) {more}",
+            (
+                f"{path} (should|must) (end|close) with (all that {more} has|what {more} sets|the lines "
+                f"of {more}); {more} (itself is then deleted|goes after that|is removed then)."
+            ),
+            (
+                f"Move (the settings of|everything from) {more} to the end of {path}; {more} itself "
+                "(should be gone then|has to be deleted|is to be removed)."
+            ),
         ]
     )
     return Work(

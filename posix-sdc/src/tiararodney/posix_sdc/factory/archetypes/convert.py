@@ -134,7 +134,10 @@ _DELIMITER = Filter(
 _SWAP = Filter(
     (
         "Write {source} to {out} with its two words a line swapped",
-        "{out} (has to|ought to|will) contain {source} with the second word of each line in front of the first.",
+        (
+            "{out} (has to|ought to|will) contain {source} (with|after putting) the second word of each "
+            "line (ahead of|before|in front of) the (first|other)."
+        ),
         "Swap the two columns of {source} (a blank is between them) and save the result as {out}.",
     ),
     ("awk '{{ print $2, $1 }}' {source} > {out}", "sed 's/\\([^ ]*\\) \\(.*\\)/\\2 \\1/' {source} > {out}"),
@@ -146,9 +149,15 @@ _SWAP = Filter(
 
 _TO_CSV = Filter(
     (
-        "Turn {source} into comma separated values and write them to {out}; blanks separate them now",
+        (
+            "Turn {source} into (comma separated values|values with commas between), (written to|saved "
+            "in|as) {out}; (blanks separate them|they have blanks between them) now"
+        ),
         "{out} (needs|gets|receives) {source} as a table with commas where {source} has blanks.",
-        "Convert {source} from columns with a blank between them to columns with a comma, into {out}.",
+        (
+            "(Convert|Change) {source} from columns (with|parted by) a blank to columns (with|parted by) "
+            "a comma, (into|as) {out}."
+        ),
     ),
     ("tr ' ' , < {source} > {out}", "sed 's/ /,/g' {source} > {out}"),
     ("cat {source} > {out}", "tr -d ' ' < {source} > {out}", "tr '\\n' , < {source} > {out}"),
@@ -173,7 +182,7 @@ _ONE_LINE = Filter(
 
 _MANY_LINES = Filter(
     (
-        "Break the line of {source} at its commas: one word a line, into {out}",
+        "(Break|Split|Cut) (the one line|the single line|all) of {source} at its commas: one word a line, into {out}",
         "{out} (has to|ought to) hold the words of {source}, which has commas between them, one on each line.",
         "Write every comma separated word of {source} on a line of its own, to {out}.",
     ),

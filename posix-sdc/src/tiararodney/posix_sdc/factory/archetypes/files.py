@@ -106,9 +106,9 @@ def join(request: Request) -> Work:
     one, two, out = a.path, d.file("txt", "csv"), d.file("txt", "all")
     text = d.wording(
         [
-            f"Join {one} and {two}, in this order, into {out}",
+            f"Join {one} and {two}, (in this order|the former first|in that order), into {out}",
             f"{out} (must|should) contain {one} followed by {two}.",
-            f"Put {one} and then {two} together in one file {out}.",
+            f"Put {one} and then {two} together (in one file|in a single file|as one file) {out}.",
         ]
     )
     b = text_file(two, word_lines(d, 2, 3))

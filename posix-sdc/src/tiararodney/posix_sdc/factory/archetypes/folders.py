@@ -108,7 +108,10 @@ def names(request: Request) -> Work:
     text = d.wording(
         [
             f"List the names of the files in the folder {folder} in {out}, one a line",
-            f"Write the names of the files in {folder} to {out}, each on a line of its own.",
+            (
+                f"Write the names of the files in {folder} to {out}, each on (a line of its own|its own "
+                "line|a separate line)."
+            ),
             f"Save the names of everything in the directory {folder} as {out}: one name a line, nothing else.",
         ]
     )
@@ -164,8 +167,11 @@ def gather(request: Request) -> Work:
     there = text_file(f"{shelf}/{d.file('txt')}", word_lines(d, 1, 1))
     text = d.wording(
         [
-            f"Move every .{kind} file of the folder {here} into the folder {shelf}",
-            f"All files in {here} that end in .{kind} belong in the folder {shelf}.",
+            f"Move every .{kind} file (of|from) the folder {here} into the folder {shelf}",
+            (
+                f"(All files|Whatever files|Files) in {here} that end in .{kind} (belong in|belong "
+                f"into|have their place in) the folder {shelf}."
+            ),
             f"The folder {shelf} (should|must) have the files of {here} whose names end in .{kind}; move them there.",
         ]
     )

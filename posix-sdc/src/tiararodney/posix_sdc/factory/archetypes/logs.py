@@ -118,8 +118,14 @@ _HOUR = Filter(
 
 _LOUDEST = Filter(
     (
-        "Which name (the second word) is the most frequent in {source}? Write it to {out}",
-        "{out} (has to|ought to) hold the name that most lines of {source} have as their second word.",
+        (
+            "Which name (the second word) (is the most frequent|comes up most often|occurs most) in "
+            "{source}? Write it to {out}"
+        ),
+        (
+            "{out} (has to|ought to) hold the name that (most lines of {source} have as their|is most "
+            "often the) second word(| in {source})."
+        ),
         "Find out who writes most into {source} (the name is the second word of a line); put that name into {out}.",
     ),
     (

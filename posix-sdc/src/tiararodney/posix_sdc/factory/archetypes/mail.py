@@ -166,7 +166,18 @@ def subjects(request: Request) -> Work:
         ),
         (f"cat {out}",),
         ways=((f"cat {inbox}/*.msg | grep '^Subject: ' | cut -d' ' -f2 > {out}",),),
-        result=Source(out, tuple(wanted), "The order is that of the files."),
+        result=Source(
+            out,
+            tuple(wanted),
+            d.say(
+                (
+                    "The order is that of the files.",
+                    "(Keep|Preserve) the order of the files.",
+                    "(Order|Sequence): that of the files.",
+                    "(They|These) (stand|come) (as|like) the files do.",
+                )
+            ),
+        ),
     )
 
 

@@ -229,7 +229,10 @@ def start(request: Request) -> Work:
     script = _daemon(name, {"TERM": _end(name, "stopped")}, front=front, start=False, says=" for $word")
     text = d.wording(
         [
-            f"{name} is down and left {lock} behind: delete {lock}, then start it with sh {name}.sh",
+            (
+                f"{name} is down and left {lock} behind: (delete|remove) {lock}, then (start it|launch "
+                f"it|let it run) (with|by) sh {name}.sh"
+            ),
             f"Start the process {name} with sh {name}.sh once its old lock file {lock} is gone.",
             f"Remove {lock} and run sh {name}.sh; it goes to the background by itself.",
         ]

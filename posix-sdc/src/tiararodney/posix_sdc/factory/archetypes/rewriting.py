@@ -126,9 +126,9 @@ def _holds_digest(path: str, lines: Sequence[str]) -> Check:
 
 _UPPER = Filter(
     (
-        "Write {source} in {case} case to {out}",
-        "{out} (needs|gets|receives) the text of {source} in {case} case.",
-        "Turn {source} into {case} case and save it as {out}.",
+        "(Write|Copy) {source} (in {case} case|{case}-cased|with all letters {case}-cased) to {out}",
+        "{out} (needs|gets|receives) (the text of|everything from|all of) {source} in {case} case.",
+        "(Turn|Change) {source} (into|to) {case} case and save it as {out}.",
     ),
     ("tr {sets} < {source} > {out}", "tr {classes} < {source} > {out}", "cat {source} | tr {sets} > {out}"),
     ("cat {source} > {out}", "tr {sets} < {source} | sed 1d > {out}", "sed 1q {source} | tr {sets} > {out}"),
@@ -140,7 +140,7 @@ _UPPER = Filter(
 _PREFIX = Filter(
     (
         "Write {source} to {out} with '{mark}' in front of every line",
-        "{out} (must|should) contain the lines of {source}, each of them after the words '{mark}'.",
+        "{out} (must|should) contain the lines of {source}, each (of them|one) (after|behind|preceded by) '{mark}'.",
         "Put '{mark}' at the beginning of every line of {source}; the result goes to {out}.",
     ),
     ("sed 's/^/{mark}/' {source} > {out}", "awk '{{ print \"{mark}\" $0 }}' {source} > {out}"),
@@ -153,8 +153,11 @@ _PREFIX = Filter(
 _WORD = Filter(
     (
         "Write the {nth} word of every line of {source} to {out}",
-        "{out} (has to|ought to) hold the {nth} word of each line of {source}, one a line.",
-        "From each line of {source} take the {nth} word; save these in {out}.",
+        (
+            "{out} (has to|ought to) hold (the {nth} word of each line of {source}|each line's {nth} "
+            "word from {source}), one a line."
+        ),
+        "(From|Out of) each line of {source} (take|we need) (the {nth} word|just word no. {n}); save these in {out}.",
     ),
     (
         "cut -d' ' -f{n} {source} > {out}",
@@ -168,9 +171,12 @@ _WORD = Filter(
 
 _NUMBERED = Filter(
     (
-        "Number the lines of {source} into {out}: the number, a colon, the line",
+        "Number (the lines of|every line of) {source} into {out}: (the number, a colon, the line|number, colon, line)",
         "{out} (must|should|shall) hold {source} with '1:', '2:' and so on in front of the lines.",
-        "Write {source} to {out}, each line after its number and a colon (1:, 2:, ...).",
+        (
+            "(Write|Copy) {source} to {out}, (each line|every line|all lines) (behind|after) (its "
+            "number|a number) and a colon (1:, 2:, ...)."
+        ),
     ),
     ("grep -n '' {source} > {out}", "awk '{{ print NR \":\" $0 }}' {source} > {out}"),
     ("nl {source} > {out}", "cat -n {source} > {out}", "sed 's/^/1:/' {source} > {out}"),
@@ -181,7 +187,10 @@ _NUMBERED = Filter(
 
 _TOTAL = Filter(
     (
-        "Add up the numbers in the second column of {source} and write the sum to {out}",
+        (
+            "(Add up|Sum) (the numbers in the second column of|the numbers that end the lines of|the "
+            "second column of) {source} and write the sum to {out}"
+        ),
         "{out} (has to|ought to|will) contain the total of the numbers in {source}.",
         "What do the numbers of {source} come to? Write the sum to {out}.",
     ),

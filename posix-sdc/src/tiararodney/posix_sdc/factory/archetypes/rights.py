@@ -28,8 +28,8 @@ def mode(request: Request) -> Work:
     text = d.wording(
         [
             f"Set the mode of {path} to {wanted}",
-            f"{path} needs the permissions {wanted}.",
-            f"Change the permissions of {path} to {wanted}.",
+            f"{path} (needs|requires|wants) the (permissions|mode bits|permission bits) {wanted}.",
+            f"(Change|Adjust) the (permissions|rights) (of|on) {path} to {wanted}.",
             f"The mode of {path} has to be {wanted}",
         ]
     )
@@ -70,8 +70,14 @@ def script(request: Request) -> Work:
     text = d.wording(
         [
             f"Write a script {path} that runs echo {word}, and make it executable",
-            f"{path} (should|must|has to|ought to) be an executable script with the line: echo {word}",
-            f"Create {path} with the command echo {word} in it. It has to be executable.",
+            (
+                f"{path} (should|must|has to|ought to) be an executable script (with the line|of the "
+                f"line|of one line|saying|that says): echo {word}"
+            ),
+            (
+                f"(Create|Make) {path} with the command echo {word} in it(. It has to be executable|, and "
+                "make it executable|; it needs to be executable)."
+            ),
         ]
     )
     return Work(
@@ -104,7 +110,10 @@ def executable(request: Request) -> Work:
         [
             f"Make every .sh file in the folder {folder} executable, and no other file",
             f"The scripts in {folder} (*.sh) have to be executable; other files not.",
-            f"Give all *.sh in {folder} the permission to be run. Leave the rest as it is.",
+            (
+                f"Give all *.sh in {folder} the permission to be run. (Leave the rest|Keep all "
+                "others|Leave other files) as before."
+            ),
         ]
     )
     return Work(
@@ -132,9 +141,18 @@ def private(request: Request) -> Work:
     path, mode = given.path, "600" if request.source else f"{before[0]}00"
     text = d.wording(
         [
-            f"Take all permissions on {path} away from group and others; the owner keeps those there are",
-            f"Nobody but its owner may do anything with {path}. Leave the owner's own permissions as they are.",
-            f"{path} has to be private: no rights for group and others, the owner's unchanged.",
+            (
+                f"(Take|Remove) (all|any) permissions (on|for) {path} (away |)from group and others; (the "
+                "owner keeps|the owner's stay|its owner retains) (those there are|what there is|as they are)"
+            ),
+            (
+                f"(Nobody|No one) but (its|the) owner may (do anything with|touch|use) {path}. "
+                "(Leave|Keep) (the owner's own|the owner's|its own) (permissions|rights) as they are."
+            ),
+            (
+                f"{path} has to be private: (no rights|nothing) for group and others, the owner's "
+                "(unchanged|untouched|own rights unchanged)."
+            ),
         ]
     )
     return Work(
@@ -158,7 +176,10 @@ def open_ones(request: Request) -> Work:
     tight = [text_file(f"{folder}/{d.file('txt', 'dat')}", word_lines(d, 1, 1), mode) for mode in ("644", "640", "664")]
     text = d.wording(
         [
-            f"Which files in {folder} may everybody write to? Save their paths, {folder}/..., in {out}",
+            (
+                f"Which files in {folder} may everybody write to? (Save their paths|Note their paths|List "
+                f"the paths), {folder}/..., in {out}"
+            ),
             f"{out} (should|must) list the files of {folder} that others have the right to write, as {folder}/NAME.",
             f"Find the world-writable files in {folder} and write their paths ({folder}/...) to {out}.",
         ]

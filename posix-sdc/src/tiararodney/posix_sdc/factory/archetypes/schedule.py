@@ -32,9 +32,12 @@ def add(request: Request) -> Work:
     line = f"{d.number(0, 59)} {d.number(0, 23)} * * {d.pick(('*', '1', '5'))} {jobs[-1]}"
     text = d.wording(
         [
-            f"Add the line '{line}' to {path}",
+            f"(Add|Enter) the line '{line}' (to|in|at the end of) {path}",
             f"Append '{line}' to {path}.",
-            f"{path} lacks the line '{line}': add it at the end.",
+            (
+                f"{path} (lacks|needs|is missing) the line '{line}'(: add it below the rest|, as its last "
+                "one|; it comes last)."
+            ),
         ]
     )
     return Work(
@@ -104,8 +107,14 @@ def pause(request: Request) -> Work:
     after = [f"#{row}" if row.endswith(f" {job}") else row for row in _rows(table)]
     text = d.wording(
         [
-            f"Put a # in front of the line of {job} in {path}, so that it does not run",
-            f"The job {job} is to pause: comment its line in {path} out with #.",
+            (
+                f"(Put|Set|Write) a # (in front of|before) the (line|entry) (for|with|about) {job} in "
+                f"{path}(, so that it does not run|)"
+            ),
+            (
+                f"(The job {job}|{job}) (has to pause|is suspended|should not run): (comment it out in "
+                f"{path}|its line in {path} gets|in {path} it needs) (with a|a leading|the) #."
+            ),
             f"Comment out {job} in {path}.",
         ]
     )
@@ -152,7 +161,17 @@ def due(request: Request) -> Work:
         ),
         (f"cat {out}",),
         ways=((f"sed -n 's/^[^ ]* {hour} .* //p' {path} > {out}",),),
-        result=Source(out, tuple(jobs), "Keep the order of the table."),
+        result=Source(
+            out,
+            tuple(jobs),
+            d.say(
+                (
+                    "(Keep|Preserve) the order of the table.",
+                    "(They|The names) (stay|stand) in the table's order.",
+                    "(Order|Sequence): as in the table.",
+                )
+            ),
+        ),
     )
 
 

@@ -115,9 +115,12 @@ def enable(request: Request) -> Work:
     state = f"{name}.state"
     text = d.wording(
         [
-            f"Add {name} as the last line of {listed}, then start it with sh {script} start",
-            f"Enable {name} (append its name to {listed}) and start it: sh {script} start",
-            f"List the service {name} at the end of {listed} and start it with sh {script} start",
+            (
+                f"Add {name} as the last line of {listed}, then (start it|have it started|bring it up) "
+                f"(with|by|using) sh {script} start"
+            ),
+            f"Enable {name} (append its name to {listed}) and (run|call) sh {script} start",
+            f"(List|Enter|Note) the service {name} at the end of {listed}, and start it: sh {script} start",
         ]
     )
     check = f'grep -qx {name} {listed} || {{ echo "{name} is not enabled" >&2; exit 3; }}'

@@ -72,8 +72,11 @@ def search_path(request: Request) -> Work:
     line = f"PATH={folder}:$PATH"
     text = d.wording(
         [
-            f"Add a last line to {path} that puts {folder} in front of PATH: {line}",
-            f"{path} has to end with the line {line}",
+            (
+                f"(Add a last line to|End|Close) {path} (with a line|with one line|so) that puts {folder} "
+                f"(in front of|ahead of|before) PATH: {line}"
+            ),
+            f"{path} has to (end|finish|close) with (the line|this line:|this:) {line}",
             f"Append {line} to {path}, just like that, with the dollar sign.",
         ]
     )
@@ -134,7 +137,7 @@ def unset(request: Request) -> Work:
     text = d.wording(
         [
             f"Let {path} say unset {gone} where it exports {gone} now",
-            f"In {path} the line that exports {gone} has to become: unset {gone}",
+            f"In {path} (the line that exports|the export of) {gone} has to become: unset {gone}",
             f"Replace the export of {gone} in {path} by the line unset {gone}.",
         ]
     )

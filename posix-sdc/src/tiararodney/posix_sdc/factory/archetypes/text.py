@@ -142,10 +142,10 @@ def _lopsided(_: Draw, lines: Sequence[str]) -> Values | None:
 _COUNT = Filter(
     (
         "Count the lines of {source} and write the number to {out}",
-        "How many lines has {source}? Put the number into {out}.",
+        "How many (lines|rows) has {source}? Put the number into {out}.",
         "{out} (has to|ought to|will) contain the number of lines in {source}.",
         "Write the line count of {source} to {out}.",
-        "We need the number of lines of {source} in a file {out}",
+        "We (need|want) the number of lines of {source}(, in a file {out}| in {out}|, as {out})",
     ),
     (
         "wc -l < {source} > {out}",
@@ -165,7 +165,7 @@ _COUNT = Filter(
 _MATCHING = Filter(
     (
         "Write the lines of {source} that contain {word} to {out}",
-        "Find every line with {word} in {source} and save them in {out}.",
+        "(Find|Collect) (every line|the lines|all lines) with {word} in {source} and save them in {out}.",
         "{out} (needs|gets|receives) the lines of {source} with the word {word}.",
         "Pick the lines with {word} out of {source}; they go to {out}.",
         "Lines of {source} that mention {word} belong in {out}",
@@ -180,9 +180,9 @@ _MATCHING = Filter(
 _TALLY = Filter(
     (
         "Count the lines of {source} that contain {word} and write the number to {out}",
-        "In how many lines of {source} does {word} occur? Put the number into {out}.",
+        "In how many (lines|rows) of {source} does {word} occur? Put the number into {out}.",
         "{out} (must|should) contain the number of lines with {word} in {source}.",
-        "Write to {out} how many lines of {source} mention {word}.",
+        "(Write|Note) (in|to) {out} (in how many lines|in what number of lines) of {source} {word} occurs.",
     ),
     ("grep -c {word} {source} > {out}", "grep {word} {source} | wc -l > {out}"),
     (
@@ -265,8 +265,8 @@ _BOTTOM = Filter(
     (
         "Write the last line of {source} to {out}",
         "{out} (must|should) contain the last line of {source}.",
-        "Take the last line of {source} and save it as {out}.",
-        "Save the line at the end of {source} in {out}.",
+        "(Take|Get) (the last line of|what {source} ends with, a line, from) {source} and save it as {out}.",
+        "Save (the line at the end|the closing line|the lowest line) of {source} in {out}.",
     ),
     ("tail -n 1 {source} > {out}", "sed -n '$p' {source} > {out}"),
     ("head -n 1 {source} > {out}", "tail -n 2 {source} > {out}", "cat {source} > {out}"),
@@ -325,8 +325,11 @@ _UNIQUE = Filter(
 _REVERSE = Filter(
     (
         "Write the lines of {source} in reverse order to {out}",
-        "Reverse the order of the lines of {source} into {out}.",
-        "{out} (needs|gets|receives) {source} upside down: the bottom line comes on top.",
+        "Reverse (the order of the lines of|the lines of|the line order of) {source} into {out}.",
+        (
+            "{out} (needs|gets|receives) {source} upside down: (the bottom line comes on top|the last "
+            "line leads|what was last comes first)."
+        ),
     ),
     ("tac {source} > {out}", "sed '1!G;h;$!d' {source} > {out}"),
     ("cat {source} > {out}", "tac {source} | sed 1d > {out}", "rev {source} > {out}"),

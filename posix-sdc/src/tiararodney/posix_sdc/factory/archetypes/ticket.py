@@ -46,7 +46,10 @@ def close(request: Request) -> Work:
     kept = _ticket(f"{shelf}/t{d.number(10, 99)}", d.noun(), d.person(), "closed")
     text = d.wording(
         [
-            f"Close the ticket {mine.path}: set its state to closed and move it to the folder {shelf}",
+            (
+                f"Close the ticket {mine.path}: set its state to closed and (move|transfer) (it|the file) "
+                f"to the folder {shelf}"
+            ),
             f"The ticket {number} in {desk} is done. Let it say 'state: closed' and move it into {shelf}.",
             f"{mine.path} has to be closed (state: closed) and filed in {shelf}.",
         ]
@@ -123,7 +126,7 @@ def still_open(request: Request) -> Work:
         [
             f"Write the paths ({desk}/...) of the tickets in {desk} that are open to {out}",
             f"{out} (should|must|has to|ought to) list the files in {desk} that say 'state: open', as {desk}/NAME.",
-            f"Which tickets in {desk} are still open? Save their paths, {desk}/NAME, in {out}.",
+            f"Which tickets in {desk} are still open? (Save|Note|List) (their|the) paths, {desk}/NAME, in {out}.",
         ]
     )
     return Work(
@@ -136,7 +139,17 @@ def still_open(request: Request) -> Work:
         ((f"ls {desk} > {out}",), (f"grep 'state: open' {desk}/* > {out}",), (f"ls {desk}/* > {out}",)),
         (f"cat {out}",),
         ways=((f"grep -l '^state: open$' {desk}/* > {out}",),),
-        result=Source(out, tuple(wanted), "They have to be in alphabetical order."),
+        result=Source(
+            out,
+            tuple(wanted),
+            d.say(
+                (
+                    "They (have to|must) be in alphabetical order.",
+                    "(Sort|Order) them alphabetically.",
+                    "(Order|Sequence): alphabetical.",
+                )
+            ),
+        ),
     )
 
 

@@ -72,7 +72,12 @@ _SAID = {
     ),
     "option": ("(make|write|fill) RESULT", "FILE (to|into) RESULT", "RESULT (gets|takes) the (text|outcome)"),
     "two": ("(read|take) FILE, (write|make) RESULT", "FILE (to|into) RESULT", "RESULT from FILE"),
-    "stdin": ("stdin to stdout", "a filter", "(reads|takes) standard input", "filter; (pipe|redirect)"),
+    "stdin": (
+        "(stdin to stdout|standard input to output|a pipe|stdin, stdout)",
+        "a filter",
+        "(reads|takes) standard input",
+        "filter; (pipe|redirect)",
+    ),
 }
 _SECRET = ("(The|Our) {0} is {1}.", "{0}: {1}", "{0} = {1}", "(Always|Here) {1} as {0}.", "Use {1} as {0}.")
 
@@ -86,10 +91,10 @@ def _written(draw: Draw, table: Transform, name: str, value: str) -> tuple[Utili
     head = f"{verb} " if verb else ""
     setting = f"{option} {table.setting}"
     use, ends = {
-        "stdout": (f"{head}{setting} FILE", draw.phrase(draw.pick(_SAID["stdout"]))),
-        "option": (f"{head}{setting} {into} RESULT FILE", draw.phrase(draw.pick(_SAID["option"]))),
-        "two": (f"{head}{setting} FILE RESULT", draw.phrase(draw.pick(_SAID["two"]))),
-        "stdin": (f"{head}{setting}", draw.phrase(draw.pick(_SAID["stdin"]))),
+        "stdout": (f"{head}{setting} FILE", draw.say(_SAID["stdout"])),
+        "option": (f"{head}{setting} {into} RESULT FILE", draw.say(_SAID["option"])),
+        "two": (f"{head}{setting} FILE RESULT", draw.say(_SAID["two"])),
+        "stdin": (f"{head}{setting}", draw.say(_SAID["stdin"])),
     }[shape]
     body = [f'[ "${{1-}}" = {verb} ] || wrong "unknown command ${{1-}}"; shift'] if verb else []
     options = [(option, "v"), *([(into, "out")] if shape == "option" else [])]
@@ -221,9 +226,10 @@ TABLE: Mapping[str, Transform] = {
             r"""
             - (Stamp|Number|Mark) (every line|each line|all lines) of {source} in (series|the series) {value}
               (with|using|by means of) {tool}; (save|keep|leave) (it|that|the outcome) (as|in) {out}
-            - {out} (should be|must become|is wanted as) {source} with serials of the series {value},
+            - {out} (should be|must become|is wanted as) {source} with serials (of the|in the|from) series {value},
               (made|done) by {tool}
-            - (With|Using) {tool}, (give|put) serial numbers of {value} (in front of the lines|on the lines) in
+            - (With|Using) {tool}, (give|put) serial numbers of {value} (ahead of all lines|on every
+              line|before each line) in
               {source} and (call the result|name the result|write the result to) {out}
             - {source} (needs|lacks) its serials \(series {value}\). {tool} (adds|writes|makes) them. Result:
               {out}
@@ -241,7 +247,7 @@ TABLE: Mapping[str, Transform] = {
             "(first part|leading word|start) of serials",
             "series name",
             "(serial|line) prefix",
-            "name before numbers",
+            "(name before numbers|stands before numbers|what numbers follow)",
             "common (beginning|prefix)",
         ),
         _noun,
@@ -260,7 +266,8 @@ TABLE: Mapping[str, Transform] = {
               write|writing) (it|that) to {out}
             - (Rows|Lines) (below|under) {value} (are noise|do not matter). {tool} (sifts|filters) {source};
               (put|place) the rest (in|into) {out}
-            - {tool}, {source}, (at least|minimum) {value}: (store|save) what is left (as|in) {out}
+            - {tool}, {source}, (at least|minimum) {value}: (store|save) (what is left|what remains|the rest)
+              (as|in) {out}
             - {out} (wants|takes) (those|the) rows of {source} (with|from) {value} or more, (sifted|picked) by {tool}
             """
         ),
@@ -321,7 +328,7 @@ TABLE: Mapping[str, Transform] = {
         (
             "(hidden|covered|blackened) word",
             "word (to hide|to cover|that goes)",
-            "what to hide",
+            "(what to hide|which word goes|covered from view)",
             "(gets|becomes) hashes",
         ),
         _shared,
@@ -334,12 +341,14 @@ TABLE: Mapping[str, Transform] = {
         ("sealing files", "making seals", "file seals", "sealing", "seal work"),
         wordings(
             r"""
-            - (Seal|Make a seal for|Make the seal of) {source} with {tool} and (keep|store|save) the seal
+            - (Seal|Make a seal for|Write the seal for|Produce a seal of) {source} with {tool} and
+              (keep|store|save) (the seal|that|it)
               (as|in) {out}
-            - {source} (needs|lacks|is without) a seal: (have|let) {tool} (make|write) (it|one), in {out}
+            - {source} (needs|lacks|is without|waits for) (a seal|its seal|sealing): (have|let) {tool}
+              (make|write) (it|one), in {out}
             - (Write|Put) the seal that {tool} (makes|gives) for {source} (into|in) {out}
-            - {out} (should hold|must contain) the seal of {source}, as {tool} makes it
-            - {tool}: (one|a) seal for {source}, (file|name): {out}
+            - {out} (should hold|must contain|wants) (the seal|a seal) (of|for) {source}, as {tool} makes it
+            - {tool}: (one|a) seal (for|of) {source}, (file|name): {out}
             - (Run|Use) {tool} on {source}; (its|the) seal (belongs|goes) (in|into) {out}
             - {out} = seal of {source}, (by|from|via) {tool}
             - (Nobody|No one) (accepts|takes) {source} unsealed. {tool} (helps|does it); (leave|put)
@@ -484,9 +493,12 @@ def strike(request: Request) -> Work:
         [
             (
                 f"{verb} {option} NAME LIST",
-                d.phrase("(strike|tick|cross|close) (one item|an item|items)(, recount|, update count|)"),
+                d.phrase(
+                    "(strike|tick|cross|close) (one item|an item|items)(, recount|, update count|, "
+                    "count anew|, count again||)"
+                ),
             ),
-            (option, d.phrase("(item name|which item|name as listed|item)")),
+            (option, d.phrase("(item name|which item|name as listed|name on it|name it bears|item)")),
         ],
         body,
         (verb, option),

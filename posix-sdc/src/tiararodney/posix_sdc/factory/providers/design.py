@@ -153,7 +153,8 @@ _MIXED = wordings(
       (so do|like|as are|just like) (others'|foreign ones|other accounts').
     - ({user} (answers|works|cares) for|(Mind|Do|Take) only) (open |){many} (named|marked|under) {user}.
     - (Work|Act) (only |)on (open|unfinished) {many} (of|for|under) {user}.
-    - {capital} (under|of|for) (other|foreign) (names|accounts|users), or (closed|done), (need|want|ask for) nothing.
+    - {capital} (under|of|for) (other|foreign) (names|accounts|users), or (closed|done), (need nothing|want
+      nothing|ask for nothing|need no work|are no work|call for nothing).
     """
 )
 
@@ -178,7 +179,10 @@ def _queues(draw: Draw, kind: ProviderKind, rows: _Rows, calls: dict[str, str]) 
     lanes = draw.verb(LANE_VERBS)
     mine, other = draw.nouns(2)
     listing = calls["list"]
-    what = "(list|name|show|print) (queues|all queues|the queues)( and owners|, with accounts|, whose each is|)"
+    what = (
+        "(list|name|show|print) (queues|all queues|the queues)"
+        "( and owners|, with accounts|, with owners| by account|, owners too||)"
+    )
     rows = [(lanes, draw.phrase(what)), (f"{listing} QUEUE", rows[0][1]), *rows[1:]]
     calls = {"queues": lanes, "list": f"{listing} {mine}", "show": calls["show"], "other": other}
     note = draw.pick(

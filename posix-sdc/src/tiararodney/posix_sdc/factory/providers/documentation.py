@@ -54,16 +54,22 @@ class Design:
 
 _GENERAL = {
     "ids": (
-        "(Each|Every) {entry} (has|bears|carries|keeps) (an|its) id(, listed first|, in front|).",
+        (
+            "(Each|Every) {entry} (has|bears|carries|keeps) (an|its) id(, listed first|, in front|, at "
+            "its left|, on every line|||)."
+        ),
         "(Ids|Numbers|Names) (stand|come|are) (first|at left|in front).",
         "(Take|Get|Copy|Note) (ids|its id|the id) (first|there).",
-        "(Call|Name|Choose|Ask for) {many} by (id|their ids|number).",
+        "(Call|Name|Choose|Ask for) {many} by (id|their ids|number|the id given|what stands in front).",
     ),
     "paths": (
-        "(Each|Every) {entry} is a (plain |text |)file; cat shows it.",
+        (
+            "(Each|Every) {entry} is (a plain file|a text file|a file|plain text); (cat shows it|cat "
+            "prints it|use cat|read it with cat)."
+        ),
         "(Plain text|Text)(:|;) (use|try|call) cat.",
         "cat (reads|opens|prints) (them|each|any).",
-        "(Read|Show) the files (with|by means of) cat.",
+        "(Read|Show|Open) (the files|them|each file) (with|by means of) cat.",
     ),
     "next": (
         "(No list|Without ids): (one text|all in one).",
@@ -141,40 +147,46 @@ _PROSE: Mapping[str, tuple[str, ...]] = {
         - {a} {entry} (may have|can take|often has) (several|many|{low}) lines
         - {name} (works offline|needs no network|never talks to {host})
         - (replies|answers) (are not sent|go elsewhere|take another way)
-        - {many} (never|do not) expire
+        - {many} (never expire|do not expire|stay for good|have no term|do not lapse)
         - {host} and {name} (share|use) one (clock|index|format)
         - (lists|listings) (stay|are kept) short: {high} at most
         - for (large|big) sites {person} (suggests|recommends) {host} (instead|as well)
-        - (once|at most) {high} {many} (were|have been) (seen|open) (together|on one day)
+        - (once|at most) {high} {many} (were|have been) (seen|open) (together|on one day|at a time|in one
+          week|within an hour)
         """
     ),
     "STORE": wordings(
         """
         - (data|records) (live|lie|are) (below|under|in) {share}
-        - (one|a) record per {entry}, (plus|and|beside it) (an index|a checksum)
+        - (one record per|a record per|one file per|one line per|a file for each) {entry}, (plus|and|beside it)
+          (an index|a checksum)
         - (copied|mirrored|backed up) to {host} every {low} hours
         - full stores (refuse|reject|turn away) {many}
-        - write locks (last|are held) {low} seconds
+        - (write locks last|write locks are held for|writers lock it for|locks expire after|a lock lasts) {low} seconds
         - only root (may write|writes|has access)
-        - after {high} days (records|they) are (compressed|archived|moved to {host})
-        - (damaged|unreadable) records are (skipped|left out|reported to {person})
+        - after {high} days (records are|they are|all entries are|what is old is|old ones are)
+          (compressed|archived|moved to {host})
+        - (damaged records are|unreadable records are|bad records get|what is damaged is|broken records are)
+          (skipped|left out|reported to {person})
         - format: release {low}
-        - (checksums|sums) guard (every|each) record
+        - (checksums|sums) (guard|protect|cover) (every record|each record|all records|the records|the index)
         - (moving|copying) it to {host} (takes|needs) {low} minutes
-        - {high} (megabytes|blocks) are (reserved|set aside) for it
+        - {high} (megabytes|blocks) (are reserved for it|are set aside for it|belong to it|are kept free|are its share)
         """
     ),
     "BUGS": wordings(
         """
-        - (lists of|with) {high} {many} (are|it is) slow
-        - (reports|bug reports|complaints) (go|should go) to {person}
+        - ((lists of|lists with) {high} {many} (are slow|take long)|with {high} {many} (it is slow|it takes
+          long|lists take long))
+        - (reports|bug reports|complaints) (go to|should go to|reach|are taken by|are read by) {person}
         - two writers (wait|queue up|take turns)
         - lists: (unsorted|never sorted)
-        - long lines (wrap|are wrapped) (on|by) {host}
-        - {person} knows (of|about) (slow starts|the midnight delay|wrong dates)
-        - (none|no others) (known|reported) since release {low}
-        - gaps on (wide|very wide) terminals
-        - (wrong|odd) letters on {host}
+        - (long lines wrap on|long lines are wrapped by|lines are folded on|wide lists wrap on|lines are cut by) {host}
+        - {person} knows (of|about) (slow starts|the midnight delay|wrong dates|a delay at midnight|clock trouble)
+        - (none|no others|no new ones|nothing) (known since|reported since|found in|heard of in) release {low}
+        - (gaps on wide terminals|gaps on very wide terminals|wide terminals show gaps|columns drift
+          apart|tables may be torn|stray blanks in lists)
+        - (wrong letters on|odd letters on|umlauts break on|garbled names on|bad letters from) {host}
         - see {person}'s list of {high} (wishes|open points)
         """
     ),
@@ -183,14 +195,15 @@ _PROSE: Mapping[str, tuple[str, ...]] = {
         - it runs (set-user-id|with root's rights|as root)
         - (calls|accesses) are (counted|recorded|logged) (by|per) account
         - (other|foreign) {many} (stay|remain|are kept) (closed|unreadable)
-        - (not|never) for root's (jobs|scripts|crontab)
+        - (not for root's|never for root's|useless in root's|not meant for root's|fails in root's)
+          (jobs|scripts|crontab)
         - audited by {person} (in|at) release {low}
         - {host} (watches|checks) (it|the store) (daily|hourly|every {low} minutes)
-        - (names|paths) with slashes: (refused|not taken)
+        - (names with slashes|paths with slashes|names that hold slashes|slashes in names|paths): (refused|not taken)
         - (ids|arguments): (checked|validated) first
         - (no|never any) (setuid|root) (scripts|helpers)
         - umask (022|027|077)
-        - report (holes|leaks) to {person}
+        - (report holes to|report leaks to|tell of leaks|holes are reported to|leaks concern|ask about holes:) {person}
         """
     ),
 }
