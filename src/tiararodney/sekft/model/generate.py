@@ -24,7 +24,6 @@ One thread owns the model while there is work. Whoever wants a reply submits a p
 
 from __future__ import annotations
 
-import atexit
 import inspect
 import logging
 import queue
@@ -33,7 +32,6 @@ from collections import deque
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
-from weakref import WeakSet
 
 import torch
 
@@ -58,7 +56,6 @@ CHUNK = {"cpu": 1024, "cuda": 8192}  # tokens that go through the model at once
 # Tokens that a shared block may waste on padding: a share of those that are needed, and a few in any case.
 PADDING_SHARE = 0.5
 PADDING_LEAST = 64
-STOP = 20.0  # seconds that a step may take to end
 IDLE = 0.5  # seconds without work after which the thread ends
 LEAST_CHUNK = 64
 Finish = Literal["stop", "length", "cancelled"]
@@ -247,15 +244,6 @@ class Generator:
         with self.base.lock:
             self._kept.clear()
 
-    def stop(self) -> None:
-        """Cancel every reply and wait a while for the thread to end. Happens by itself when Python exits."""
-        with self._changed:
-            thread = self._thread
-            for handle in self._handles.values():
-                handle.cancel()
-        if thread is not None:
-            thread.join(STOP)
-
     # ---- from here on: called by the thread only, but for `_submit`
 
     def _submit(
@@ -279,8 +267,8 @@ class Generator:
             self._handles |= handles
             self._waiting.extend(handles)
             if self._thread is None and handles:
-                _running.add(self)
-                self._thread = threading.Thread(target=self._work, name="sekft-generator", daemon=True)
+                # Python waits for it at the end; a daemon is killed there, and inside torch that aborts the process.
+                self._thread = threading.Thread(target=self._work, name="sekft-generator", daemon=False)
                 self._thread.start()
             self._changed.notify()
         return list(handles.values())
@@ -325,13 +313,13 @@ class Generator:
         return outcomes | self._shrink(outcomes)  # outside of the handler, whose traceback holds tensors
 
     def _sweep(self) -> dict[Request, Outcome]:
-        """End what was cancelled, and what lost its adapter."""
+        """End what was cancelled, what lost its adapter, and everything once Python exits."""
         outcomes: dict[Request, Outcome] = {}
         with self._changed:
             for request, handle in self._handles.items():
                 if self.base.adapters.version(request.adapter) != request.version:
                     outcomes[request] = UsageError(f"adapter {request.adapter!r} was taken off the base meanwhile.")
-                elif handle.cancelled:
+                elif handle.cancelled or not threading.main_thread().is_alive():
                     outcomes[request] = _generated(request, "cancelled")
             self._waiting = deque(request for request in self._waiting if request not in outcomes)
         if self._prefill is not None and any(request in outcomes for request in self._prefill[1].requests):
@@ -480,16 +468,6 @@ class Generator:
 
     def _lane(self, name: str) -> Batch:
         return self._lanes.setdefault(name, Batch(self.base.device))
-
-
-# Python kills threads that are left when it exits; within torch's own code that would abort the process.
-_running: WeakSet[Generator] = WeakSet()
-
-
-@atexit.register
-def _stop_all() -> None:
-    for generator in list(_running):
-        generator.stop()
 
 
 def generate_batch(
