@@ -152,6 +152,18 @@ def test_citizen_form_hands_the_query_out_by_a_provider(package_folder, runtime)
     assert outcome(walk, runtime, f"echo none > {ANSWER}")[0] == "unverified"
 
 
+def test_citizen_form_leaves_out_names_that_nothing_tells(tmp_path, monkeypatch, bwrap):
+    """What a session cannot find out it could only guess."""
+    write_package(tmp_path, {"save the sorted list": "sort /shop/list.txt > /shop/sorted_by_whom.txt"})
+    monkeypatch.syspath_prepend(str(tmp_path))
+    importlib.invalidate_caches()
+    assert len(made("bwrap")[0]) == 1  # as in the package
+    scenarios, (left,) = made("bwrap", "citizen")
+    assert not scenarios
+    assert left.reason == "its gold command uses a name that nothing tells"
+    assert "sorted_by_whom" in left.detail
+
+
 def test_gold_commands_that_sort_keep_their_order():
     assert any_order("find /shop -type f")
     assert any_order("grep -rn plum /shop")

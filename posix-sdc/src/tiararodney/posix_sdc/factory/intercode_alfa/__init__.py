@@ -4,7 +4,8 @@
     standup    a file system's set-up script, run in a world, as fixtures
     outcome    what a gold command prints and changes
     bundle     a task as a scenario, plain or behind a provider
-    run        the whole import, and why tasks are left out
+    reasons    why a task is left out
+    run        the whole import
 
 Nothing of the package's text is in this repository.
 """
