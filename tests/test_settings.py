@@ -19,7 +19,7 @@ SCRIPTS = ("sft", "eval", "resident")
 
 @dataclass(frozen=True)
 class Some:
-    out: Path = setting("where to", needed="give a folder")
+    out: Path = setting("where to")
     max_steps: int = setting("steps", default=7, at_least=0)
     rate: float = setting("rate", default=0.5, above=0)
     share: float = setting("fraction", default=0.0, at_least=0, below=1)
@@ -118,8 +118,8 @@ def test_a_bad_file_is_named_with_its_field(tmp_path: Path, text: str, says: str
     assert says in str(caught.value)
 
 
-def test_a_missing_required_setting_says_what_to_give() -> None:
-    with pytest.raises(UsageError, match=r"--out is missing: give a folder\. See some --help"):
+def test_a_missing_required_setting_says_what_it_is() -> None:
+    with pytest.raises(UsageError, match=r"--out is missing \(where to\)\. See some --help"):
         given().of(Some)
 
 

@@ -40,7 +40,6 @@ def setting(  # noqa: PLR0913 - a field's whole description stands in one place
     above: float | None = None,
     at_least: float | None = None,
     below: float | None = None,
-    needed: str = "",
     plan: bool = False,
     bare: str | None = None,
 ) -> Any:
@@ -58,7 +57,6 @@ def setting(  # noqa: PLR0913 - a field's whole description stands in one place
         above: A number must be greater.
         at_least: A number must be this or greater.
         below: A number must be less.
-        needed: For a required setting: what to give, for the message where it is missing.
         plan: It decides which adapter comes out; a resumed run must agree in it.
         bare: The value that the flag has where none follows it.
 
@@ -67,7 +65,7 @@ def setting(  # noqa: PLR0913 - a field's whole description stands in one place
     """
     described = {
         "help": text, "group": group, "flag": flag, "also": also, "metavar": metavar, "choices": choices,
-        "synonyms": synonyms or {}, "above": above, "at_least": at_least, "below": below, "needed": needed,
+        "synonyms": synonyms or {}, "above": above, "at_least": at_least, "below": below,
         "plan": plan, "bare": bare,
     }  # fmt: skip
     return dataclasses.field(default=default, metadata=described)
@@ -192,8 +190,8 @@ class Settings:
                 values[field.name] = self._values[field.name]
             elif field.default is MISSING and field.default_factory is MISSING:
                 flag = field.metadata.get("flag") or flag_of(field.name)
-                needed = field.metadata.get("needed") or "give a value"
-                raise UsageError(f"{flag} is missing: {needed}. See {self._prog} --help.")
+                about = field.metadata.get("help", "it has no default")
+                raise UsageError(f"{flag} is missing ({about}). See {self._prog} --help.")
         return record(**values)
 
 

@@ -33,12 +33,9 @@ class EvalConfig:
     scenarios: Path = setting(
         "scenario bundles: a folder, .json, .jsonl or .parquet",
         metavar="DIR|FILE",
-        needed="give a folder of scenarios",
         group="models, scenarios, output",
     )
-    out: Path = setting(
-        "folder for episodes.jsonl, report.json and report.html", metavar="DIR", needed="give the report's folder"
-    )
+    out: Path = setting("folder for episodes.jsonl, report.json and report.html", metavar="DIR")
     base: Path | None = flags.base()
     adapters: tuple[Path, ...] = setting(
         "adapter to compare with the base, with a name for the report if you like",

@@ -40,7 +40,7 @@ ABOUT = (
 class ResidentConfig:
     """Which base is kept loaded, and how."""
 
-    base: Path = flags.base(default=MISSING, needed="give a folder or hub id of a base model", group="base model")
+    base: Path = flags.base(default=MISSING, group="base model")
     load_4bit: bool = flags.load_4bit()
     no_base_cache: bool = flags.no_base_cache()
     device: str = flags.device()

@@ -55,11 +55,9 @@ ABOUT = (
 class CycleConfig:
     """What a cycle does; the training's flags stand beside it."""
 
-    data: tuple[Path, ...] = setting(
-        "demonstrations: trajectories that every round trains on", metavar="DIR|FILE", needed="give demonstrations"
-    )
-    scenarios: Path = setting("worlds to act in", metavar="DIR|FILE", needed="give training scenarios")
-    holdout: Path = setting("worlds to evaluate in", metavar="DIR|FILE", needed="give holdout scenarios")
+    data: tuple[Path, ...] = setting("demonstrations: trajectories that every round trains on", metavar="DIR|FILE")
+    scenarios: Path = setting("worlds to act in", metavar="DIR|FILE")
+    holdout: Path = setting("worlds to evaluate in", metavar="DIR|FILE")
     out: Path = setting("folder of everything; a cycle that was cut off goes on there", metavar="DIR")
     rounds: int = setting("rounds after the demonstrations alone", default=1, above=0)
     samples: int = setting("sessions in each world and round", default=4, above=0)

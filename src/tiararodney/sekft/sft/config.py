@@ -20,10 +20,8 @@ CHECKPOINTING = ("auto", "always", "never")
 class TrainConfig:
     """What is trained, on what, and how. A field is a flag; its `setting` says what it means and what it takes."""
 
-    base: Path = flags.base(
-        group="model, data, output", default=MISSING, needed="give a folder or hub id of a base model"
-    )
-    out: Path = setting("folder to write the adapter to", metavar="DIR", needed="give the adapter's folder")
+    base: Path = flags.base(group="model, data, output", default=MISSING)
+    out: Path = setting("folder to write the adapter to", metavar="DIR")
     data: tuple[Path, ...] = setting(
         "trajectories: a folder, .json, .jsonl or .parquet", default=(), metavar="DIR|FILE"
     )
