@@ -15,7 +15,6 @@ torch = pytest.importorskip("torch", reason="needs torch (extra gpu)")
 pytest.importorskip("peft", reason="needs peft (extra gpu)")
 
 from tiararodney.sekft.errors import UsageError  # noqa: E402 - torch first, or the whole module is skipped
-from tiararodney.sekft.sft.arguments import tensorboard_folder  # noqa: E402
 from tiararodney.sekft.sft.config import TrainConfig  # noqa: E402
 from tiararodney.sekft.sft.curve import draw_curve, series  # noqa: E402
 from tiararodney.sekft.sft.train import train  # noqa: E402
@@ -43,7 +42,7 @@ def test_tensorboard_reads_the_run_from_the_folder_beside_the_adapter(configure:
     out = train(config)
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    events = EventAccumulator(str(tensorboard_folder(config.out)))
+    events = EventAccumulator(f"{config.out}.tensorboard")
     events.Reload()
     found = [(event.step, event.value) for event in events.Scalars("train/loss")]
     assert [step for step, _ in found] == [1, 2, 3]

@@ -54,10 +54,9 @@ _MODEL = "a folder with config.json, weights and tokenizer.json"
 MODEL = Kind(
     "model",
     _MODEL,
-    (*_TOKENIZER_FILES, "generation_config.json", "README.md", "*.safetensors", "*.safetensors.index.json"),
+    (*_TOKENIZER_FILES, "generation_config.json", "README.md", "*.safetensors*", "pytorch_model*"),
     lambda folder: (folder / "config.json").is_file() and _has_weights(folder),
 )
-OLD_MODEL = Kind("model", _MODEL, (*_TOKENIZER_FILES, "generation_config.json", "pytorch_model*"), MODEL.complete)
 TOKENIZER = Kind("model", _MODEL, _TOKENIZER_FILES, lambda folder: (folder / "tokenizer.json").is_file())
 ADAPTER = Kind(
     "adapter",
@@ -156,11 +155,10 @@ def _download(name: str, kind: Kind, flag: str) -> Path:
         )
     try:
         files = [f.rfilename for f in HfApi().model_info(name, timeout=_SECONDS).siblings or []]
-        if kind is MODEL and not any(file.endswith(".safetensors") for file in files):
-            kind = OLD_MODEL
+        # Some repositories hold their weights twice.
+        twice = ["consolidated*"] + ["pytorch_model*"] * any(file.endswith(".safetensors") for file in files)
         log.info("%s %s: downloading from the hub", flag, name)
-        # Mistral's repositories hold their weights twice
-        folder = snapshot_download(name, allow_patterns=list(kind.files), ignore_patterns=["consolidated*"])
+        folder = snapshot_download(name, allow_patterns=list(kind.files), ignore_patterns=twice)
     except Exception as error:  # the hub's client passes on what its HTTP client and the disk raise
         raise _refusal(name, kind, flag, error) from error
     found = Path(folder)

@@ -32,7 +32,8 @@ def training_arguments(config: TrainConfig, folder: Path, steps: int, device: st
         UsageError: transformers does not know a name in it.
     """
     if "tensorboard" in config.report_to:
-        os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(tensorboard_folder(config.out)))
+        beside = config.out.with_name(config.out.name + ".tensorboard")
+        os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(beside))
     try:
         arguments = TrainingArguments(
             output_dir=str(folder),
@@ -66,18 +67,6 @@ def training_arguments(config: TrainConfig, folder: Path, steps: int, device: st
     if arguments.n_gpu > 1:
         arguments._n_gpu = 1  # noqa: SLF001 - else the Trainer spreads one process over all devices (DataParallel)
     return arguments
-
-
-def tensorboard_folder(out: Path) -> Path:
-    """Where TensorBoard finds the run that writes `out`.
-
-    Args:
-        out: The run's `--out`.
-
-    Returns:
-        A folder beside it.
-    """
-    return out.with_name(out.name + ".tensorboard")
 
 
 def check_trackers(config: TrainConfig) -> None:
