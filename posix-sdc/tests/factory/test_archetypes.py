@@ -137,6 +137,15 @@ def test_a_solution_follows_from_the_directive_and_the_files(name):
 
 
 @pytest.mark.parametrize("name", AUTHORS)
+def test_every_wording_names_what_the_work_begins_with(name):
+    """A file, a folder above it or, of a program that runs, what its files are called by."""
+    for seed in range(40):
+        work = author(name, seed)
+        for path in work.inputs:
+            assert any(part.partition(".")[0] in work.text for part in path.split("/")), (path, work.text)
+
+
+@pytest.mark.parametrize("name", AUTHORS)
 def test_wording_varies(name):
     shapes = {" ".join(w for w in author(name, seed).text.split() if w.islower() and w.isalpha()) for seed in range(40)}
     assert len(shapes) >= 3

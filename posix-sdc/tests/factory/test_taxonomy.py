@@ -114,7 +114,7 @@ def test_one_axis_can_be_held_out_alone(axis):
     found = {word.split("_")[0] for s in worlds for word in held_out_in(s)}
     expected = {
         "archetypes": {"archetype text", "archetype files", "archetype compare"},
-        "providers": {"provider makefile", "provider wicket"},
+        "providers": {"provider makefile", "provider wicket", "provider roster", "provider cards"},
         "announcements": {"announcement cron", "announcement home", "announcement signpost"},
         "utilities": {"archetype tool"},
     }

@@ -278,13 +278,32 @@ PROVIDERS: tuple[ProviderKind, ...] = (
         ids="word",
         split="holdout",
     ),
+    ProviderKind(
+        "roster",
+        ("duty roster", "roster reader", "numbered duties", "duty rolls"),
+        "duty",
+        listing="range",
+        split="holdout",
+    ),
+    ProviderKind(
+        "cards",
+        ("card index", "card file", "index of cards", "card drawer"),
+        "card",
+        listing="postfix",
+        ids="word",
+        split="holdout",
+    ),
 )
 
 # How entries are got at. `ids`: list, then show by id. `paths`: the list gives files to read. `next`: one verb prints
 # all. `service`: it has to be started before it answers. `queues`: there is a list for each queue. `pages`: the list
 # has two pages. `claim`: an entry is claimed before it is shown. `key`: showing takes a key that the documentation
 # names. `stdin`: the id is read from standard input. `rules`: a plain file is listed and shown with an option.
-LISTINGS = ("ids", "paths", "next", "service", "queues", "pages", "claim", "key", "stdin", "rules")
+# `range`: showing takes the first and the last id. `postfix`: the id stands before the verb.
+LISTINGS = (
+    *("ids", "paths", "next", "service", "queues", "pages", "claim", "key"),
+    *("stdin", "rules", "range", "postfix"),
+)
 
 # Why a panic world cannot be solved: an input the directive names is not there; it cannot be read; the directive
 # contradicts itself; the program that has to be used fails.

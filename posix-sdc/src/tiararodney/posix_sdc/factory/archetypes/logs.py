@@ -123,8 +123,8 @@ _LOUDEST = Filter(
             "{source}? Write it to {out}"
         ),
         (
-            "{out} (has to|ought to) hold the name that (most lines of {source} have as their|is most "
-            "often the) second word(| in {source})."
+            "{out} (has to|ought to) hold the name that "
+            "(most lines of {source} have as their second word|is most often the second word in {source})."
         ),
         "Find out who writes most into {source} (the name is the second word of a line); put that name into {out}.",
     ),

@@ -248,6 +248,31 @@ def _stdin(draw: Draw, kind: ProviderKind, rows: _Rows, calls: dict[str, str]) -
     return [*rows[:-1], (show, draw.phrase(what))], {**calls, "show": f"echo {{id}} | {show}"}, []
 
 
+def _range(draw: Draw, kind: ProviderKind, rows: _Rows, calls: dict[str, str]) -> _Drawn:
+    show = calls["show"].partition(" ")[0]
+    first, last = draw.pick((("FROM", "TO"), ("FIRST", "LAST"), ("LOW", "HIGH")))
+    what = (
+        f"(print|show|read out) (the {kind.many}|all {kind.many}|{kind.many}) (from {first} to|{first} through) {last}"
+    )
+    note = draw.pick(
+        (
+            f"(One|A single) {kind.entry}: (its id twice|{first} and {last} alike|the same id twice).",
+            f"(Both ends|{first} and {last}) (count|belong to it|are included) and may be (equal|the same|alike).",
+        )
+    )
+    return (
+        [*rows[:-1], (f"{show} {first} {last}", draw.phrase(what))],
+        calls | {"show": f"{show} {{id}} {{id}}"},
+        [draw.phrase(note)],
+    )
+
+
+def _postfix(draw: Draw, kind: ProviderKind, rows: _Rows, calls: dict[str, str]) -> _Drawn:
+    show, _, argument = rows[-1][0].partition(" ")
+    note = f"(The id|An id|The {kind.entry}'s id) (comes|stands|goes) (first|before the verb|ahead of {show})."
+    return [*rows[:-1], (f"{argument} {show}", rows[-1][1])], calls | {"show": f"{{id}} {show}"}, [draw.phrase(note)]
+
+
 def _rules(draw: Draw, kind: ProviderKind, rows: _Rows, calls: dict[str, str]) -> _Drawn:
     option = draw.pick(SHEET_OPTIONS)
     sheet = draw.pick((f"/etc/{draw.noun()}.rules", f"/srv/{draw.noun()}/sheet", f"/var/lib/{draw.noun()}.mk"))
@@ -269,4 +294,6 @@ _SPECIAL = {
     "key": _key,
     "stdin": _stdin,
     "rules": _rules,
+    "range": _range,
+    "postfix": _postfix,
 }

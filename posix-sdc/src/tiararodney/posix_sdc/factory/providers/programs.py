@@ -149,6 +149,9 @@ def program(design: Design) -> str:
         options = " | ".join(design.idle)
         lines += ['while :; do case "${1-}" in', f"  {options}) shift; [ $# -eq 0 ] || shift ;;", "  *) break ;;"]
         lines += ["esac; done"]
+    if way == "postfix":
+        show = q(design.calls["show"].partition(" ")[2])
+        lines.append(f'[ "${{2-}}" != {show} ] || {{ entry "$1"; cat "$share/entry-$1"; exit; }}')
     lines.append('case "${1-}" in')
     lines += _cases(design)
     done = design.calls.get("done", "").partition(" ")
@@ -169,11 +172,21 @@ def program(design: Design) -> str:
 def _cases(design: Design) -> list[str]:
     """Write what the program does for each way of listing."""
     name, way, q = design.name, design.kind.listing, shlex.quote
-    listing, show = (design.calls.get(step, "").rpartition("| ")[2].partition(" ")[0] for step in ("list", "show"))
+    listing, show = (
+        design.calls.get(step, "").rpartition("| ")[2].removeprefix("{id} ").partition(" ")[0]
+        for step in ("list", "show")
+    )
     wrong = f"echo '{name}: see {design.way}' >&2; exit 2"
     print_one = 'entry "${2-}"; cat "$share/entry-$2"'
-    if way == "ids":
-        return [f"  {q(listing)}) cat $share/index ;;", f"  {q(show)}) {print_one} ;;"]
+    within = 'n=${f##*-}; [ "$n" -lt "$2" ] || [ "$n" -gt "$3" ] || cat "$f"'
+    plain = {
+        "ids": print_one,
+        "stdin": print_one,
+        "range": f'entry "${{2-}}"; entry "${{3-}}"; for f in $share/entry-*; do {within}; done',
+        "postfix": wrong,  # without an id before it
+    }
+    if way in plain:
+        return [f"  {q(listing)}) cat $share/index ;;", f"  {q(show)}) {plain[way]} ;;"]
     if way == "paths":
         # The files are laid out when they are listed.
         lay = 'for f in $share/entry-*; do cp -p "$f" "$spool/${f##*/entry-}"; done; chmod 644 $spool/*'
@@ -214,11 +227,6 @@ def _cases(design: Design) -> list[str]:
         return [
             f"  {q(listing)}) cat $share/index ;;",
             f'  {q(show)}) entry "${{2-}}"; {locked}; cat "$share/entry-$2" ;;',
-        ]
-    if way == "stdin":
-        return [
-            f"  {q(listing)}) cat $share/index ;;",
-            f"  {q(show)}) {print_one} ;;",
         ]
     sheet = design.calls["sheet"]
     return [
