@@ -49,3 +49,4 @@ def test_ranges_and_classes_are_no_facts():
     facts._facts |= {"9", "0", "lower"}
     assert facts.missing("grep '^[0-9]* x' y | tr '[:lower:]' A-Z | tail -n +2") == []
     assert facts.missing("head -n3 y; echo 9") == ["9"]
+    assert facts.missing("gzip -9 y") == []

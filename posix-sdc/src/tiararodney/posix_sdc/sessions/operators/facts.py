@@ -24,7 +24,7 @@ _SYNTAX = re.compile(
     r"\[:\w+:\]|[aA]-[zZ]|0-9|\$\d+|-n \+2\b|-[A-Za-z]+ ?\d+|\\\d|NR *[=<>!&]+ *\d+|\d*[<>]&?\d*|\b[01]\b|\bsleep \d+"
 )
 _MODE = re.compile(r"(?<![\w.])[-/]?0?[0-7]{3}(?![\w.])|(?<!\S)[ugoa]*[-+=][rwxX,ugoa=+-]*")
-_OPTION = re.compile(r"(?<!\S)-{1,2}[A-Za-z][\w-]*")
+_OPTION = re.compile(r"(?<!\S)-(?:-?[A-Za-z][\w-]*|\d(?!\S))")  # a level such as -9 too
 _COMMON = frozenset(
     """print printf echo begin end next length substr nr nf fs ofs toupper tolower sum total cat ls sh sort wc head tail
     grep sed awk find mv cp rm chmod tar tr cut paste home path pwd user if then else exit for in do done null dev swap
