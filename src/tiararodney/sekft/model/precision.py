@@ -19,8 +19,8 @@ TYPES = {
     "float32": torch.float32,
     "fp32": torch.float32,
 }
-# With bf16 instructions a product takes half the time of fp32, without them 8 to 40 times as long. The limit is far from
-# both: a busy machine must not change the type between a run and its resumption.
+# With bf16 instructions a product takes half the time of fp32, without them 8 to 40 times as long. The limit is far
+# from both: a busy machine must not change the type between a run and its resumption.
 SPEEDUP = 0.5
 PRODUCT = (128, 512, 512)  # rows, inner size, columns: under a millisecond in fp32
 ROUNDS = 10

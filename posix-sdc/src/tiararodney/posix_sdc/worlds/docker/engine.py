@@ -1,9 +1,13 @@
-"""The container engine that answers here: Docker's, or a podman socket."""
+"""The container engines that worlds are made in: Docker's, or a podman socket.
+
+``DOCKER_HOST`` may name several, with commas between: worlds are made in each in turn.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import os
 from importlib.util import find_spec
 from pathlib import Path
@@ -42,65 +46,75 @@ def guarded(what: str) -> Iterator[None]:
         raise InfrastructureError(f"{what}: {str(error)[:500]}") from None
 
 
-def _address() -> str | None:
-    """Return the engine's address where the default one is not it: a podman socket."""
-    if os.environ.get("DOCKER_HOST") or _SOCKET.exists():
-        return None
+_turn = itertools.count()
+
+
+def hosts() -> tuple[str, ...]:
+    """Return the engines' addresses; an empty one stands for Docker's own default."""
+    named = tuple(host.strip() for host in os.environ.get("DOCKER_HOST", "").split(",") if host.strip())
+    if named or _SOCKET.exists():
+        return named or ("",)
     for path in (
         Path(os.environ.get("XDG_RUNTIME_DIR", "/nonexistent"), "podman/podman.sock"),
         Path("/run/podman/podman.sock"),
     ):
         if path.exists():
-            return f"unix://{path}"
-    return None
+            return (f"unix://{path}",)
+    return ("",)
 
 
 @functools.cache
-def version() -> str:
-    """Return the API version that the engine speaks, asked once."""
+def version(host: str) -> str:
+    """Return the API version that an engine speaks, asked once."""
     import docker
 
     with guarded("no container engine answers"):
-        client = docker.from_env(timeout=10, environment=_environment())
+        client = docker.from_env(timeout=10, environment=_environment(host))
         return str(client.api.api_version)
 
 
-def _environment() -> dict[str, str]:
-    address = _address()
-    return {**os.environ, "DOCKER_HOST": address} if address else dict(os.environ)
+def _environment(host: str) -> dict[str, str]:
+    return {**os.environ, "DOCKER_HOST": host} if host else dict(os.environ)
 
 
-def connect(seconds: float = _SECONDS) -> docker.DockerClient:
-    """Return a client of the engine; each user takes its own.
+def connect(seconds: float = _SECONDS, host: str | None = None) -> docker.DockerClient:
+    """Return a client of an engine; each user takes its own.
 
     Args:
         seconds: that one call may take.
+        host: one of `hosts`; None for the one whose turn it is.
 
     Raises:
-        InfrastructureError: no engine answers.
+        InfrastructureError: it does not answer.
     """
     import docker
 
-    spoken = version()
+    if host is None:
+        there = hosts()
+        host = there[next(_turn) % len(there)]
+    spoken = version(host)
     with guarded("no container engine answers"):
-        return docker.from_env(version=spoken, timeout=seconds, environment=_environment())
+        return docker.from_env(version=spoken, timeout=seconds, environment=_environment(host))
 
 
 def addressed() -> bool:
     """Tell whether there is an engine's address at all, which costs nothing to find out."""
-    return find_spec("docker") is not None and bool(os.environ.get("DOCKER_HOST") or _address() or _SOCKET.exists())
+    return find_spec("docker") is not None and (hosts() != ("",) or _SOCKET.exists())
 
 
 def unusable() -> str | None:
-    """Say why no engine can be used here, with the remedy; None when one can."""
-    try:
-        client = connect()
-        with guarded("no container engine answers"):
-            try:
-                client.images.get(IMAGE)
-            finally:
-                client.close()
-    except InfrastructureError as error:
-        version.cache_clear()
-        return str(error) if "posix-sdc image" in str(error) else f"{error}. Start one, or set DOCKER_HOST."
+    """Say why an engine cannot be used here, with the remedy; None when all can."""
+    for host in hosts():
+        try:
+            client = connect(host=host)
+            with guarded("no container engine answers"):
+                try:
+                    client.images.get(IMAGE)
+                finally:
+                    client.close()
+        except InfrastructureError as error:
+            version.cache_clear()
+            where = f"{host}: " if len(hosts()) > 1 else ""
+            remedy = "" if "posix-sdc image" in str(error) else ". Start one, or set DOCKER_HOST."
+            return f"{where}{error}{remedy}"
     return None

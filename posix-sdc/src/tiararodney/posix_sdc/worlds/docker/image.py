@@ -63,6 +63,8 @@ def build(method: str = "auto", tag: str = IMAGE, mirror: str = "") -> str:
     """
     if method not in METHODS:
         raise UsageError(f"found method {method!r}, expected one of {', '.join(METHODS)}.")
+    if len(engine.hosts()) > 1:
+        raise UsageError("DOCKER_HOST names several engines. Build the image in each: DOCKER_HOST=ONE posix-sdc image.")
     try:
         client = engine.connect()
     except InfrastructureError as error:

@@ -308,9 +308,11 @@ def start(scenario: Scenario, limits: Limits) -> DockerWorld:
 
 def sweep() -> int:
     """Remove containers of this machine whose owner is gone; return how many. Nothing where no engine is to be seen."""
-    if not engine.addressed():
-        return 0
-    client = connect(_SWEEP_SECONDS)
+    return sum(map(_sweep, engine.hosts())) if engine.addressed() else 0
+
+
+def _sweep(host: str) -> int:
+    client = connect(_SWEEP_SECONDS, host)
     removed = 0
     with contextlib.closing(client), guarded("leftovers cannot be removed"):
         from docker.errors import APIError
