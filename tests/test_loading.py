@@ -176,6 +176,21 @@ def test_prequantised_nf4_is_held_as_such(tiny_base: Path, tmp_path: Path):
         assert torch.equal(again.model(ids).logits, packed.model(ids).logits)
 
 
+@pytest.mark.parametrize("dequantise", [True, False])
+@pytest.mark.parametrize(("saved", "asked"), [("bfloat16", "float32"), ("float32", "bfloat16")])
+def test_a_base_saved_in_nf4_computes_in_the_type_asked_for(
+    tiny_base: Path, tmp_path: Path, saved: str, asked: str, dequantise: bool
+):
+    pytest.importorskip("bitsandbytes", reason="needs bitsandbytes (extra gpu)")
+    packed = load_base(tiny_base, four_bit=True, device="cpu", dtype=saved, dequantise=False, cache=False)
+    folder = tmp_path / "b"
+    shutil.copytree(tiny_base, folder, ignore=shutil.ignore_patterns("*.safetensors"))
+    packed.model.save_pretrained(folder)
+    base = load_base(folder, device="cpu", dtype=asked, dequantise=dequantise)
+    with torch.no_grad():
+        assert base.model(torch.tensor([[1, 2, 3]])).logits.dtype == base.dtype == getattr(torch, asked)
+
+
 # ---- identity
 
 

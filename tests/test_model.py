@@ -100,7 +100,7 @@ def test_dequantised_nf4_is_the_function_that_transformers_loads(tiny_base: Path
         tiny_base, dtype=torch.bfloat16, quantization_config=fourbit.quantisation_config(), device_map={"": "cpu"}
     )
     fourbit.guard_against_repacking(packed)
-    plain = sekft_model.load_base(tiny_base, four_bit=True, device="cpu", dequantise=True)
+    plain = sekft_model.load_base(tiny_base, four_bit=True, device="cpu", dtype="bfloat16", dequantise=True)
     full = sekft_model.load_base(tiny_base, device="cpu")
     ids = torch.tensor([PROMPTS[2]])
     with torch.no_grad():

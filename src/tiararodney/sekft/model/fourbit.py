@@ -50,18 +50,27 @@ def quantisation_config(dtype: torch.dtype = torch.bfloat16) -> Any:  # transfor
 
 
 def set_compute_type(model: nn.Module, dtype: torch.dtype | str) -> None:
-    """Make 4-bit layers compute in a type, whatever the type that their files name.
+    """Make a 4-bit model compute in a type, whatever the type that its files name.
 
     Args:
-        model: A model with or without `Linear4bit` layers.
+        model: A model with or without `Linear4bit` layers; without, nothing is changed.
         dtype: The compute type; "auto" leaves it.
     """
     import bitsandbytes
 
-    if isinstance(dtype, torch.dtype):
-        for module in model.modules():
-            if isinstance(module, bitsandbytes.nn.Linear4bit):
-                module.compute_dtype, module.compute_type_is_set = dtype, True
+    layers = [module for module in model.modules() if isinstance(module, bitsandbytes.nn.Linear4bit)]
+    if not layers or not isinstance(dtype, torch.dtype):
+        return
+    for layer in layers:
+        layer.compute_dtype, layer.compute_type_is_set = dtype, True
+    # A base that comes quantised has embeddings and norms in the type that it was saved with.
+    packed = {id(layer.weight) for layer in layers}
+    exempt = ("_keep_in_fp32_modules", "_keep_in_fp32_modules_strict")
+    exact = [name for attribute in exempt for name in getattr(model, attribute, None) or ()]
+    for name, parameter in model.named_parameters():
+        whole = parameter.dtype in {torch.bfloat16, torch.float16, torch.float32}
+        if whole and id(parameter) not in packed and not any(part in name for part in exact):
+            parameter.data = parameter.data.to(dtype)
 
 
 def guard_against_repacking(model: nn.Module) -> int:
