@@ -89,7 +89,7 @@ def test_a_job_runs_there_and_its_output_comes_here(
     monkeypatch.chdir(here)
     out, err = capsys.readouterr()
     assert out == "result\n"
-    assert "progress\n" in err
+    assert "progress" in err  # the log of the resident, in this same process, may come between it and its newline
     assert seen == [(["--resident", "main", "--data", "x", "--out", "y"], str(elsewhere))]
 
 
