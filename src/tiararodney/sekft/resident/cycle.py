@@ -37,7 +37,7 @@ from tiararodney.sekft.resident.sweep import aligned
 from tiararodney.sekft.settings import read_settings, setting, settings_of, to_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from tiararodney.sekft.resident.state import Resident
 
@@ -243,12 +243,7 @@ def choose(episodes: Sequence[Episode], most: int) -> list[Episode]:
         episodes: of a round.
         most: of one world.
     """
-    out: list[Episode] = []
-    for scenario in dict.fromkeys(e.scenario_id for e in episodes):
-        good = [e for e in episodes if e.scenario_id == scenario and e.keep]
-        distinct = {tuple(m["content"] for m in e.messages): e for e in reversed(good)}
-        out += sorted(distinct.values(), key=lambda e: (e.commands, e.sample))[:most]
-    return out
+    return _first_of_each_world([e for e in episodes if e.keep], most, lambda e: (e.commands, e.sample))
 
 
 def failed(episodes: Sequence[Episode], most: int) -> list[Episode]:
@@ -258,11 +253,19 @@ def failed(episodes: Sequence[Episode], most: int) -> list[Episode]:
         episodes: of a round.
         most: of one world.
     """
+    wrong = [e for e in episodes if not e.keep and not e.infrastructure]
+    return _first_of_each_world(wrong, most, lambda e: (e.sample,))
+
+
+def _first_of_each_world(
+    episodes: Sequence[Episode], most: int, order: Callable[[Episode], tuple[int, ...]]
+) -> list[Episode]:
+    """Return each world's first sessions in an order; of several with the same turns one counts."""
     out: list[Episode] = []
     for scenario in dict.fromkeys(e.scenario_id for e in episodes):
-        bad = [e for e in episodes if e.scenario_id == scenario and not e.keep and not e.infrastructure]
-        distinct = {tuple(m["content"] for m in e.messages): e for e in reversed(bad)}
-        out += sorted(distinct.values(), key=lambda e: e.sample)[:most]
+        own = [e for e in episodes if e.scenario_id == scenario]
+        distinct = {tuple(m["content"] for m in e.messages): e for e in reversed(own)}
+        out += sorted(distinct.values(), key=order)[:most]
     return out
 
 
