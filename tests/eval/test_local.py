@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -318,3 +320,34 @@ def test_the_documented_ten_lines_run_as_they_stand(
     names: dict[str, Any] = {}
     exec(code, names)  # the documentation's own lines
     assert len(names["turn"]["reply_ids"]) > 0
+
+
+def test_an_interrupt_ends_replies_under_way(argv: list[str], monkeypatch: pytest.MonkeyPatch):
+    """Else the end of the process waits for all of them: half a minute on a slow processor."""
+    from tiararodney.sekft.eval import local
+    from tiararodney.sekft.eval.episodes import EpisodeLog
+    from tiararodney.sekft.model import generate
+
+    generators, waiting = [], threading.Event()
+
+    class Slow(generate.Generator):
+        def _step(self) -> Any:
+            generators.append(self)
+            waiting.wait(0.05)  # each token
+            return super()._step()
+
+    def interrupt(*_: Any) -> None:
+        until = time.monotonic() + 60
+        while not generators and time.monotonic() < until:
+            time.sleep(0.01)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tiararodney.sekft.model.Generator", Slow)
+    monkeypatch.setattr(EpisodeLog, "append", interrupt)  # a baseline's episode is the first
+    monkeypatch.setattr(local, "stop_ids", lambda *_: frozenset())
+    argv = [word for word in argv if word != "--no-baselines"]
+    argv[argv.index("--max-new-tokens") + 1] = "1000"
+    assert main(argv) == 130
+    assert generators
+    assert not generators[-1]._handles
+    waiting.set()

@@ -1,7 +1,4 @@
-"""Records are written whole, jobs run in threads, counts and exports say what is there."""
-
-import threading
-import time
+"""Records are written whole, counts and exports say what is there."""
 
 import pytest
 
@@ -10,7 +7,6 @@ from tiararodney.posix_sdc.factory.bundles import dumps, generate
 from tiararodney.posix_sdc.records.schema import load_scenarios, load_trajectories
 from tiararodney.posix_sdc.records.show import page, transcript
 from tiararodney.posix_sdc.records.store import count_by, file_name, finished, output_folder, write_record
-from tiararodney.posix_sdc.support.parallel import each
 from tiararodney.posix_sdc.support.whole import write_text
 
 
@@ -34,53 +30,6 @@ def test_a_file_in_the_way_of_the_output_folder_is_named(tmp_path):
     for path in (tmp_path / "x", tmp_path / "x" / "y"):
         with pytest.raises(UsageError, match="found a file there, expected a folder"):
             output_folder(path)
-
-
-def test_each_runs_everything_in_so_many_threads_and_keeps_in_its_own():
-    kept, threads, keepers = [], set(), set()
-
-    def action(item):
-        threads.add(threading.get_ident())
-        time.sleep(0.002)
-        return item * 2
-
-    def keep(result):
-        keepers.add(threading.get_ident())
-        kept.append(result)
-
-    each(3, list(range(20)), action, keep)
-    assert sorted(kept) == list(range(0, 40, 2))
-    assert len(threads) <= 3
-    assert keepers == {threading.get_ident()}
-
-
-def test_each_begins_nothing_new_after_an_error():
-    begun = []
-
-    def action(item):
-        begun.append(item)
-        raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        each(2, list(range(100)), action, print)
-    assert len(begun) <= 3
-
-
-def test_each_keeps_nothing_after_an_interrupt():
-    kept, begun = [], []
-
-    def keep(result):
-        kept.append(result)
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        each(4, list(range(100)), lambda item: begun.append(item) or item, keep)
-    assert len(kept) == 1
-    assert len(begun) <= 5
-
-
-def test_each_of_nothing_is_done():
-    each(2, [], str, print)
 
 
 def test_counts_are_largest_first():

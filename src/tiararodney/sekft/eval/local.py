@@ -41,6 +41,7 @@ class LocalModels:
         self._given = base
         self._stack = ExitStack()
         self.players: dict[str, Player] = {}
+        self._generator: Generator | None = None
 
     def __enter__(self) -> Self:
         """Load and attach everything before the first session: an adapter that does not fit is refused at once."""
@@ -60,13 +61,18 @@ class LocalModels:
                     attach_adapter(base, contestant.path, name)
                     stack.callback(detach_adapter, base, name)
                     check_applied(base, name, contestant.path)
-            generator = Generator(base, max_batch=config.concurrency, kv_gib=config.kv_memory)
+            generator = self._generator = Generator(base, max_batch=config.concurrency, kv_gib=config.kv_memory)
             for contestant in self.field:
                 adapter = attached_name(contestant) if contestant.kind == ADAPTER else None
                 tokenizer = _tokenizer(base, contestant)
                 self.players[contestant.name] = local_player(contestant.name, adapter, generator, tokenizer, config)
             self._stack = stack.pop_all()
         return self
+
+    def cancel(self) -> None:
+        """End the replies that are being generated, for a run that is interrupted; no session goes on with them."""
+        if self._generator is not None:
+            self._generator.cancel()
 
     def __exit__(self, *error: object) -> None:
         """Detach the adapters."""
@@ -97,6 +103,8 @@ def local_player(
 
     def generate(ids: Sequence[int], key: str) -> tuple[Sequence[int], bool]:
         reply = generator.submit(ids, sampling, adapter=adapter, key=key).result()
+        if reply.finish == "cancelled":
+            raise KeyboardInterrupt
         return reply.ids, reply.stopped
 
     return LocalPlayer(name, generate, tokenizer, generator.context or _NO_LIMIT, decoding)

@@ -155,6 +155,7 @@ def _play_all(run: _Run, base: Base | None) -> list[str]:
     ]
     players |= {server.name: server for server in servers}
     players |= {c.name: worlds.Reference(run.selection, config.seed) for c in run.field if c.kind == OPERATOR}
+    models = None
     with ExitStack() as stack:
         if any(c.kind in LOCAL and c.name in needed for c in run.field):
             models = stack.enter_context(LocalModels(config, base, [c for c in run.field if c.name in needed]))
@@ -163,7 +164,7 @@ def _play_all(run: _Run, base: Base | None) -> list[str]:
             if attempt:
                 log.warning("%d sessions met infrastructure errors: playing them again", len(todo))
                 worlds.wait_for_runtime(run.runtime, PATIENCE)
-            _play(run, todo, players)
+            _play(run, todo, players, models.cancel if models else None)
             todo = _left(run)
             if not todo:
                 break
@@ -182,7 +183,9 @@ def _silence(server: EndpointPlayer) -> list[str]:
     ]
 
 
-def _play(run: _Run, todo: Sequence[worlds.Job], players: Mapping[str, Player]) -> None:
+def _play(
+    run: _Run, todo: Sequence[worlds.Job], players: Mapping[str, Player], cancel: Callable[[], None] | None
+) -> None:
     with watching(todo, [c.name for c in run.field], run.episodes.episodes) as watch:
 
         def keep(job: worlds.Job, bare: Episode) -> None:
@@ -190,7 +193,7 @@ def _play(run: _Run, todo: Sequence[worlds.Job], players: Mapping[str, Player]) 
             run.episodes.append(episode)
             watch.finished(job, episode)
 
-        worlds.play(todo, players, keep, watch.turn, run.runtime, run.config, run.should_stop)
+        worlds.play(todo, players, keep, watch.turn, run.runtime, run.config, run.should_stop, cancel)
 
 
 def _jobs(run: _Run) -> list[worlds.Job]:

@@ -202,6 +202,7 @@ def play(
     runtime: str,
     config: EvalConfig,
     should_stop: Callable[[], bool] = lambda: False,
+    cancel: Callable[[], None] | None = None,
 ) -> None:
     """Play sessions side by side, each in a fresh world and at its own pace.
 
@@ -213,6 +214,7 @@ def play(
         runtime: as `resolve_runtime` gave it.
         config: the bounds of a session, and how many live at once.
         should_stop: asked before each reply; True ends all sessions as Ctrl-C does.
+        cancel: ends the replies under way, once the run is interrupted.
 
     Raises:
         RunFailed: the machine cannot hold worlds any more, or a server answers nobody.
@@ -236,9 +238,14 @@ def play(
             seconds=round(time.monotonic() - begun, 3),
         )
 
+    def abort() -> None:
+        abort_worlds()
+        if cancel is not None:
+            cancel()
+
     with our_errors():
         try:
-            each(config.concurrency, jobs, one, lambda result: keep(*result), abort_worlds)
+            each(config.concurrency, jobs, one, lambda result: keep(*result), abort)
         finally:
             close_worlds()  # which lets this process, a resident's, open worlds again
 

@@ -52,7 +52,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 KV_SHARE = 0.5  # of the memory that is free when the first prompt comes
-CHUNK = {"cpu": 1024, "cuda": 8192}  # tokens that go through the model at once
+# Tokens that go through the model at once. On a CPU few: a signal waits for the chunk at hand.
+CHUNK = {"cpu": 256, "cuda": 8192}
 # Tokens that a shared block may waste on padding: a share of those that are needed, and a few in any case.
 PADDING_SHARE = 0.5
 PADDING_LEAST = 64
@@ -149,7 +150,7 @@ class Generator:
         kv_gib: Memory for the caches of running and finished rows, in GiB; None takes half of what is free when the
             first prompt comes.
         keep: Whether the caches of finished replies are kept for prompts that go on from them.
-        chunk: Tokens that go through the model at once; None takes 1024 on a CPU, 8192 on a GPU.
+        chunk: Tokens that go through the model at once; None takes 256 on a CPU, 8192 on a GPU.
     """
 
     def __init__(
@@ -238,6 +239,12 @@ class Generator:
         active = self.base.adapters.active
         handles = self._submit([(p, active, name, None) for p, name in zip(prompts, names, strict=True)], sampling)
         return [handle.result() for handle in handles]
+
+    def cancel(self) -> None:
+        """End every reply after the current step; what there is of each becomes its result."""
+        with self._changed:
+            for handle in self._handles.values():
+                handle.cancel()
 
     def forget(self) -> None:
         """Drop the caches of finished replies."""

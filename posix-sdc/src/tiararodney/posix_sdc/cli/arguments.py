@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import difflib
-import os
 import signal
 import sys
 import threading
@@ -42,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as stop:
         return int(stop.code or 0)
     code = _run(arguments)
-    _clean_up(code)
+    _close_worlds()
     return code
 
 
@@ -93,16 +92,11 @@ def _stoppable() -> Iterator[None]:
             signal.signal(number, handler)  # type: ignore[arg-type] # what getsignal returned, signal takes
 
 
-def _clean_up(code: int) -> None:
-    """Remove what an interrupted run still holds, and wait for no thread that waits for somebody else's answer."""
+def _close_worlds() -> None:
+    """Remove what an interrupted run still holds."""
     world = sys.modules.get("tiararodney.posix_sdc.worlds.protocol")
     if world is not None:
         world.close_worlds()
-    parallel = sys.modules.get("tiararodney.posix_sdc.support.parallel")
-    if parallel is not None and any(t.name.startswith(parallel.THREADS) for t in threading.enumerate()):
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
 
 
 def _positive(text: str) -> int:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+import time
+from concurrent.futures import Future
 from itertools import islice
+from queue import Empty, SimpleQueue
+from threading import Thread
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -25,7 +28,9 @@ def each(
     """Run an action on every item in threads, and hand each result over in this one.
 
     On an error or an interrupt nothing new is begun, what is under way is told to end and handed to nobody (the
-    interrupt may have reached it as well), and the error is raised.
+    interrupt may have reached it as well), and the error is raised. An action that does not end within `ABORT_SECONDS`
+    (it waits for a server's answer) is left behind: Python does not wait for these threads at its end, as it does for
+    those of an executor.
 
     Args:
         jobs: threads.
@@ -34,20 +39,45 @@ def each(
         keep: given every result, as they finish.
         abort: makes actions that are under way end soon.
     """
-    waiting = iter(items)
-    running: set[Future[R]] = set()
-    threads = ThreadPoolExecutor(max_workers=jobs, thread_name_prefix=THREADS)
+    tasks: SimpleQueue[tuple[T] | None] = SimpleQueue()
+    results: SimpleQueue[Future[R]] = SimpleQueue()
+
+    def work() -> None:
+        while (task := tasks.get()) is not None:
+            result: Future[R] = Future()
+            try:
+                result.set_result(action(task[0]))
+            except BaseException as error:  # noqa: BLE001 - whatever it is, it ends the whole in the caller's thread
+                result.set_exception(error)
+            results.put(result)
+
+    waiting, threads, running = iter(items), 0, 0
     try:
-        running = {threads.submit(action, item) for item in islice(waiting, jobs)}
+        for item in islice(waiting, jobs):
+            tasks.put((item,))
+            Thread(target=work, name=f"{THREADS}-{threads}", daemon=True).start()
+            threads, running = threads + 1, running + 1
         while running:
-            finished, running = wait(running, return_when=FIRST_COMPLETED)
-            for future in finished:
-                keep(future.result())
-                running |= {threads.submit(action, item) for item in islice(waiting, 1)}
+            result = results.get()
+            running -= 1
+            keep(result.result())
+            for item in islice(waiting, 1):
+                tasks.put((item,))
+                running += 1
     except BaseException:
         abort()
-        threads.shutdown(wait=False, cancel_futures=True)
-        stuck = wait(running, timeout=ABORT_SECONDS).not_done
-        threads.shutdown(wait=not stuck)
+        _wait(results, running)
         raise
-    threads.shutdown()
+    finally:
+        for _ in range(threads):
+            tasks.put(None)
+
+
+def _wait(results: SimpleQueue[Future[R]], running: int) -> None:
+    """Wait until what is under way has ended, so long at most."""
+    until = time.monotonic() + ABORT_SECONDS
+    for _ in range(running):
+        try:
+            results.get(timeout=max(until - time.monotonic(), 0.0))
+        except Empty:
+            return
