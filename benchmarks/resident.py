@@ -111,7 +111,7 @@ def main() -> None:
 
     model.load_base = counted
     began = time.perf_counter()
-    resident = cli.start(Path(args.base), four_bit=False, device="auto", dtype="float32")
+    resident = cli.start(cli.ResidentConfig(base=Path(args.base), dtype="float32"))
     hot, cold, ratios = time.perf_counter() - began, 0.0, []
     with tempfile.TemporaryDirectory() as folder:
         out, there = Path(folder) / "resident", Path(folder) / "fresh"

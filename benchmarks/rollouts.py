@@ -28,8 +28,8 @@ from typing import TYPE_CHECKING, Any
 
 from tiararodney.sekft.eval import worlds
 from tiararodney.sekft.eval.config import parse
-from tiararodney.sekft.eval.local import LocalModels
-from tiararodney.sekft.eval.operators import Decoding, LocalPlayer, stop_ids
+from tiararodney.sekft.eval.local import local_players
+from tiararodney.sekft.eval.operators import LocalPlayer, stop_ids
 from tiararodney.sekft.eval.report import ADAPTER, BASE, Contestant
 from tiararodney.sekft.model import Base, attach_adapter, detach_adapter, load_base, use_adapter
 from tiararodney.sekft.render import contract_tokenizer
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from tiararodney.sekft.eval.episodes import Episode
 
 
-def naive_player(base: Base, tokenizer: Any, decoding: Decoding, docker: str | None) -> LocalPlayer:
+def naive_player(base: Base, tokenizer: Any, limit: int, docker: str | None) -> LocalPlayer:
     """Return who computes every prompt anew, alone."""
     import torch
 
@@ -53,7 +53,7 @@ def naive_player(base: Base, tokenizer: Any, decoding: Decoding, docker: str | N
             out = model.generate(
                 input_ids=prompt,
                 attention_mask=torch.ones_like(prompt),
-                max_new_tokens=decoding.max_new_tokens,
+                max_new_tokens=limit,
                 do_sample=False,
                 eos_token_id=stops,
                 pad_token_id=stops[0],
@@ -62,7 +62,7 @@ def naive_player(base: Base, tokenizer: Any, decoding: Decoding, docker: str | N
         stopped = bool(reply) and reply[-1] in stops
         return (reply[:-1] if stopped else reply), stopped
 
-    return LocalPlayer("model", generate, tokenizer, 1 << 30, decoding)
+    return LocalPlayer(generate, tokenizer, None, limit)
 
 
 def played(jobs: list[worlds.Job], player: Any, config: Any, runtime: str) -> tuple[float, list[Episode]]:
@@ -109,12 +109,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as out:
         argv = ["--base", args.base, "--scenarios", args.scenarios, "--n", args.n, "--out", out, "--dtype", "float32"]
         bounds = ["--max-turns", args.max_turns, "--runtime", args.runtime]
-        config, _ = parse([*argv, *bounds, "--concurrency", args.concurrency])
-        alone, _ = parse([*argv, *bounds, "--concurrency", "1"])
+        config = parse([*argv, *bounds, "--concurrency", args.concurrency])
+        alone = parse([*argv, *bounds, "--concurrency", "1"])
         runtime = worlds.resolve_runtime(config.runtime)
         selection = worlds.select(config.scenarios, config.n, None)
     jobs = [worlds.Job("model", s, 0) for s in selection.scenarios]
-    decoding = Decoding(config.max_new_tokens)
     base = load_base(args.base, dtype="float32")
     kind, path = (ADAPTER, str(args.adapter)) if args.adapter else (BASE, str(args.base))
     contestant = Contestant("model", kind, path, "benchmark")
@@ -123,12 +122,13 @@ def main() -> None:
     ratios, ours, theirs, equal = [], [], [], True
     try:
         for number in range(args.rounds):
-            with LocalModels(config, base, [contestant]) as models:
-                seconds, fast = played(jobs, models.players["model"], config, runtime)
+            with local_players(config, base, [contestant]) as (players, _):
+                seconds, fast = played(jobs, players["model"], config, runtime)
             if args.adapter:
                 attach_adapter(base, args.adapter, "naive")
             with use_adapter(base, "naive" if args.adapter else None):
-                slow_seconds, slow = played(jobs, naive_player(base, tokenizer, decoding, container), alone, runtime)
+                naive = naive_player(base, tokenizer, config.max_new_tokens, container)
+                slow_seconds, slow = played(jobs, naive, alone, runtime)
             if args.adapter:
                 detach_adapter(base, "naive")
             ratios.append(slow_seconds / seconds)

@@ -8,12 +8,13 @@ import pytest
 
 from tiararodney.sekft.errors import UsageError
 from tiararodney.sekft.eval.config import EvalConfig, parse
+from tiararodney.sekft.settings import to_json
 
 NEEDED = ["--scenarios", "worlds", "--out", "out"]
 
 
 def test_flags_become_one_record_with_the_stated_defaults() -> None:
-    config, _ = parse(["--base", "b", "--adapter", "x", "--adapter", "y", "--n", "16", *NEEDED])
+    config = parse(["--base", "b", "--adapter", "x", "--adapter", "y", "--n", "16", *NEEDED])
     assert config == EvalConfig(
         scenarios=Path("worlds"), out=Path("out"), base=Path("b"), adapters=(Path("x"), Path("y")), n=16
     )
@@ -23,7 +24,7 @@ def test_flags_become_one_record_with_the_stated_defaults() -> None:
 def test_a_yaml_file_gives_defaults_and_flags_win(tmp_path: Path) -> None:
     file = tmp_path / "eval.yaml"
     file.write_text("base: b\nadapter: [x, y]\nn: 8\nmax-turns: 4\nload_4bit: true\nscenarios: worlds\nout: out\n")
-    config, _ = parse(["--config", str(file), "--n", "2"])
+    config = parse(["--config", str(file), "--n", "2"])
     assert (config.n, config.max_turns, config.load_4bit, config.adapters) == (2, 4, True, (Path("x"), Path("y")))
 
 
@@ -68,13 +69,13 @@ def test_what_does_not_fit_together_is_refused(argv: list[str], message: str) ->
 
 def test_a_settled_value_may_be_repeated_but_not_changed() -> None:
     settled = {"base": Path("hot"), "load_4bit": True}
-    assert parse(NEEDED, settled=settled)[0].base == Path("hot")
-    assert parse([*NEEDED, "--base", "hot", "--load-4bit"], settled=settled)[0].load_4bit is True
+    assert parse(NEEDED, settled=settled).base == Path("hot")
+    assert parse([*NEEDED, "--base", "hot", "--load-4bit"], settled=settled).load_4bit is True
     with pytest.raises(UsageError, match="--base cold: the loaded base has hot"):
         parse([*NEEDED, "--base", "cold"], settled=settled)
 
 
 def test_the_record_as_json_holds_every_setting() -> None:
     config = EvalConfig(scenarios=Path("w"), out=Path("o"), base=Path("b"), adapters=(Path("x"),))
-    assert config.to_json()["adapters"] == ["x"]
-    assert set(config.to_json()) == set(EvalConfig.__dataclass_fields__)
+    assert to_json(config)["adapters"] == ["x"]
+    assert set(to_json(config)) == set(EvalConfig.__dataclass_fields__)

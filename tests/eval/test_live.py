@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tiararodney.sekft.eval import live
-from tiararodney.sekft.eval.live import State, drawn, duration, watching
+from tiararodney.sekft.eval.live import Watch, watching
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,24 +18,24 @@ if TYPE_CHECKING:
 
 
 def job(scenario: str, model: str = "base") -> Any:
-    return SimpleNamespace(model=model, scenario=SimpleNamespace(id=scenario), sample=0)
+    return SimpleNamespace(model=model, key=(model, scenario, 0))
 
 
-def rendered(state: State) -> str:
+def rendered(watch: Watch) -> str:
     from rich.console import Console
 
     console = Console(width=120, force_terminal=False)
     with console.capture() as shown:
-        console.print(drawn(state))
+        console.print(watch.table())
     return shown.get()
 
 
 def test_the_table_shows_rates_so_far_and_what_sessions_do(episode: Callable[..., Episode]) -> None:
-    state = State([job("s0"), job("s1"), job("s2", "tuned")], ["base", "tuned"], [episode("s9", "tuned")])
-    state.turn(job("s0"), 1)
-    state.turn(job("s1"), 4)
-    state.finished(job("s0"), episode("s0", keep=False, verified=False))
-    shown = rendered(state)
+    watch = Watch([job("s0"), job("s1"), job("s2", "tuned")], ["base", "tuned"], [episode("s9", "tuned")])
+    watch.turn(job("s0"), 1)
+    watch.turn(job("s1"), 4)
+    watch.finished(job("s0"), episode("s0", keep=False, verified=False))
+    shown = rendered(watch)
     assert "1/3 sessions · base success 0/1 · tuned success 1/1 · 1 open, furthest at turn 4 · about" in shown
     assert "clean termination   1/1    1/1" in shown
     assert "base s1: turn 4" in shown
@@ -43,9 +43,9 @@ def test_the_table_shows_rates_so_far_and_what_sessions_do(episode: Callable[...
 
 
 def test_infrastructure_errors_are_shown_apart(episode: Callable[..., Episode]) -> None:
-    state = State([job("s0"), job("s1")], ["base"], [])
-    state.finished(job("s0"), episode("s0", infrastructure="engine down"))
-    assert state.summary().startswith("1/2 sessions · 1 infrastructure errors")
+    watch = Watch([job("s0"), job("s1")], ["base"], [])
+    watch.finished(job("s0"), episode("s0", infrastructure="engine down"))
+    assert watch.summary().startswith("1/2 sessions · 1 infrastructure errors")
 
 
 def test_a_pipe_gets_a_line_for_each_session(episode: Callable[..., Episode], caplog: pytest.LogCaptureFixture) -> None:
@@ -54,7 +54,7 @@ def test_a_pipe_gets_a_line_for_each_session(episode: Callable[..., Episode], ca
         watch.turn(job("s0"), 1)
         watch.finished(job("s0"), episode("s0"))
     assert [r.getMessage() for r in caplog.records] == [
-        "1/1 sessions · base success 1/1 · about 0 s left: base success after 3 commands"
+        "1/1 sessions · base success 1/1 · about 0:00:00 left: base success after 3 commands"
     ]
 
 
@@ -69,10 +69,3 @@ def test_a_pipe_is_told_when_nothing_finishes(
         watch.turn(job("s0"), 2)
         time.sleep(1.2)
     assert caplog.records[0].getMessage() == "0/1 sessions · 1 open, furthest at turn 2"
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(None, "?"), (3.4, "3 s"), (59.4, "59 s"), (60, "1:00"), (185, "3:05"), (3785, "1:03:05")]
-)
-def test_durations_are_written_as_people_read_them(seconds: float | None, text: str) -> None:
-    assert duration(seconds) == text

@@ -12,7 +12,7 @@ import pytest
 
 from tiararodney.sekft.errors import UsageError
 from tiararodney.sekft.eval.cli import main
-from tiararodney.sekft.eval.contestants import _named, unique_names
+from tiararodney.sekft.eval.contestants import named_adapters
 from tiararodney.sekft.eval.episodes import prompt_hash
 from tiararodney.sekft.render import canonical_chat_template
 
@@ -125,7 +125,7 @@ def test_a_hot_base_gives_the_same_episodes_and_is_left_bit_for_bit_as_it_was(
     cold = {(e["model"], e["scenario_id"]): e["messages"] for e in episodes(tmp_path)}
     base = load_base(tiny_base, device="cpu", dtype="float32")
     before = probe(base)
-    config, _ = parse([a if a != str(tmp_path / "out") else str(tmp_path / "hot" / "out") for a in argv])
+    config = parse([a if a != str(tmp_path / "out") else str(tmp_path / "hot" / "out") for a in argv])
     evaluate(config, base)
     assert {(e["model"], e["scenario_id"]): e["messages"] for e in episodes(tmp_path / "hot")} == cold
     assert probe(base) == before
@@ -189,7 +189,7 @@ def test_an_adapter_whose_contract_differs_is_refused_before_anything_is_played(
     assert not (tmp_path / "out").exists()
 
     assert main([*argv, "--ignore-contract"]) == 0
-    assert "RENDER CONTRACT IGNORED" in capsys.readouterr().out
+    assert "Render contract of tuned-1 ignored on request" in capsys.readouterr().out
     assert "Render contract of" in (tmp_path / "out" / "report.html").read_text()
 
 
@@ -253,13 +253,13 @@ def test_folders_and_devices_that_do_not_fit_are_named(
     ],
 )
 def test_adapters_are_named_as_given_or_by_their_folders(given: list[str], names: list[str]) -> None:
-    assert unique_names([_named(Path(name)) for name in given]) == names
+    assert [name for name, _ in named_adapters(list(map(Path, given)))] == names
 
 
 @pytest.mark.parametrize("given", [["a", "a"], ["x=a", "x=b"], ["base=a"]])
 def test_names_that_do_not_tell_adapters_apart_are_refused(given: list[str]) -> None:
     with pytest.raises(UsageError, match="--adapter"):
-        unique_names([_named(Path(name)) for name in given])
+        named_adapters(list(map(Path, given)))
 
 
 def test_sampling_is_repeatable_by_its_seed(argv: list[str], tmp_path: Path) -> None:

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tiararodney.sekft.endpoint import Completion, EndpointDown
 from tiararodney.sekft.errors import RunFailed, UsageError
+from tiararodney.sekft.eval.config import EvalConfig
 from tiararodney.sekft.eval.episodes import Generation, prompt_hash
 from tiararodney.sekft.eval.operators import (
-    Decoding,
+    BASELINES,
     EndpointPlayer,
     LocalPlayer,
     NoAnswer,
-    ScriptedPlayer,
     reply_text,
     stop_ids,
 )
+from tiararodney.sekft.eval.worlds import scripts
 from tiararodney.sekft.render import Message, render_prompt
 
 if TYPE_CHECKING:
@@ -76,36 +79,40 @@ class Scripted:
         return Bytes().encode(text), stopped
 
 
+def session(player: Any, name: str = "s", sample: int = 0) -> Any:
+    return player(SimpleNamespace(id=name), sample)
+
+
 def player(generate: Scripted, context: int = 1000) -> LocalPlayer:
-    return LocalPlayer("m", generate, Bytes(), context, Decoding(8))
+    return LocalPlayer(generate, Bytes(), context, 8)
 
 
 def test_each_turn_is_asked_with_its_rendered_prompt_and_noted() -> None:
     generate = Scripted(("ls", True), ("echo a b", False))
-    session = player(generate).session("s0/1")
-    assert [session.reply(ONE), session.reply(TWO)] == ["ls", "echo a b"]
+    acts = session(player(generate), "s0", 1)
+    assert [acts.reply(ONE), acts.reply(TWO)] == ["ls", "echo a b"]
     prompts = [render_prompt(Bytes(), m) for m in (ONE, TWO)]
     assert generate.asked == [(prompts[0], "s0/1"), (prompts[1], "s0/1")]
-    assert session.generations == [
+    assert acts.generations == [
         Generation(1, prompt_hash(prompts[0]), len(prompts[0]), tuple(b"ls"), "end"),
         Generation(3, prompt_hash(prompts[1]), len(prompts[1]), tuple(b"echo a b"), "length"),
     ]
 
 
 def test_a_session_played_again_keeps_no_notes_of_the_spoilt_one() -> None:
-    session = player(Scripted(("ls", True), ("exit", True))).session("s")
-    session.reply(ONE)
-    session.reset()
-    session.reply(ONE)
-    assert [g.reply_ids for g in session.generations] == [tuple(b"exit")]
+    acts = session(player(Scripted(("ls", True), ("exit", True))))
+    acts.reply(ONE)
+    acts.reset()
+    acts.reply(ONE)
+    assert [g.reply_ids for g in acts.generations] == [tuple(b"exit")]
 
 
 def test_a_prompt_that_leaves_no_room_gets_an_empty_reply() -> None:
     generate = Scripted(("ls", True))
-    session = player(generate, context=len(render_prompt(Bytes(), ONE)) + 8).session("s")
-    assert [session.reply(ONE), session.reply(TWO)] == ["ls", ""]
+    acts = session(player(generate, context=len(render_prompt(Bytes(), ONE)) + 8))
+    assert [acts.reply(ONE), acts.reply(TWO)] == ["ls", ""]
     assert len(generate.asked) == 1
-    assert session.generations[-1].stop == "context"
+    assert acts.generations[-1].stop == "context"
 
 
 @pytest.mark.parametrize(
@@ -144,49 +151,63 @@ class Server:
 
 
 def behind(*servers: Server) -> EndpointPlayer:
-    return EndpointPlayer("m", servers, Decoding(8, 0.5, 7))  # type: ignore[arg-type]
+    config = EvalConfig(scenarios=Path("s"), out=Path("o"), max_new_tokens=8, temperature=0.5, seed=7)
+    return EndpointPlayer("m", servers, config)  # type: ignore[arg-type]
 
 
 def test_an_endpoint_is_asked_with_the_decoding_and_noted() -> None:
     server = Server(Completion("ls", "end", 5))
-    session = behind(server).session("s")
-    assert session.reply(TWO) == "ls"
-    assert server.asked == [(3, 8, 0.5, 7)]
-    assert session.generations == [Generation(3, "", 5, (), "end")]
+    acts = session(behind(server))
+    assert acts.reply(TWO) == "ls"
+    assert [asked[:3] for asked in server.asked] == [(3, 8, 0.5)]
+    assert acts.generations == [Generation(3, "", 5, (), "end")]
+
+
+def test_sessions_with_the_same_prompt_are_drawn_by_seeds_of_their_own() -> None:
+    """The seed goes by scenario and sample: pairs of models share it, repeats do not."""
+    server = Server(*[Completion("ls", "end")] * 4)
+    for name, sample in (("s0", 0), ("s0", 1), ("s1", 0), ("s0", 0)):
+        session(behind(server), name, sample).reply(ONE)
+    first, repeat, other, again = (asked[3] for asked in server.asked)
+    assert first == again
+    assert len({first, repeat, other}) == 3
+    assert all(0 <= asked[3] < 2**31 for asked in server.asked)
 
 
 def test_a_session_stays_with_one_of_several_replicas() -> None:
     servers = [Server(*[Completion("ls", "end")] * 8) for _ in range(2)]
     two = behind(*servers)
     for key in "abcd":
-        session = two.session(key)
-        session.reply(ONE)
-        session.reply(TWO)
+        acts = session(two, key)
+        acts.reply(ONE)
+        acts.reply(TWO)
     assert [len(s.asked) for s in servers] == [4, 4]
 
 
 @pytest.mark.parametrize("error", [EndpointDown("timed out"), RunFailed("HTTP 400: broken")])
 def test_a_request_without_an_answer_is_the_sessions_own_error(error: Exception) -> None:
     with pytest.raises(NoAnswer, match=str(error)):
-        behind(Server(error)).session("s").reply(ONE)
+        session(behind(Server(error))).reply(ONE)
 
 
 def test_a_server_that_is_gone_ends_the_run() -> None:
     with pytest.raises(RunFailed, match=r"timed out Start the server again; the same command resumes\."):
-        behind(Server(EndpointDown("timed out"), lists_models=False)).session("s").reply(ONE)
+        session(behind(Server(EndpointDown("timed out"), lists_models=False))).reply(ONE)
 
 
 def test_replies_without_content_are_counted_by_reason() -> None:
     player = behind(Server(Completion("", "end", why="finish_reason tool_calls"), Completion("", "context")))
-    session = player.session("s")
-    session.reply(ONE)
-    session.reply(ONE)
+    acts = session(player)
+    acts.reply(ONE)
+    acts.reply(ONE)
     assert player.silent == {"finish_reason tool_calls": 1}
 
 
-def test_a_script_goes_on_with_its_last_reply() -> None:
-    session = ScriptedPlayer("m", ("Sure!", "exit")).session("s")
-    again = [{"role": "assistant", "content": "exit"}, {"role": "user", "content": "$ "}]
-    assert [session.reply(ONE), session.reply([*ONE, *again]), session.reply([*ONE, *again, *again])] == [
-        "Sure!", "exit", "exit",
-    ]  # fmt: skip
+def test_operators_that_do_nothing_say_their_piece_and_leave() -> None:
+    players = scripts(0)
+    said = {}
+    for name in BASELINES:
+        acts = session(players[name])
+        said[name] = [acts.reply(ONE), acts.reply(TWO)]
+    assert [replies[0].split()[0] for replies in said.values()] == ["exit", "panic", "Sure!"]
+    assert {replies[1] for replies in said.values()} == {"exit"}

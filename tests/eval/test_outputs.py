@@ -13,9 +13,7 @@ from tiararodney.sekft.errors import UsageError
 from tiararodney.sekft.eval.cli import main, misses
 from tiararodney.sekft.eval.compare import compare_runs
 from tiararodney.sekft.eval.config import thresholds
-from tiararodney.sekft.eval.episodes import Check
-from tiararodney.sekft.eval.inspect_log import write_inspect_logs
-from tiararodney.sekft.eval.junit import junit_xml
+from tiararodney.sekft.eval.exports import junit_xml, write_inspect_logs
 from tiararodney.sekft.eval.report import Contestant, build_report
 
 if TYPE_CHECKING:
@@ -58,7 +56,8 @@ def run_of(tmp_path: Path, episode: Callable[..., Episode]) -> Callable[..., Pat
         episodes = [episode(f"s{i}", name, **(FAILED if name in failed else {})) for name in names for i in range(n)]
         (out / "report.json").write_text(json.dumps(report_over(episodes, *names, **config)))
         (out / "episodes.jsonl").write_text("".join(json.dumps(e.to_json()) + "\n" for e in episodes))
-        (out / "run.json").write_text(json.dumps({"scenarios": {f"s{i}": digest for i in range(n)}}))
+        identity = {"settings": config, "scenarios": {f"s{i}": digest for i in range(n)}}
+        (out / "run.json").write_text(json.dumps(identity))
         return out
 
     return make
@@ -134,14 +133,14 @@ def test_junit_counts_failures_and_errors_apart(episode: Callable[..., Episode])
 
 def test_inspect_reads_the_log_with_scores_and_transcripts(episode: Callable[..., Episode], tmp_path: Path) -> None:
     inspect_log = pytest.importorskip("inspect_ai.log")
-    checks = (Check("file done exists", passed=False),)
+    checks = {"file done exists": False}
     episodes = [
         episode("s0"),
         episode("s1", **FAILED, checks=checks, sample=1),
         episode("s2", infrastructure="engine down", outcome="infrastructure"),
     ]
-    (file,) = write_inspect_logs(report_over(episodes, "base"), episodes, tmp_path / "inspect")
-    log = inspect_log.read_eval_log(str(file))
+    write_inspect_logs(report_over(episodes, "base"), episodes, tmp_path / "inspect")
+    log = inspect_log.read_eval_log(str(tmp_path / "inspect" / "base.eval"))
     assert (log.status, log.eval.model, len(log.samples)) == ("success", "sekft/base", 3)
     scores = {s.name: s.metrics["mean"].value for s in log.results.scores}
     assert scores["success"] == 0.5

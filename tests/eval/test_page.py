@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tiararodney.sekft.eval.episodes import Check
-from tiararodney.sekft.eval.page import page, visible
+from tiararodney.sekft.eval.page import page
 from tiararodney.sekft.eval.report import Contestant, build_report
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ MEASURE = """<script>addEventListener("load", () => {
 
 
 def two_models(episode: Callable[..., Episode]) -> str:
-    checks = (Check("the copy exists", passed=False), Check("nothing else was made", passed=True))
+    checks = {"the copy exists": False, "nothing else was made": True}
     failed = {"keep": False, "verified": False, "outcome": "unverified", "checks": checks}
     episodes = [
         episode(f"{LONG}{i}", model, archetype=f"kind_{i % 2}", **({} if model == "tuned" else failed))
@@ -71,10 +71,11 @@ def test_the_page_asks_for_nothing_outside(episode: Callable[..., Episode]) -> N
 
 @pytest.mark.parametrize(
     ("text", "shown"),
-    [("a\x1b[2Jb\r", "a␛[2Jb␍"), ("\u202eabc", "<U+202E>abc"), ("tab\tline\n", "tab\tline\n"), ("\ud800", "?")],
+    [("a\x1b[2Jb\r", "a␛[2Jb␍"), ("\u202eabc\u200f", "\\u202eabc\\u200f"), ("tab\tline\n$ ", "tab\tline\n$ ")],
 )
-def test_controls_are_shown_as_symbols(text: str, shown: str) -> None:
-    assert visible(text) == shown
+def test_controls_of_a_transcript_are_shown_as_symbols(episode: Callable[..., Episode], text: str, shown: str) -> None:
+    html = two_models(partial(episode, messages=({"role": "user", "content": text},)))
+    assert f'<pre class="term">{shown}</pre>' in html
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")

@@ -50,5 +50,5 @@ def test_reference_always_succeeds_and_doing_nothing_never(runtime: str, tmp_pat
 
 
 def test_operator_and_model_are_evaluated_apart() -> None:
-    with pytest.raises(UsageError, match="--operator was given together with --base"):
+    with pytest.raises(UsageError, match="--operator plays no model"):
         parse(["--operator", "reference", "--base", "b", "--scenarios", "s", "--out", "o"])

@@ -79,7 +79,7 @@ def test_a_run_reports_what_was_played(argv: list[str], tmp_path: Path, capsys: 
     assert report["config"]["max_turns"] is None
     assert report["versions"]["tiararodney.sekft"]
     printed = capsys.readouterr().out
-    assert "runtime bwrap · 4 scenarios of 2 archetypes · greedy" in printed
+    assert "runtime bwrap · scenarios 4 of 2 archetypes · decoding greedy" in printed
     assert "success 2/4 0.50 [0.15, 0.85]" in " ".join(printed.split())
     assert printed.endswith(f"report: {tmp_path / 'out' / 'report.html'}\n")
 

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 @pytest.fixture
 def resident(tiny_base: Path) -> Resident:
     """Return a resident whose base is loaded."""
-    from tiararodney.sekft.resident.cli import start
+    from tiararodney.sekft.resident.cli import ResidentConfig, start
 
-    return start(tiny_base, four_bit=False, device="cpu", dtype="float32")
+    return start(ResidentConfig(base=tiny_base, device="cpu", dtype="float32"))
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import socket
@@ -58,11 +59,11 @@ def listens(hollow: Resident) -> Iterator[Resident]:
         yield hollow
 
 
-def command(monkeypatch: pytest.MonkeyPatch, name: str, action: Callable[[Resident, list[str]], Any]) -> None:
+def command(monkeypatch: pytest.MonkeyPatch, name: str, action: Callable[..., Any]) -> None:
     monkeypatch.setitem(commands.COMMANDS, name, action)  # type: ignore[arg-type]
 
 
-def endless(resident: Resident, _args: list[str]) -> None:
+def endless(resident: Resident, *_: str) -> None:
     print("begun", flush=True)
     while not resident.should_stop():
         time.sleep(0.01)
@@ -74,8 +75,8 @@ def test_a_job_runs_there_and_its_output_comes_here(
 ) -> None:
     seen = []
 
-    def job(_: Resident, args: list[str]) -> int:
-        seen.append((args, os.getcwd()))  # noqa: PTH109
+    def job(_: Resident, *args: str) -> int:
+        seen.append((list(args), os.getcwd()))  # noqa: PTH109
         print("result")
         print("progress", file=sys.stderr)
         return 1
@@ -100,7 +101,7 @@ def test_a_job_runs_there_and_its_output_comes_here(
 def test_exit_codes_pass_through(
     listens: Resident, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int
 ) -> None:
-    def job(_resident: Resident, _args: list[str]) -> None:
+    def job(*_: Any) -> None:
         raise error
 
     command(monkeypatch, "eval", job)
@@ -127,17 +128,77 @@ def test_without_a_resident_of_that_base_the_message_says_what_runs(
 
 
 def test_a_resident_is_found_by_its_base(listens: Resident, hollow: Resident, tmp_path: Path) -> None:
-    assert residents.find("", tmp_path / "base").name == "main"
+    assert residents.find("", tmp_path / "base") == "main"
     with listening(hollow, "second"):
-        assert residents.find("second", None).name == "second"
+        assert residents.find("second", None) == "second"
         with pytest.raises(UsageError, match="2 residents fit: main"):
             residents.find("", tmp_path / "base")
+
+
+def test_the_resident_that_runs_alone_needs_no_name(listens: Resident) -> None:
+    assert residents.find("", None) == "main"
+
+
+def test_a_resident_that_does_not_listen_yet_is_not_found(hollow: Resident, runtime: Path) -> None:
+    """It holds its name while it loads; who asked then would be told that it has ended."""
+    with residents.claimed("main") as free:
+        assert free
+        residents.lock_file("main").write_text("")
+        assert residents.residents() == {}
+        with residents.claimed("main") as again:
+            assert not again
+
+
+def test_what_a_job_logs_goes_to_its_client_and_nothing_else(
+    listens: Resident, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own thread's records and those of the pools that work for it, not those of the main thread."""
+    log = logging.getLogger("tiararodney.sekft.test")
+
+    def job(*_: Any) -> None:
+        log.warning("of the job")
+        log.debug("too fine")
+        pool = threading.Thread(target=log.warning, args=("of its pool",), name="pool-1")
+        pool.start()
+        pool.join()
+        served = threading.Thread(target=log.warning, args=("of the server",), name="sekft-server")
+        served.start()
+        served.join()
+
+    command(monkeypatch, "train", job)
+    connection, stream = ask()
+    with connection, stream:
+        told = [json.loads(line) for line in stream]
+    texts = [message["err"].split(maxsplit=1)[1] for message in told if "err" in message]
+    assert [text for text in texts if text.startswith("of ")] == ["of the job\n", "of its pool\n"]
+    assert told[-1] == {"end": 0}
+
+
+def test_a_client_that_cannot_be_followed_into_its_folder_gets_a_usage_error(listens: Resident, tmp_path: Path) -> None:
+    connection = residents.connect("main")
+    assert connection is not None
+    with connection, connection.makefile("rwb") as stream:
+        residents.send(stream, {"command": "help", "args": [], "cwd": str(tmp_path / "gone")})
+        told = [json.loads(line) for line in stream]
+    assert told == [
+        {"err": f"{tmp_path / 'gone'}: the resident cannot work there (No such file or directory).\n"}, {"end": 2},
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("request_", [b"3", b"[]", b"{}", b'{"command": "help"}', b"not json", b""])
+def test_what_is_no_request_closes_its_connection_alone(listens: Resident, request_: bytes) -> None:
+    connection = residents.connect("main")
+    assert connection is not None
+    with connection:
+        connection.sendall(request_ + b"\n")
+        assert connection.recv(100) == b""
+    assert listens.jobs == []
 
 
 def test_a_name_is_taken_once(listens: Resident, hollow: Resident) -> None:
     with pytest.raises(UsageError, match="a resident of this name runs already"), listening(hollow, "main"):
         pass
-    assert residents.find("main", None).pid == os.getpid()
+    assert residents.residents() == {"main": str(listens.base.path)}
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "../x", ".hidden", "x" * 65])
@@ -179,13 +240,14 @@ def test_the_socket_of_a_killed_resident_is_removed(hollow: Resident, runtime: P
     with residents.address("main") as where:
         left.bind(where)
     left.close()
+    residents.lock_file("main").write_text("/base")
     assert (runtime / "main.sock").exists()
     with pytest.raises(UsageError, match="Running: none"):
         residents.find("main", None)
     assert not (runtime / "main.sock").exists()
     (runtime / "main.sock").write_text("")
     with listening(hollow, "main"):
-        assert residents.find("main", None).name == "main"
+        assert residents.find("main", None) == "main"
     assert [file.name for file in runtime.iterdir()] == ["main.lock"]
 
 

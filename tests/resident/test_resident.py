@@ -19,7 +19,7 @@ from tiararodney.posix_sdc.errors import SchemaError
 from tiararodney.sekft.errors import RunFailed, UsageError
 from tiararodney.sekft.resident import commands, loop
 from tiararodney.sekft.resident.cli import main
-from tiararodney.sekft.resident.loop import BaseChanged, run_line, serve_lines
+from tiararodney.sekft.resident.loop import run_line, serve_lines
 from tiararodney.sekft.resident.state import Probe, Resident
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def hollow(monkeypatch: pytest.MonkeyPatch) -> Resident:
 
 
 def failing(error: BaseException) -> Callable[..., None]:
-    def job(_resident: Resident, _args: list[str]) -> None:
+    def job(*_: Any) -> None:
         raise error
 
     return job
@@ -92,6 +92,42 @@ def test_a_typo_names_the_command_that_was_meant(hollow: Resident, capsys: pytes
     assert capsys.readouterr().err == "trian: no such command; did you mean train? `help` lists them.\n"
 
 
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("load", "load: found 0 arguments. Attach an adapter: load DIR|NAME [NAME]."),
+        ("load a b c", "load: found 3 arguments. Attach an adapter: load DIR|NAME [NAME]."),
+        ("unload", "unload: found 0 arguments. Take an adapter off: unload NAME."),
+        ("sweep a b", ("sweep: found 2 arguments. Train and evaluate a list or grid of runs, with a leaderboard: sweep "
+         "FILE.yaml.")),
+        ("status now", ("status: found 1 argument. Show memory, adapters and queue, and check that the base is "
+         "unchanged: status.")),
+        ("cancel 1 2", "cancel: found 2 arguments. Cancel the job that runs, or one that waits: cancel [NUMBER]."),
+        ("cancel 1", "cancel: found no job 1. Running or waiting: none."),
+        ("quit now", "quit: found 1 argument. End the resident: quit."),
+    ],
+)  # fmt: skip
+def test_a_command_with_other_arguments_says_how_it_is_used(
+    hollow: Resident, line: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert not run_line(hollow, line)
+    assert hollow.jobs[-1].code == 2
+    assert capsys.readouterr().err.splitlines()[-1] == message
+    assert not hollow.quitting
+
+
+def test_help_lists_every_command_once(hollow: Resident, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_line(hollow, "help")
+    listed = [line.split()[0] for line in capsys.readouterr().out.splitlines()[:-1]]
+    assert listed == list(commands.COMMANDS)
+
+
+def test_quit_ends_the_lines_and_nothing_after_it_runs(hollow: Resident) -> None:
+    assert serve_lines(hollow, io.StringIO("help\nexit\nhelp\n")) == 0
+    assert hollow.quitting
+    assert [job.line for job in hollow.jobs] == ["help", "exit"]
+
+
 def test_errors_of_posix_sdc_are_told_without_their_class(
     hollow: Resident, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -143,20 +179,21 @@ def test_history_is_kept_between_sessions(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_a_base_that_changed_ends_the_resident(hollow: Resident, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(commands.COMMANDS, "train", lambda _resident, _args: None)  # type: ignore[arg-type]
+    monkeypatch.setitem(commands.COMMANDS, "train", lambda *_: None)  # type: ignore[arg-type]
     monkeypatch.setattr(commands, "probe", lambda _: Probe("other", b""))
-    with pytest.raises(BaseChanged, match="the base is no longer what it was"):
+    with pytest.raises(RunFailed, match="the base is no longer what it was"):
         run_line(hollow, "train")
-    assert BaseChanged.exit_code == 1
 
 
-def test_a_known_name_stands_for_its_folder(hollow: Resident, tmp_path: Path) -> None:
+def test_a_known_name_stands_for_its_folder(hollow: Resident, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tiararodney.sekft.eval import cli
+
+    got: list[str] = []
+    monkeypatch.setattr(cli, "run", lambda args, **_: got.extend(args))
     hollow.trained["tuned"] = tmp_path / "tuned"
-    args = ["--adapter", "tuned", "--adapter=tuned", "--n", "tuned", "--adapter", "other"]
-    known = [commands._known(hollow, args, i) for i in range(len(args))]
-    folder = str(tmp_path / "tuned")
-    named = f"tuned={folder}"
-    assert known == ["--adapter", named, f"--adapter={named}", "--n", "tuned", "--adapter", "other"]
+    assert run_line(hollow, "eval --adapter tuned --adapter=tuned --n tuned --adapter other")
+    named = f"tuned={tmp_path / 'tuned'}"
+    assert got == ["--adapter", named, f"--adapter={named}", "--n", "tuned", "--adapter", "other"]
 
 
 def test_names_are_the_folders_and_free(hollow: Resident, tmp_path: Path) -> None:

@@ -12,10 +12,11 @@ import pytest
 from tiararodney.sekft.errors import UsageError
 from tiararodney.sekft.eval import worlds
 from tiararodney.sekft.eval.episodes import Episode
+from tiararodney.sekft.eval.run import claim
 from tiararodney.sekft.resident import commands
 from tiararodney.sekft.resident.cycle import choose, failed, preferences, split_flags, trajectory
 from tiararodney.sekft.resident.loop import run_line
-from tiararodney.sekft.resident.runs import claim, flags
+from tiararodney.sekft.resident.runs import flags
 from tiararodney.sekft.resident.sweep import read_sweep
 
 if TYPE_CHECKING:
@@ -53,13 +54,13 @@ def test_a_grid_gives_every_combination(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[]", "found list, expected the keys"),
-        ("out: o\nextra: 1", r"found \['extra'\]"),
-        ("runs: [{}]", "out is missing"),
+        ("[]", r"the file: found \[\].+ has the keys out, train, eval, grid, runs"),
+        ("out: o\nextra: 1", "extra: found 1. Extra inputs are not permitted"),
+        ("runs: [{}]", "out: found .+ Field required"),
         ("out: o", "found no run"),
-        ("out: o\nruns: {a: 1}", "runs: found dict, expected a list"),
-        ("out: o\nruns: [3]", "runs, number 1: found int"),
-        ("out: o\ngrid: {seed: 3}", "grid: seed: found 3, expected a list"),
+        ("out: o\nruns: {a: 1}", "runs: found .+ valid list"),
+        ("out: o\nruns: [3]", "runs.0: found 3. Input should be a valid dict"),
+        ("out: o\ngrid: {seed: 3}", "grid.seed: found 3. Input should be a valid list"),
         ("out: o\nruns: [{name: a}, {name: a}]", "found the run name 'a'"),
         ("out: o\nruns: [{name: ../a}]", "found the run name '../a'"),
         ("out: o\nruns: [{name: base}]", "found the run name 'base'"),
@@ -72,15 +73,15 @@ def test_what_is_no_sweep_is_named(tmp_path: Path, text: str, message: str) -> N
 
 
 def test_settings_become_flags() -> None:
-    settings = {"lora_r": 8, "use-dora": True, "resume": False, "data": ["a", "b"]}
+    settings = {"lora_r": 8, "use-dora": True, "resume": False, "data": ["a", "b"], "n": None}
     assert flags(settings) == ["--lora-r=8", "--use-dora", "--no-resume", "--data=a", "--data=b"]
 
 
 def test_a_folder_of_other_settings_is_refused(tmp_path: Path) -> None:
-    claim(tmp_path / "run.json", {"settings": {"seed": 1}})
-    claim(tmp_path / "run.json", {"settings": {"seed": 1}})
+    claim(tmp_path / "run.json", {"sweep": {"settings": {"seed": 1}}})
+    claim(tmp_path / "run.json", {"sweep": {"settings": {"seed": 1}}})
     with pytest.raises(UsageError, match=r"settings was .'seed': 1., now it is"):
-        claim(tmp_path / "run.json", {"settings": {"seed": 2}})
+        claim(tmp_path / "run.json", {"sweep": {"settings": {"seed": 1, "epochs": 2}}})
 
 
 def test_flags_of_a_cycle_and_of_its_trainings_are_told_apart() -> None:

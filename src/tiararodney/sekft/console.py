@@ -16,11 +16,15 @@ from typing import IO, TYPE_CHECKING
 from tiararodney.sekft.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from types import FrameType
 
 DONE, FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
-EXTRA = ("torch", "peft", "safetensors", "accelerate", "prompt_toolkit")  # bitsandbytes is named where it is asked for
+# bitsandbytes is named where it is asked for
+EXTRA = (
+    *("torch", "peft", "safetensors", "accelerate"),
+    *("prompt_toolkit", "starlette", "uvicorn", "pydantic", "prometheus_client"),
+)
 
 
 def run_cli(work: Callable[[], int], name: str = "", after: str = "") -> int:
@@ -178,6 +182,14 @@ def redraw(line: str) -> None:
 
 
 _drawn: list[str] = []  # the line that stands there
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return rows of cells as lines of columns; a row with fewer cells is text from its last cell on."""
+    width = max(map(len, rows), default=0)
+    whole = [row for row in rows if len(row) == width]
+    widths = [max(len(row[i]) for row in whole) for i in range(width)]
+    return ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=False)).rstrip() for row in rows]
 
 
 def wants_colour(stream: IO[str]) -> bool:

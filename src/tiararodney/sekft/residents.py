@@ -31,14 +31,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 SUFFIX = ".sock"
-CONNECT_SECONDS = 5.0  # for a resident to say who it is
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
 _CREDENTIALS = struct.Struct("3i")  # struct ucred of unix(7): pid, uid, gid
 
 
 @dataclass(frozen=True)
 class Remote:
-    """The flag that sends a command to a resident."""
+    """The flag that sends a command to a resident, and the base that the command names, if any."""
 
     resident: str | None = setting(
         "run on a resident's loaded base (sekft-resident): the one of this name, or the one of this --base",
@@ -46,30 +45,7 @@ class Remote:
         metavar="NAME",
         bare="",
     )
-
-
-@dataclass(frozen=True)
-class AskedBase:
-    """The base that a command names, if any."""
-
     base: Path | None = None
-
-
-@dataclass(frozen=True)
-class Who:
-    """What a resident says of itself.
-
-    Args:
-        name: its name.
-        base: folder of its base.
-        pid: its process.
-        about: precision and device, for people.
-    """
-
-    name: str
-    base: str
-    pid: int
-    about: str
 
 
 def check_name(name: str) -> str:
@@ -111,9 +87,14 @@ def address(name: str) -> Iterator[str]:
         os.close(folder)
 
 
+def lock_file(name: str) -> Path:
+    """Return the file that a resident holds locked while it runs; it holds the folder of its base. The file stays."""
+    return socket_folder() / f"{name}.lock"
+
+
 @contextmanager
 def claimed(name: str, wait: float = 0.0) -> Iterator[bool]:
-    """Hold a resident's name; the lock goes with the process, however it ends. Its file stays.
+    """Hold a resident's name; the lock goes with the process, however it ends.
 
     Args:
         name: the resident's.
@@ -122,24 +103,16 @@ def claimed(name: str, wait: float = 0.0) -> Iterator[bool]:
     Yields:
         Whether it was free.
     """
-    file = socket_folder() / f"{name}.lock"
-    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        yield _locked(descriptor, time.monotonic() + wait)
-    finally:
-        os.close(descriptor)
-
-
-def _locked(descriptor: int, until: float) -> bool:
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+    until, free = time.monotonic() + wait, False
+    with lock_file(name).open("a") as file:
+        while not free:
+            with suppress(BlockingIOError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                free = True
             if time.monotonic() >= until:
-                return False
+                break
             time.sleep(0.02)
-        else:
-            return True
+        yield free
 
 
 def peer(connection: socket.socket) -> tuple[int, int]:
@@ -150,10 +123,10 @@ def peer(connection: socket.socket) -> tuple[int, int]:
 
 
 def connect(name: str) -> socket.socket | None:
-    """Connect to a resident; the socket that a killed one has left is removed.
+    """Connect to a resident.
 
     Returns:
-        The connection, None where no resident of that name runs.
+        The connection, None where no resident of that name listens.
 
     Raises:
         RunFailed: another user answers.
@@ -164,9 +137,6 @@ def connect(name: str) -> socket.socket | None:
             connection.connect(where)
     except (FileNotFoundError, ConnectionRefusedError):
         connection.close()
-        with claimed(name) as free:
-            if free:
-                (socket_folder() / f"{name}{SUFFIX}").unlink(missing_ok=True)
         return None
     if peer(connection)[1] != os.getuid():
         connection.close()
@@ -174,39 +144,37 @@ def connect(name: str) -> socket.socket | None:
     return connection
 
 
-def residents() -> list[Who]:
-    """Return the residents that run, by name."""
-    found = []
-    for file in sorted(socket_folder().glob(f"*{SUFFIX}")):
-        connection = connect(file.name.removesuffix(SUFFIX))
-        if connection is None:
-            continue
-        with closing(connection), suppress(OSError, ValueError, KeyError):
-            connection.settimeout(CONNECT_SECONDS)
-            with connection.makefile("rwb") as stream:
-                send(stream, {"command": "who"})
-                found.append(Who(**json.loads(stream.readline())["who"]))
+def residents() -> dict[str, str]:
+    """Return the residents that run and the folders of their bases; the socket of one that was killed is removed."""
+    found = {}
+    for file in sorted(socket_folder().glob("*.lock")):
+        with claimed(file.stem) as free:
+            if free:
+                file.with_suffix(SUFFIX).unlink(missing_ok=True)
+            elif base := file.read_text(encoding="utf-8"):
+                found[file.stem] = base
     return found
 
 
-def find(name: str, base: Path | None) -> Who:
+def find(name: str, base: Path | None) -> str:
     """Choose the resident that a command is sent to.
 
     Args:
         name: its name; empty for the one with the given base.
         base: the base that the command names, None where it names none.
 
+    Returns:
+        Its name.
+
     Raises:
         UsageError: there is none, or there are several.
     """
     running = residents()
-    said = ", ".join(f"{who.name} ({who.base})" for who in running) or "none"
+    said = ", ".join(f"{one} ({folder})" for one, folder in running.items()) or "none"
     if name:
-        fitting = [who for who in running if who.name == check_name(name)]
-    elif base is not None:
-        fitting = [who for who in running if Path(who.base) == base.expanduser().resolve()]
+        fitting = [one for one in running if one == check_name(name)]
     else:
-        fitting = running
+        fitting = [one for one, at in running.items() if base is None or Path(at) == base.expanduser().resolve()]
     if len(fitting) == 1:
         return fitting[0]
     if fitting:
@@ -216,14 +184,13 @@ def find(name: str, base: Path | None) -> Who:
     raise UsageError(f"--resident: no resident {asked} runs. Running: {said}. Start it in another terminal: {start}")
 
 
-def run_there(command: str, argv: Sequence[str], name: str, base: Path | None) -> int:
+def run_there(command: str, argv: Sequence[str], asked: Remote) -> int:
     """Have a resident do a job, as if it ran in this folder; Ctrl-C cancels the job, once more leaves at once.
 
     Args:
         command: such as ``train``.
         argv: its flags.
-        name: the resident's name; empty for the one with the given base.
-        base: the base that the flags name, None where they name none.
+        asked: which resident.
 
     Returns:
         The job's exit code.
@@ -232,10 +199,10 @@ def run_there(command: str, argv: Sequence[str], name: str, base: Path | None) -
         UsageError: no such resident runs.
         RunFailed: it ended meanwhile.
     """
-    who = find(name, base)
-    connection = connect(who.name)
+    name = find(asked.resident or "", asked.base)
+    connection = connect(name)
     if connection is None:
-        raise RunFailed(f"resident {who.name}: it has just ended. Start it again, or leave --resident out.")
+        raise RunFailed(f"resident {name}: it has just ended. Start it again, or leave --resident out.")
     with closing(connection), connection.makefile("rwb") as stream:
         send(stream, {"command": command, "args": list(argv), "cwd": os.getcwd()})  # noqa: PTH109 - as text
         try:
@@ -246,7 +213,7 @@ def run_there(command: str, argv: Sequence[str], name: str, base: Path | None) -
                 send(stream, {"cancel": True})
             code = _follow(stream)
     if code is None:
-        raise RunFailed(f"resident {who.name} ended before the job did. A training goes on with --resume.")
+        raise RunFailed(f"resident {name} ended before the job did. A training goes on with --resume.")
     return code
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from tiararodney.sekft.console import configure_logs, naming_the_extra, run_cli
-from tiararodney.sekft.eval.config import parse, read, thresholds
+from tiararodney.sekft.eval.config import checked, parse, read, thresholds
 from tiararodney.sekft.flags import Common
-from tiararodney.sekft.residents import AskedBase, Remote, run_there
+from tiararodney.sekft.residents import Remote, run_there
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -39,9 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             return compare(given[1:])
         settings = read(given)
         configure_logs(settings.of(Common).verbosity)
-        if (name := settings.of(Remote).resident) is not None:
-            return run_there("eval", given, name, settings.of(AskedBase).base)
-        return evaluate_and_print(parse(given)[0])
+        if (remote := settings.of(Remote)).resident is not None:
+            return run_there("eval", given, remote)
+        return evaluate_and_print(checked(settings))
 
     return run_cli(work, "sekft-eval", "; finished sessions are kept, give the same command again to go on")
 
@@ -60,8 +59,7 @@ def run(argv: Sequence[str], base: Base, prog: str, should_stop: Callable[[], bo
     """
     elsewhere = any(arg.partition("=")[0] in ("--endpoint", "--operator") for arg in argv)
     settled = {} if elsewhere else base.settings()
-    config, _ = parse(argv, prog, settled)
-    return evaluate_and_print(config, base if settled else None, should_stop)
+    return evaluate_and_print(parse(argv, prog, settled), base if settled else None, should_stop)
 
 
 def evaluate_and_print(
@@ -72,27 +70,25 @@ def evaluate_and_print(
     Returns:
         0, or 1 where a rate is below ``--fail-under``.
     """
-    if base is None and config.endpoint is None:
-        log.info("sekft-eval %s: loading torch", metadata.version("tiararodney.sekft"))
     from tiararodney.sekft.eval.run import evaluate
 
     with naming_the_extra("a local base"):
         report = evaluate(config, base, should_stop)
-    print_report(report, config.out / "report.html", as_json=config.json, all_archetypes=config.by_archetype)
+    print_report(report, config.out / "report.html", as_json=config.json)
     missed = misses(report, thresholds(config.fail_under))
     for line in missed:
         log.error(line)
     return 1 if missed else 0
 
 
-def print_report(report: Mapping[str, Any], page: Path | None, *, as_json: bool, all_archetypes: bool) -> None:
+def print_report(report: Mapping[str, Any], page: Path | None, *, as_json: bool) -> None:
     """Print a report on stdout, as JSON or as a table with the page's path below."""
     from tiararodney.sekft.eval.report import table
 
     if as_json:
         print(json.dumps(report, indent=2, ensure_ascii=False))
         return
-    print(table(report, all_archetypes=all_archetypes))
+    print(table(report))
     if page is not None:
         print(f"\nreport: {page}")
 
@@ -106,9 +102,9 @@ def misses(report: Mapping[str, Any], lowest: Mapping[str, float]) -> list[str]:
     lines = []
     for model in models:
         for name, share in lowest.items():
-            rate = model["rates"][name]
-            if rate["value"] is None or rate["value"] < share:
-                found = "nothing was counted" if rate["value"] is None else f"{rate['value']:.3f}"
+            value = model["rates"][name]["value"]
+            if value is None or value < share:
+                found = "nothing was counted" if value is None else f"{value:.3f}"
                 lines.append(f"{model['name']}: {name} is {found}, --fail-under asks for {share:g}")
     return lines
 
@@ -124,7 +120,7 @@ def compare(argv: Sequence[str]) -> int:
     report, episodes = compare_runs(config.runs)
     if config.out is not None:
         write_whole(config.out, page(report, episodes))
-    print_report(report, config.out, as_json=config.json, all_archetypes=config.by_archetype)
+    print_report(report, config.out, as_json=config.json)
     return 0
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from collections import Counter
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tiararodney.sekft.errors import UsageError
-from tiararodney.sekft.eval.episodes import Episode
+from tiararodney.sekft.eval.episodes import read_episodes
 from tiararodney.sekft.eval.report import SCHEMA_VERSION, Contestant, build_report
 from tiararodney.sekft.flags import Common
 from tiararodney.sekft.settings import read_settings, setting
@@ -16,11 +17,12 @@ from tiararodney.sekft.settings import read_settings, setting
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from tiararodney.sekft.eval.episodes import Episode
+
 ABOUT = (
     "Compare models of earlier runs, matched by scenario: sekft-eval compare RUN RUN... [flags]. RUN is a folder that "
     "sekft-eval --out wrote; the first model of the first run is the reference."
 )
-_FIELDS = ("name", "kind", "path", "fingerprint", "contract")
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,6 @@ class CompareConfig:
     runs: tuple[Path, ...] = ()
     out: Path | None = setting("also write the page here", default=None, metavar="FILE.html", group="results")
     json: bool = setting("print the report as JSON instead of the table", default=False)
-    by_archetype: bool = setting("also show archetypes with fewer than five scenarios", default=False)
 
 
 def read_compare(argv: Sequence[str]) -> tuple[CompareConfig, Common]:
@@ -49,21 +50,13 @@ def read_compare(argv: Sequence[str]) -> tuple[CompareConfig, Common]:
     return config, settings.of(Common)
 
 
-@dataclass(frozen=True)
-class EarlierRun:
-    """A finished run as it lies on the disk.
-
-    Args:
-        path: its folder.
-        report: its `report.json`.
-        digests: SHA-256 of each scenario's bundle, by id.
-        episodes: the last episode of every model, scenario and repeat.
-    """
+class EarlierRun(NamedTuple):
+    """A finished run as it lies on the disk: its folder, ``report.json``, ``run.json`` and last episodes."""
 
     path: Path
     report: dict[str, Any]
-    digests: dict[str, str]
-    episodes: tuple[Episode, ...]
+    identity: dict[str, dict[str, Any]]
+    episodes: list[Episode]
 
 
 def read_run(folder: Path) -> EarlierRun:
@@ -78,20 +71,7 @@ def read_run(folder: Path) -> EarlierRun:
             f"{folder / 'report.json'}: found schema_version {report.get('schema_version')!r}, expected "
             f"{SCHEMA_VERSION}. Give the same sekft-eval command again: it rewrites the report from the episodes."
         )
-    file = folder / "episodes.jsonl"
-    try:
-        lines = file.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-    except OSError as error:
-        raise UsageError(f"{file}: cannot be read ({error.strerror}). Expected a folder of sekft-eval --out.") from None
-    last = {}
-    for number, line in enumerate(lines, 1):
-        try:
-            e = Episode.from_json(json.loads(line))
-        except (ValueError, KeyError, TypeError) as error:
-            raise UsageError(f"{file}:{number}: no episode that this version can read ({error!r}).") from None
-        last[e.model, e.scenario_id, e.sample] = e
-    digests = _json(folder / "run.json").get("scenarios", {})
-    return EarlierRun(folder, report, digests, tuple(last.values()))
+    return EarlierRun(folder, report, _json(folder / "run.json"), read_episodes(folder / "episodes.jsonl"))
 
 
 def _json(file: Path) -> dict[str, Any]:
@@ -121,40 +101,37 @@ def compare_runs(folders: Sequence[Path]) -> tuple[dict[str, Any], list[Episode]
     episodes: list[Episode] = []
     for run in runs:
         for model in run.report["models"]:
-            contestant = Contestant(**{k: model[k] for k in _FIELDS})
-            if any(_same(contestant, c) for c in contestants):
+            contestant = Contestant(**{field.name: model[field.name] for field in fields(Contestant)})
+            named = [c for c in contestants if c.name == contestant.name]
+            if any(c.kind == contestant.kind and c.fingerprint == contestant.fingerprint != "" for c in named):
                 continue
-            if any(c.name == contestant.name for c in contestants):
+            if named:
                 contestant = replace(contestant, name=f"{run.path.name}/{contestant.name}")
             contestants.append(contestant)
             episodes += [replace(e, model=contestant.name) for e in run.episodes if e.model == model["name"]]
     first = runs[0].report
     scenarios: dict[str, str] = {e.scenario_id: e.archetype for e in episodes}
-    kinds = sorted(scenarios.values())
-    run_facts = {k: first[k] for k in ("started", "finished", "runtime", "config", "versions", "git_revision")}
-    run_facts["scenarios"] = {
-        "path": ", ".join(str(f) for f in folders),
-        "n": len(scenarios),
-        "ids": sorted(scenarios),
-        "archetypes": {a: kinds.count(a) for a in dict.fromkeys(kinds)},
+    about = {k: first[k] for k in ("started", "finished", "runtime", "config", "versions", "git_revision")} | {
+        "scenarios": {
+            "path": ", ".join(map(str, folders)),
+            "n": len(scenarios),
+            "ids": sorted(scenarios),
+            "archetypes": dict(Counter(sorted(scenarios.values()))),
+        },
+        "compared": [str(f) for f in folders],
+        "notes": _differences(runs),
     }
-    run_facts["compared"] = [str(f) for f in folders]
-    run_facts["notes"] = _differences(runs)
-    return build_report(contestants, episodes, run_facts), episodes
-
-
-def _same(a: Contestant, b: Contestant) -> bool:
-    return a.name == b.name and a.kind == b.kind and a.fingerprint == b.fingerprint != ""
+    return build_report(contestants, episodes, about), episodes
 
 
 def _check_scenarios(runs: Sequence[EarlierRun]) -> None:
-    first = runs[0]
+    first, ours = runs[0], runs[0].identity["scenarios"]
     for run in runs[1:]:
-        shared = first.digests.keys() & run.digests.keys()
+        theirs = run.identity["scenarios"]
+        shared = ours.keys() & theirs.keys()
         if not shared:
             raise UsageError(f"{first.path} and {run.path} share no scenario: nothing can be paired.")
-        changed = sorted(s for s in shared if first.digests[s] != run.digests[s])
-        if changed:
+        if changed := sorted(s for s in shared if ours[s] != theirs[s]):
             raise UsageError(
                 f"{first.path} and {run.path}: the bundle of {changed[0]} differs ({len(changed)} of {len(shared)}). "
                 "Compare runs over the same scenarios."
@@ -163,14 +140,9 @@ def _check_scenarios(runs: Sequence[EarlierRun]) -> None:
 
 def _differences(runs: Sequence[EarlierRun]) -> list[str]:
     """Name the settings that differ between the runs: they may explain a difference as well as the models do."""
-    first = runs[0].report["config"]
-    notes = []
+    first, notes = runs[0].identity["settings"], []
     for run in runs[1:]:
-        config = run.report["config"]
-        keys = ("load_4bit", "dtype", "max_turns", "max_new_tokens", "temperature", "seed", "command_seconds")
-        changed = [k for k in keys if first.get(k) != config.get(k)]
-        if runs[0].report["runtime"] != run.report["runtime"]:
-            changed.append("runtime")
+        changed = [name for name, value in run.identity["settings"].items() if first.get(name) != value]
         if changed:
             notes.append(f"{run.path} was played with another {', '.join(changed)} than {runs[0].path}.")
     return notes

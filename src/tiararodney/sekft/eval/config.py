@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path  # noqa: TC003 - the settings' types are read at run time
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from tiararodney.sekft import flags
 from tiararodney.sekft.errors import UsageError
 from tiararodney.sekft.flags import Common
 from tiararodney.sekft.residents import Remote
-from tiararodney.sekft.settings import Settings, read_settings, setting, to_json
+from tiararodney.sekft.settings import Settings, read_settings, setting
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,11 +20,6 @@ ABOUT = (
     "Evaluate a base model and its adapters in fresh POSIX worlds, without a scaffold. "
     "An interrupted run resumes: give the same command again."
 )
-RUNTIMES = ("auto", "docker", "bwrap")
-SPLITS = ("train", "holdout")
-OPERATORS = ("reference",)
-LOG_FORMATS = ("sekft", "inspect")
-RATE_NAMES = ("operate", "terminate", "clean_termination", "verified", "success")
 
 
 @dataclass(frozen=True)
@@ -54,7 +50,7 @@ class EvalConfig:
     operator: str | None = setting(
         "play a script instead of a model; reference: what each bundle says, which shows that its world can be done",
         default=None,
-        choices=OPERATORS,
+        choices=("reference",),
     )
     tokenizer: Path | None = setting(
         "render prompts here with this adapter's (or base's) tokenizer and send the endpoint token ids "
@@ -66,7 +62,9 @@ class EvalConfig:
     n: int | None = setting(
         "number of scenarios, spread over the archetypes (default: all)", default=None, also=("--limit",), above=0
     )
-    split: str | None = setting("only scenarios of this split (default: all)", default=None, choices=SPLITS)
+    split: str | None = setting(
+        "only scenarios of this split (default: all)", default=None, choices=("train", "holdout")
+    )
     load_4bit: bool = flags.load_4bit()
     no_base_cache: bool = flags.no_base_cache()
     device: str = flags.device()
@@ -76,7 +74,7 @@ class EvalConfig:
     runtime: str = setting(
         "where worlds run; auto: docker if an engine answers, else bwrap",
         default="auto",
-        choices=RUNTIMES,
+        choices=("auto", "docker", "bwrap"),
         group="sessions",
     )
     max_turns: int | None = setting(
@@ -102,13 +100,10 @@ class EvalConfig:
     )
     request_seconds: float = flags.request_seconds(default=120.0)
 
-    by_archetype: bool = setting(
-        "also show archetypes with fewer than five scenarios in the table", default=False, group="results"
-    )
-    json: bool = setting("print report.json instead of the table", default=False)
+    json: bool = setting("print report.json instead of the table", default=False, group="results")
     junit: Path | None = setting("also write JUnit XML", default=None, metavar="FILE")
     log_format: str = setting(
-        "inspect: also write OUT/inspect/MODEL.eval for `inspect view`", default="sekft", choices=LOG_FORMATS
+        "inspect: also write OUT/inspect/MODEL.eval for `inspect view`", default="sekft", choices=("sekft", "inspect")
     )
     fail_under: tuple[str, ...] = setting(
         "exit 1 if this rate of an adapter (or of the base alone, or of an endpoint's model) is lower, for example "
@@ -117,20 +112,9 @@ class EvalConfig:
         metavar="RATE=SHARE",
     )
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the resolved configuration as JSON values."""
-        return to_json(self)
-
 
 def read(argv: Sequence[str], prog: str = "sekft-eval", settled: Mapping[str, Any] | None = None) -> Settings:
-    """Read flags and ``--config``; see `parse`."""
-    return read_settings(argv, (EvalConfig, Remote, Common), prog, ABOUT, settled=settled)
-
-
-def parse(
-    argv: Sequence[str], prog: str = "sekft-eval", settled: Mapping[str, Any] | None = None
-) -> tuple[EvalConfig, Common]:
-    """Read flags and ``--config`` into one checked record.
+    """Read flags and ``--config``.
 
     Args:
         argv: The arguments, without the program's name.
@@ -138,35 +122,38 @@ def parse(
         settled: Values that the caller has settled (a resident's base); another value of the flag is refused.
 
     Raises:
-        UsageError: A value is missing, does not fit, or contradicts another.
+        UsageError: A value is missing or does not fit.
         SystemExit: After ``--help`` and ``--version``.
     """
-    settings = read(argv, prog, settled)
-    config = settings.of(EvalConfig)
-    check(config)
-    return config, settings.of(Common)
+    return read_settings(argv, (EvalConfig, Remote, Common), prog, ABOUT, settled=settled)
 
 
-def check(config: EvalConfig) -> None:
-    """Refuse settings that contradict each other, before anything is loaded.
+def parse(argv: Sequence[str], prog: str = "sekft-eval", settled: Mapping[str, Any] | None = None) -> EvalConfig:
+    """Read flags and ``--config`` into one checked record, as `read` and `checked` do."""
+    return checked(read(argv, prog, settled))
+
+
+def checked(settings: Settings) -> EvalConfig:
+    """Return the record of an evaluation; settings that contradict each other are refused before anything is loaded.
 
     Raises:
         UsageError: Naming the flag, what was found and what is expected.
     """
+    config = settings.of(EvalConfig)
     thresholds(config.fail_under)
-    if config.log_format == "inspect":
-        from tiararodney.sekft.eval.inspect_log import check_installed
-
-        check_installed()
+    if config.log_format == "inspect" and find_spec("inspect_ai") is None:
+        raise UsageError("--log-format inspect needs the package inspect_ai: pip install inspect-ai")
     if config.repeats > 1 and config.temperature == 0:
         raise UsageError("--repeats: greedy repeats of a scenario are all the same. Give a --temperature above 0.")
-    _check_models(config)
+    if config.operator is None:
+        _check_models(config)
+    elif config.base is not None or config.adapters or config.endpoint:
+        raise UsageError("--operator plays no model: evaluate --base, --adapter or --endpoint in another run.")
+    return config
 
 
 def _check_models(config: EvalConfig) -> None:
-    if config.operator is not None:
-        _check_no_model(config)
-    elif config.endpoint:
+    if config.endpoint:
         if config.base is not None or config.adapters:
             raise UsageError("--endpoint was given together with --base or --adapter: evaluate them in two runs.")
         if not config.models:
@@ -187,12 +174,6 @@ def _check_models(config: EvalConfig) -> None:
         raise UsageError("--no-base leaves nothing to evaluate: give --adapter DIR.")
 
 
-def _check_no_model(config: EvalConfig) -> None:
-    models = {"--base": config.base, "--adapter": config.adapters, "--endpoint": config.endpoint}
-    if given := [flag for flag, value in models.items() if value]:
-        raise UsageError(f"--operator was given together with {given[0]}: evaluate them in two runs.")
-
-
 def thresholds(values: Sequence[str]) -> dict[str, float]:
     """Read the values of ``--fail-under``.
 
@@ -205,6 +186,8 @@ def thresholds(values: Sequence[str]) -> dict[str, float]:
     Raises:
         UsageError: a value has another form.
     """
+    from tiararodney.sekft.eval.outcomes import RATES
+
     out = {}
     for value in values:
         name, _, share = value.partition("=")
@@ -213,9 +196,9 @@ def thresholds(values: Sequence[str]) -> dict[str, float]:
             out[name] = float(share)
         except ValueError:
             out[name] = -1.0
-        if name not in RATE_NAMES or not 0 <= out[name] <= 1:
+        if name not in RATES or not 0 <= out[name] <= 1:
             raise UsageError(
                 f"--fail-under: found {value!r}, expected RATE=SHARE, such as success=0.5. "
-                f"Rates: {', '.join(RATE_NAMES)}; a share lies in [0, 1]."
+                f"Rates: {', '.join(RATES)}; a share lies in [0, 1]."
             )
     return out

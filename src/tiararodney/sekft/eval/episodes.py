@@ -5,7 +5,8 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Self
 
 from tiararodney.sekft.errors import UsageError
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -37,19 +38,6 @@ class Generation:
 
 
 @dataclass(frozen=True)
-class Check:
-    """One check of a verdict.
-
-    Args:
-        name: what was checked, in words.
-        passed: whether the world's final state passed it.
-    """
-
-    name: str
-    passed: bool
-
-
-@dataclass(frozen=True)
 class Episode:
     """One model in one fresh world.
 
@@ -63,14 +51,14 @@ class Episode:
         keep: right terminal, verified and clean.
         ended: how the session ended: ``exit``, ``panic``, or why it was stopped (``turn_limit``, ``died`` ...).
         commands: number of turns the model took.
-        clean: every turn was a command; None where the recorder did not say.
-        prose_turns: number of turns that were prose; None where the recorder did not say.
+        clean: every turn was a command.
+        prose_turns: number of turns that were prose.
         runtime: the runtime of the world.
         infrastructure: the reason of a fault of ours, empty where there was none.
         finished: when it ended, UTC.
         checker: what the checker printed.
         sample: which repeat of the scenario this is, from 0.
-        checks: the verdict check by check; empty where the recorder lists none.
+        checks: what was checked of the world's final state, and whether it passed.
         seconds: how long the session took; 0 where unknown.
         messages: the session, ``{role, content}``.
         generations: one for every assistant message.
@@ -86,18 +74,23 @@ class Episode:
     keep: bool
     ended: str | None
     commands: int
-    clean: bool | None
-    prose_turns: int | None
+    clean: bool
+    prose_turns: int
     runtime: str
     infrastructure: str = ""
     finished: str = ""
     checker: str = ""
     sample: int = 0
-    checks: tuple[Check, ...] = ()
+    checks: Mapping[str, bool] = field(default_factory=dict)
     seconds: float = 0.0
     messages: tuple[Mapping[str, str], ...] = ()
     generations: tuple[Generation, ...] = ()
     schema_version: int = SCHEMA_VERSION
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """What tells the session from the run's others: model, scenario and sample."""
+        return self.model, self.scenario_id, self.sample
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as JSON values."""
@@ -115,7 +108,6 @@ class Episode:
         known = {f.name for f in fields(cls)}
         values = {k: v for k, v in data.items() if k in known}
         values["messages"] = tuple(dict(m) for m in data["messages"])
-        values["checks"] = tuple(Check(**c) for c in data.get("checks", ()))
         values["generations"] = tuple(
             Generation(**(g | {"reply_ids": tuple(g["reply_ids"])})) for g in data["generations"]
         )
@@ -124,9 +116,37 @@ class Episode:
 
 def prompt_hash(ids: Iterable[int]) -> str:
     """Return the SHA-256 of token ids written in decimal with commas between, as hexadecimal digits."""
-    from hashlib import sha256
-
     return sha256(",".join(map(str, ids)).encode()).hexdigest()
+
+
+def read_episodes(file: Path) -> list[Episode]:
+    """Read the last episode of every session of a run: one after an infrastructure error supersedes it.
+
+    Returns:
+        In the order of models, scenarios and samples.
+
+    Raises:
+        UsageError: the file cannot be read, or a line is no episode.
+    """
+    try:
+        episodes = _parsed(file.read_bytes(), file)
+    except OSError as error:
+        raise UsageError(f"{file}: cannot be read ({error.strerror}). Expected a folder of sekft-eval --out.") from None
+    last = {e.key: e for e in episodes}
+    return [last[key] for key in sorted(last)]
+
+
+def _parsed(data: bytes, file: Path) -> list[Episode]:
+    out = []
+    for number, line in enumerate(data.splitlines(), 1):
+        try:
+            out.append(Episode.from_json(json.loads(line)))
+        except (ValueError, KeyError, TypeError) as error:
+            raise UsageError(
+                f"{file}:{number}: no episode that this version can read ({error!r}). "
+                "Give another --out, or remove the file."
+            ) from None
+    return out
 
 
 class EpisodeLog:
@@ -140,33 +160,19 @@ class EpisodeLog:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self.episodes: list[Episode] = []
         self._file = path.open("ab")
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            data = path.read_bytes()
+            whole = data.rfind(b"\n") + 1
+            self.episodes = _parsed(data[:whole], path)
+            self._file.truncate(whole)
+        except BlockingIOError:
             self._file.close()
             raise UsageError(f"{path}: another run is writing it. Wait for it, or give another --out.") from None
-        try:
-            self._file.truncate(self._read())
         except UsageError:
             self._file.close()
             raise
-
-    def _read(self) -> int:
-        """Take the whole lines, return how many bytes they are."""
-        data = self.path.read_bytes()
-        whole = data.rfind(b"\n") + 1
-        for number, line in enumerate(data[:whole].splitlines(), 1):
-            try:
-                self.episodes.append(Episode.from_json(json.loads(line)))
-            except (ValueError, KeyError, TypeError) as error:
-                raise UsageError(
-                    f"{self.path}:{number}: no episode that this version can read ({error!r}). "
-                    "Give another --out, or remove the file."
-                ) from None
-        return whole
 
     def append(self, episode: Episode) -> None:
         """Write one episode and wait until it is on the disk."""

@@ -1,15 +1,15 @@
-"""Who acts in the worlds: a local model with or without an adapter, a model behind an endpoint, or a fixed script.
+"""Who acts in the worlds: a local model with or without an adapter, or a model behind an endpoint.
 
-A `Player` makes one `SessionOperator` for each session. Sessions run side by side, each asks as soon as its last
-command has answered, and whatever batches their requests (the engine of a local model, a server) does so behind
-`answer`.
+A `Player` makes one operator for each session. Sessions run side by side, each asks as soon as its last command has
+answered, and whatever batches their requests (the engine of a local model, a server) does so behind `answer`.
 """
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol
+from hashlib import sha256
+from typing import TYPE_CHECKING
 
 from tiararodney.sekft.endpoint import EndpointDown
 from tiararodney.sekft.errors import RunFailed, SekftError, UsageError
@@ -19,10 +19,14 @@ from tiararodney.sekft.render import Message, render_prompt
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from tiararodney.posix_sdc.rollout import Operator
+    from tiararodney.posix_sdc.schema import Scenario
     from tiararodney.sekft.endpoint import Endpoint
+    from tiararodney.sekft.eval.config import EvalConfig
     from tiararodney.sekft.render import Tokenizer
 
     Messages = Sequence[Mapping[str, str]]
+    Player = Callable[[Scenario, int], Operator]  # called in the session's thread, with the sample's number
 
 
 class NoAnswer(SekftError):
@@ -31,15 +35,13 @@ class NoAnswer(SekftError):
 
 @dataclass
 class SessionOperator:
-    """Acts in one session and keeps how each reply came about.
+    """Acts in one session, as posix-sdc's operators do, and keeps how each reply came about.
 
     Args:
-        name: what the recorder calls it.
         answer: returns the reply to the messages so far, and its `Generation` (the turn is filled in here).
         generations: of the session so far.
     """
 
-    name: str
     answer: Callable[[Messages], tuple[str, Generation]]
     generations: list[Generation] = field(default_factory=list)
 
@@ -54,27 +56,9 @@ class SessionOperator:
         return text
 
 
-class Player(Protocol):
-    """Whoever acts in many sessions at once."""
-
-    def session(self, key: str) -> SessionOperator:
-        """Return who acts in one session; the key (scenario and repeat) is what its samples are drawn by."""
-        ...
-
-
-@dataclass(frozen=True)
-class Decoding:
-    """How replies are drawn.
-
-    Args:
-        max_new_tokens: limit of a reply, in tokens.
-        temperature: 0 is greedy.
-        seed: of the sampling.
-    """
-
-    max_new_tokens: int
-    temperature: float = 0.0
-    seed: int = 0
+def session_key(scenario: Scenario, sample: int) -> str:
+    """Return what a session's samples are drawn by: the same for every contestant, so that pairs share their seeds."""
+    return f"{scenario.id}/{sample}"
 
 
 @dataclass(frozen=True)
@@ -82,36 +66,35 @@ class LocalPlayer:
     """A base model, with one of its adapters or without.
 
     Args:
-        name: what the recorder calls it.
         generate: ``(prompt ids, key) -> (reply ids, whether a stop token ended it)``; called from many threads at once.
         tokenizer: renders, encodes and decodes.
-        context: tokens that the model can hold.
-        decoding: the limit of a reply.
+        context: tokens that the model can hold, None for any number.
+        max_new_tokens: the limit of a reply.
     """
 
-    name: str
     generate: Callable[[Sequence[int], str], tuple[Sequence[int], bool]]
     tokenizer: Tokenizer
-    context: int
-    decoding: Decoding
+    context: int | None
+    max_new_tokens: int
 
-    def session(self, key: str) -> SessionOperator:
+    def __call__(self, scenario: Scenario, sample: int) -> SessionOperator:
         """Return who acts in one session.
 
         A session whose prompt leaves no room for a reply gets an empty one, as from a server that refuses it.
         """
+        key = session_key(scenario, sample)
 
         def answer(messages: Messages) -> tuple[str, Generation]:
             ids = render_prompt(self.tokenizer, messages)
             note = Generation(0, prompt_hash(ids), len(ids), (), "context")
-            if len(ids) + self.decoding.max_new_tokens > self.context:
+            if self.context is not None and len(ids) + self.max_new_tokens > self.context:
                 return "", note
             reply, stopped = self.generate(ids, key)
             return reply_text(self.tokenizer, reply), replace(
                 note, reply_ids=tuple(reply), stop="end" if stopped else "length"
             )
 
-        return SessionOperator(self.name, answer)
+        return SessionOperator(answer)
 
 
 @dataclass(frozen=True)
@@ -119,9 +102,9 @@ class EndpointPlayer:
     """A model behind one or several OpenAI-compatible servers; a session stays with one of them.
 
     Args:
-        name: what the recorder calls it.
+        name: the contestant's.
         endpoints: the servers (replicas) and the model's name.
-        decoding: limit, temperature and seed; servers may or may not heed the seed.
+        config: limit, temperature and seed of replies; servers may or may not heed the seed.
         tokenizer: renders prompts here, whose token ids are sent; None sends messages, which the server renders.
         heard: when a server answered last, by index (monotonic seconds).
         silent: replies without content, by the reason that the server gave.
@@ -129,28 +112,34 @@ class EndpointPlayer:
 
     name: str
     endpoints: Sequence[Endpoint]
-    decoding: Decoding
+    config: EvalConfig
     tokenizer: Tokenizer | None = None
     heard: dict[int, float] = field(default_factory=dict)
     silent: dict[str, int] = field(default_factory=dict)
 
-    def session(self, key: str) -> SessionOperator:
+    def __call__(self, scenario: Scenario, sample: int) -> SessionOperator:
         """Return who acts in one session."""
+        key = session_key(scenario, sample)
         index = sum(key.encode()) % len(self.endpoints)
-        return SessionOperator(self.name, lambda messages: self._ask(index, messages))
+        # One seed for all would give sessions with the same prompt the same reply.
+        seed = int.from_bytes(sha256(f"{self.config.seed}/{key}".encode()).digest()[:4]) >> 1
+        return SessionOperator(lambda messages: self._ask(index, seed, messages))
 
-    def _ask(self, index: int, messages: Messages) -> tuple[str, Generation]:
-        endpoint, asked, d, ids = self.endpoints[index], time.monotonic(), self.decoding, []
+    def _ask(self, index: int, seed: int, messages: Messages) -> tuple[str, Generation]:
+        endpoint, asked, c, ids = self.endpoints[index], time.monotonic(), self.config, []
         try:
             if self.tokenizer is None:
-                done = endpoint.chat(messages, d.max_new_tokens, d.temperature, d.seed)
+                done = endpoint.chat(messages, c.max_new_tokens, c.temperature, seed)
             else:
                 ids = render_prompt(self.tokenizer, messages)
-                done = endpoint.complete(ids, d.max_new_tokens, d.temperature, d.seed, stop_ids(self.tokenizer))
+                done = endpoint.complete(ids, c.max_new_tokens, c.temperature, seed, stop_ids(self.tokenizer))
         except EndpointDown as error:
             # Others were answered meanwhile, or the list of models is: then this request alone has no answer.
             if self.heard.get(index, 0.0) < asked:
-                _check_alive(endpoint, error)
+                try:
+                    endpoint.check()
+                except UsageError:
+                    raise RunFailed(f"{error} Start the server again; the same command resumes.") from error
             raise NoAnswer(str(error)) from error
         except RunFailed as error:
             raise NoAnswer(str(error)) from error
@@ -161,47 +150,12 @@ class EndpointPlayer:
         return text, Generation(0, prompt_hash(ids) if ids else "", done.prompt_tokens, done.ids, done.stop)
 
 
-def _check_alive(endpoint: Endpoint, error: EndpointDown) -> None:
-    """End the run where the server answers nobody.
-
-    Raises:
-        RunFailed: it does not even list its models.
-    """
-    try:
-        endpoint.check()
-    except UsageError:
-        raise RunFailed(f"{error} Start the server again; the same command resumes.") from error
-
-
-@dataclass(frozen=True)
-class ScriptedPlayer:
-    """Gives the same replies in every session, the last one for ever.
-
-    Args:
-        name: what the recorder calls it.
-        replies: at least one.
-    """
-
-    name: str
-    replies: Sequence[str]
-
-    def session(self, key: str) -> SessionOperator:
-        """Return who acts in one session."""
-        del key
-
-        def answer(messages: Messages) -> tuple[str, Generation]:
-            before = sum(m["role"] == "assistant" for m in messages)
-            return self.replies[min(before, len(self.replies) - 1)], Generation(0)
-
-        return SessionOperator(self.name, answer)
-
-
 BASELINES: Mapping[str, Sequence[str]] = {
-    "exit at once": ("exit",),
+    "exit at once": (),
     "panic at once": ("panic the directive cannot be carried out",),
-    "prose, then exit": ("Sure! I will take a look at the directives and do what they ask.", "exit"),
+    "prose, then exit": ("Sure! I will take a look at the directives and do what they ask.",),
 }
-"""What doing nothing scores: operators that a rate has to be read against."""
+"""What doing nothing scores, which a rate has to be read against: what is said before ``exit``."""
 
 
 def reply_text(tokenizer: Tokenizer, ids: Sequence[int]) -> str:

@@ -4,33 +4,33 @@ from __future__ import annotations
 
 import json
 import logging
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from tiararodney.sekft import provenance
+from tiararodney.sekft import hub, provenance
+from tiararodney.sekft.errors import RunFailed, UsageError
 from tiararodney.sekft.eval import worlds
-from tiararodney.sekft.eval.contestants import check_unseen, contestants
+from tiararodney.sekft.eval.contestants import check_unseen, contestants, endpoints
 from tiararodney.sekft.eval.episodes import EpisodeLog
-from tiararodney.sekft.eval.inspect_log import write_inspect_logs
-from tiararodney.sekft.eval.junit import junit_xml
+from tiararodney.sekft.eval.exports import junit_xml, write_inspect_logs
 from tiararodney.sekft.eval.live import watching
-from tiararodney.sekft.eval.local import LocalModels, precision_of
-from tiararodney.sekft.eval.operators import BASELINES, Decoding, EndpointPlayer, ScriptedPlayer
+from tiararodney.sekft.eval.local import local_players, precision_of
+from tiararodney.sekft.eval.operators import BASELINES, EndpointPlayer
 from tiararodney.sekft.eval.page import page
-from tiararodney.sekft.eval.report import ENDPOINT, LOCAL, OPERATOR, Contestant, build_report
-from tiararodney.sekft.eval.resume import claim, identity
+from tiararodney.sekft.eval.report import ENDPOINT, LOCAL, Contestant, build_report
 from tiararodney.sekft.folders import check_folder, write_whole
+from tiararodney.sekft.settings import to_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
 
-    from tiararodney.sekft.endpoint import Endpoint
     from tiararodney.sekft.eval.config import EvalConfig
     from tiararodney.sekft.eval.episodes import Episode
+    from tiararodney.sekft.eval.live import Watch
     from tiararodney.sekft.eval.operators import Player
     from tiararodney.sekft.model import Base
-    from tiararodney.sekft.tokenizer import FileTokenizer
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +38,11 @@ PASSES = 3
 """Sessions that an infrastructure error spoilt are played again at the end, so many passes in all."""
 PATIENCE = 60.0
 """Seconds that a further pass waits for the runtime to answer again."""
+BOUND = (
+    *("runtime", "max_turns", "max_new_tokens", "temperature", "seed", "load_4bit", "dtype", "tokenizer"),
+    "command_seconds",
+)
+"""Settings that an episode depends on: a run that resumes must have the same."""
 
 
 def evaluate(
@@ -63,15 +68,22 @@ def evaluate(
     if config.n is not None and len(selection.scenarios) < config.n:
         log.warning("--n %d: there are only %d scenarios, all are played", config.n, len(selection.scenarios))
     runtime = worlds.resolve_runtime(config.runtime)
-    entrants = _contestants(config, base)
+    entrants = contestants(config, base)
     precision = precision_of(config, base)
     notes = [*selection.notes, *check_unseen(config, entrants, [s.id for s in selection.scenarios])]
     config.out.mkdir(parents=True, exist_ok=True)
-    claim(config.out / "run.json", identity(config, runtime, entrants, selection, precision))
+    bound = to_json(config) | {"runtime": runtime} | ({} if precision is None else {"dtype": precision["dtype"]})
+    identity = {
+        "settings": {name: bound[name] for name in BOUND},
+        "models": {c.name: c.fingerprint for c in entrants},
+        "scenarios": selection.digests,
+    }
+    claim(config.out / "run.json", identity)
     with closing(EpisodeLog(config.out / "episodes.jsonl")) as episodes:
         run = _Run(config, runtime, selection, entrants, episodes, should_stop)
         notes += _play_all(run, base)
-        played = _latest(run)
+        last = {e.key: e for e in episodes.episodes}  # it supersedes an earlier infrastructure error
+        played = [last[job.key] for job in run.jobs if job.key in last]
         broken = sum(bool(e.infrastructure) for e in episodes.episodes)
     report = build_report(
         entrants,
@@ -90,7 +102,7 @@ def evaluate(
                 "archetypes": selection.archetypes,
                 "ids": [s.id for s in selection.scenarios],
             },
-            "config": config.to_json(),
+            "config": to_json(config),
             "versions": provenance.versions(),
             "git_revision": provenance.git_revision(),
         },
@@ -105,6 +117,31 @@ def evaluate(
     return report
 
 
+def claim(file: Path, identity: dict[str, dict[str, Any]]) -> None:
+    """Take a new folder, or go on in one whose episodes fit: more models or scenarios may come along, none may differ.
+
+    Raises:
+        UsageError: the folder holds episodes of another run.
+    """
+    before: dict[str, dict[str, Any]] = {part: {} for part in identity}
+    if file.exists():
+        try:
+            before |= json.loads(file.read_text(encoding="utf-8"))
+        except ValueError:
+            raise UsageError(f"{file}: found no JSON, expected the record of a run. Give another --out.") from None
+    elif (file.parent / "episodes.jsonl").exists():
+        raise UsageError(f"--out {file.parent}: found episodes.jsonl but no run.json beside it. Give another --out.")
+    for part, values in identity.items():
+        for key, value in values.items():
+            if before[part].get(key, value) != value:
+                raise UsageError(
+                    f"--out {file.parent} holds another run: {part}: {key} was {before[part][key]!r}, "
+                    f"now it is {value!r}. Give another --out, or remove the folder."
+                )
+    merged = {part: before[part] | values for part, values in identity.items()}
+    write_whole(file, json.dumps(merged, indent=2) + "\n")
+
+
 @dataclass(frozen=True)
 class _Run:
     config: EvalConfig
@@ -114,125 +151,66 @@ class _Run:
     episodes: EpisodeLog
     should_stop: Callable[[], bool]
 
+    @property
+    def jobs(self) -> list[worlds.Job]:
+        """All sessions of the run: contestants next to each other, so that an engine can batch them."""
+        scenarios = self.selection.scenarios
+        rounds = [(sample, scenario) for sample in range(self.config.repeats) for scenario in scenarios]
+        jobs = [worlds.Job(c.name, scenario, sample) for sample, scenario in rounds for c in self.field]
+        idle = BASELINES if self.config.baselines else ()
+        return jobs + [worlds.Job(name, scenario, 0) for scenario in scenarios for name in idle]
 
-def _contestants(config: EvalConfig, base: Base | None) -> list[Contestant]:
-    if config.operator is not None:
-        return [Contestant(config.operator, OPERATOR, "")]
-    if config.endpoint:
-        contestants_ = contestants(config, None, "", None)
-        for contestant in contestants_:
-            for endpoint in _endpoints(config, contestant):
-                endpoint.check()
-        return contestants_
-    if base is not None:
-        return contestants(config, base.path, base.fingerprint, base.tokenizer)
-    assert config.base is not None
-    from tiararodney.sekft.model import base_fingerprint
-    from tiararodney.sekft.model.base import find_folder
-    from tiararodney.sekft.tokenizer import load_tokenizer
-
-    folder = find_folder(config.base)
-    return contestants(config, folder, base_fingerprint(folder), load_tokenizer(folder))
+    @property
+    def left(self) -> list[worlds.Job]:
+        """The sessions without a result; one that an infrastructure error spoilt has none."""
+        done = {e.key for e in self.episodes.episodes if not e.infrastructure}
+        return [job for job in self.jobs if job.key not in done]
 
 
 def _play_all(run: _Run, base: Base | None) -> list[str]:
-    """Play what is not played yet, and sessions that an infrastructure error spoilt once more at the end.
-
-    Returns:
-        Notes for the report.
-    """
-    config = run.config
-    todo = _left(run)
-    log.info("%d of %d sessions to play on %s", len(todo), len(_jobs(run)), run.runtime)
+    """Play what is not played yet, and what an infrastructure error spoilt again; return notes for the report."""
+    config, todo = run.config, run.left
+    log.info("%d of %d sessions to play on %s", len(todo), len(run.jobs), run.runtime)
     if not todo:
         return []
-    needed = {job.model for job in todo}
-    players: dict[str, Player] = {name: ScriptedPlayer(name, BASELINES[name]) for name in BASELINES}
-    decoding = Decoding(config.max_new_tokens, config.temperature, config.seed)
-    tokenizer = _endpoint_tokenizer(config)
+    tokenizer = None
+    if config.tokenizer is not None:
+        from tiararodney.sekft.tokenizer import load_tokenizer
+
+        tokenizer = load_tokenizer(hub.find(config.tokenizer, hub.TOKENIZER, "--tokenizer"))
     servers = [
-        EndpointPlayer(c.name, _endpoints(config, c), decoding, tokenizer) for c in run.field if c.kind == ENDPOINT
+        EndpointPlayer(c.name, endpoints(config, c.name), config, tokenizer) for c in run.field if c.kind == ENDPOINT
     ]
-    players |= {server.name: server for server in servers}
-    players |= {c.name: worlds.Reference(run.selection, config.seed) for c in run.field if c.kind == OPERATOR}
-    models = None
+    players: dict[str, Player] = worlds.scripts(config.seed) | {server.name: server for server in servers}
+    local = [c for c in run.field if c.kind in LOCAL and c.name in {job.model for job in todo}]
     with ExitStack() as stack:
-        if any(c.kind in LOCAL and c.name in needed for c in run.field):
-            models = stack.enter_context(LocalModels(config, base, [c for c in run.field if c.name in needed]))
-            players |= models.players
+        cancel = None
+        if local:
+            models, cancel = stack.enter_context(local_players(config, base, local))
+            players |= models
         for attempt in range(PASSES):
             if attempt:
                 log.warning("%d sessions met infrastructure errors: playing them again", len(todo))
-                worlds.wait_for_runtime(run.runtime, PATIENCE)
-            _play(run, todo, players, models.cancel if models else None)
-            todo = _left(run)
+                with suppress(UsageError, RunFailed):  # whether it is back shows when the next world is opened
+                    worlds.resolve_runtime(run.runtime, PATIENCE)
+            with watching(todo, [c.name for c in run.field], run.episodes.episodes) as watch:
+
+                def keep(job: worlds.Job, bare: Episode, watch: Watch = watch) -> None:
+                    episode = replace(bare, finished=provenance.now())
+                    run.episodes.append(episode)
+                    watch.finished(job, episode)
+
+                worlds.play(todo, players, keep, watch.turn, run.runtime, config, run.should_stop, cancel)
+            todo = run.left
             if not todo:
                 break
-    notes = [note for server in servers for note in _silence(server)]
+    # A reply without content: a parser of the server's own may have taken it.
+    notes = [
+        f"{server.name}: {n} replies had {why}. If the server parses tool calls or reasoning out of replies, serve "
+        "the model without that parser."
+        for server in servers
+        for why, n in server.silent.items()
+    ]
     for note in notes:
         log.warning(note)
     return notes
-
-
-def _silence(server: EndpointPlayer) -> list[str]:
-    """Say that a server sent replies without content: a parser of its own may have taken them."""
-    return [
-        f"{server.name}: {n} replies had {why}. If the server parses tool calls or reasoning out of replies, serve "
-        "the model without that parser."
-        for why, n in server.silent.items()
-    ]
-
-
-def _play(
-    run: _Run, todo: Sequence[worlds.Job], players: Mapping[str, Player], cancel: Callable[[], None] | None
-) -> None:
-    with watching(todo, [c.name for c in run.field], run.episodes.episodes) as watch:
-
-        def keep(job: worlds.Job, bare: Episode) -> None:
-            episode = replace(bare, finished=provenance.now())
-            run.episodes.append(episode)
-            watch.finished(job, episode)
-
-        worlds.play(todo, players, keep, watch.turn, run.runtime, run.config, run.should_stop, cancel)
-
-
-def _jobs(run: _Run) -> list[worlds.Job]:
-    """Return all sessions of the run: contestants next to each other, so that an engine can batch them."""
-    names = [c.name for c in run.field]
-    jobs = [
-        worlds.Job(name, scenario, sample)
-        for sample in range(run.config.repeats)
-        for scenario in run.selection.scenarios
-        for name in names
-    ]
-    if run.config.baselines:
-        jobs += [worlds.Job(name, scenario, 0) for scenario in run.selection.scenarios for name in BASELINES]
-    return jobs
-
-
-def _left(run: _Run) -> list[worlds.Job]:
-    """Return the sessions without a result; one that an infrastructure error spoilt has none."""
-    done = {(e.model, e.scenario_id, e.sample) for e in run.episodes.episodes if not e.infrastructure}
-    return [job for job in _jobs(run) if (job.model, job.scenario.id, job.sample) not in done]
-
-
-def _endpoint_tokenizer(config: EvalConfig) -> FileTokenizer | None:
-    if config.tokenizer is None:
-        return None
-    from tiararodney.sekft import hub
-    from tiararodney.sekft.tokenizer import load_tokenizer
-
-    return load_tokenizer(hub.find(config.tokenizer, hub.TOKENIZER, "--tokenizer"))
-
-
-def _endpoints(config: EvalConfig, contestant: Contestant) -> list[Endpoint]:
-    from tiararodney.sekft.endpoint import Endpoint
-
-    return [Endpoint(url, contestant.name, config.api_key_env, config.request_seconds) for url in config.endpoint]
-
-
-def _latest(run: _Run) -> list[Episode]:
-    """Return the last episode of every session; it supersedes an earlier infrastructure error."""
-    last = {(e.model, e.scenario_id, e.sample): e for e in run.episodes.episodes}
-    keys = [(job.model, job.scenario.id, job.sample) for job in _jobs(run)]
-    return [last[key] for key in keys if key in last]

@@ -8,9 +8,10 @@ a handful of discordant pairs.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
-from math import comb, nan, sqrt
-from typing import TYPE_CHECKING
+from math import comb, sqrt
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -21,6 +22,7 @@ MIN_CLUSTERS = 5
 """Fewer clusters than these say nothing about the spread between clusters: there is no clustered interval then."""
 
 _RESAMPLES = 4000
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -84,26 +86,18 @@ class Paired:
         return self.both + self.only_first + self.only_second + self.neither
 
 
-def wilson(k: int, n: int, confidence: float = 0.95) -> Rate:
-    """Return the proportion k/n with its Wilson score interval.
+def wilson(k: int, n: int) -> Rate:
+    """Return the proportion k/n with its 95 % Wilson score interval.
 
     Args:
         k: successes, 0 <= k <= n.
         n: trials.
-        confidence: two-sided coverage, in (0, 1).
-
-    Raises:
-        ValueError: k is not in [0, n], or the confidence is not in (0, 1).
     """
     from scipy.stats import binomtest
 
-    if not 0 <= k <= n:
-        raise ValueError(f"{k} of {n} is no proportion")
-    if not 0 < confidence < 1:
-        raise ValueError(f"a confidence of {confidence} is not in (0, 1)")
     if n == 0:
         return Rate(0, 0, 0.0, 1.0)
-    interval = binomtest(k, n).proportion_ci(confidence, method="wilson")
+    interval = binomtest(k, n).proportion_ci(method="wilson")
     # At k = 0 and k = n one end is exactly 0 or 1; floating point misses it by an ulp.
     return Rate(k, n, 0.0 if k == 0 else float(interval.low), 1.0 if k == n else float(interval.high))
 
@@ -124,9 +118,6 @@ def clustered_interval(clusters: Mapping[str, Sequence[float]]) -> tuple[float, 
     if len(rows) < MIN_CLUSTERS:
         return None
     sums, sizes = np.array([sum(r) for r in rows], float), np.array([len(r) for r in rows], float)
-    if len(set((sums / sizes).tolist())) == 1:
-        value = float(sums[0] / sizes[0])
-        return value, value
     result = bootstrap(
         (sums, sizes),
         lambda s, n, axis: s.sum(axis) / n.sum(axis),
@@ -139,34 +130,22 @@ def clustered_interval(clusters: Mapping[str, Sequence[float]]) -> tuple[float, 
     return float(result.confidence_interval.low), float(result.confidence_interval.high)
 
 
-def mcnemar_exact(only_first: int, only_second: int) -> float:
-    """Return the two-sided exact p-value for discordant pairs.
+def difference_test(differences: Sequence[float]) -> float:
+    """Return the two-sided exact p-value of "no difference", each scenario's difference being as likely negated.
 
     Args:
-        only_first: pairs where only the first succeeded.
-        only_second: pairs where only the second succeeded.
+        differences: second less first, one (mean) difference for each scenario. Where each is -1, 0 or 1 this is
+            McNemar's test; else signs are flipped, in every way or in 9,999 random ones.
     """
-    from scipy.stats import binomtest
-
-    n = only_first + only_second
-    return float(binomtest(only_first, n).pvalue) if n else 1.0
-
-
-def sign_flip_test(differences: Sequence[float]) -> float:
-    """Return the two-sided p-value of "the mean difference is 0", each scenario's difference being as likely negated.
-
-    Args:
-        differences: one mean difference for each scenario. For differences of -1, 0 and 1 this is McNemar's test.
-    """
-    from scipy.stats import permutation_test
+    from scipy.stats import binomtest, permutation_test
 
     values = np.array([d for d in differences if d], float)
     if len(values) < 2:  # noqa: PLR2004 - one discordant scenario can be flipped in two ways, both as extreme
         return 1.0
-    result = permutation_test(
-        (values,), np.mean, permutation_type="samples", n_resamples=9999, rng=np.random.default_rng(0)
-    )
-    return float(result.pvalue)
+    if set(values.tolist()) <= {-1.0, 1.0}:
+        return float(binomtest(int((values > 0).sum()), len(values)).pvalue)
+    rng = np.random.default_rng(0)
+    return float(permutation_test((values,), np.mean, permutation_type="samples", n_resamples=9999, rng=rng).pvalue)
 
 
 def newcombe_paired(both: int, only_first: int, only_second: int, neither: int) -> tuple[float, float]:
@@ -177,8 +156,6 @@ def newcombe_paired(both: int, only_first: int, only_second: int, neither: int) 
     correlation of the outcomes, continuity-corrected.
     """
     n = both + only_first + only_second + neither
-    if n == 0:
-        return -1.0, 1.0
     first, second = wilson(both + only_first, n), wilson(both + only_second, n)
     p1, p2 = (both + only_first) / n, (both + only_second) / n
     margins = (both + only_first) * (only_second + neither) * (both + only_second) * (only_first + neither)
@@ -192,8 +169,8 @@ def newcombe_paired(both: int, only_first: int, only_second: int, neither: int) 
     return max(-1.0, p2 - p1 - low), min(1.0, p2 - p1 + high)
 
 
-def detectable_difference(n: int, discordant: float, power: float = 0.8) -> float | None:
-    """Return the smallest true difference that McNemar's test on n pairs shows at p < 0.05.
+def detectable_difference(n: int, discordant: float) -> float | None:
+    """Return the smallest true difference that McNemar's test on n pairs shows at p < 0.05 with 80 % power.
 
     R. J. Connor, "Sample size for testing differences in proportions for the paired-sample design", Biometrics 43
     (1987) 207-211, solved for the difference.
@@ -201,7 +178,6 @@ def detectable_difference(n: int, discordant: float, power: float = 0.8) -> floa
     Args:
         n: pairs.
         discordant: share of pairs in which one succeeded and the other did not, in [0, 1].
-        power: probability of showing it, in (0, 1).
 
     Returns:
         The difference, in (0, 1], or None where even a difference of 1 could not be shown.
@@ -209,7 +185,7 @@ def detectable_difference(n: int, discordant: float, power: float = 0.8) -> floa
     from scipy.optimize import brentq
     from scipy.stats import norm
 
-    z_alpha, z_power = float(norm.ppf(0.975)), float(norm.ppf(power))
+    z_alpha, z_power = float(norm.ppf(0.975)), float(norm.ppf(0.8))
 
     def excess(delta: float) -> float:
         share = max(discordant, delta)
@@ -233,68 +209,57 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     return {name: adjusted[name] for name in p_values}
 
 
-def pass_at_k(successes: Sequence[int], tries: Sequence[int], k: int) -> float:
-    """Return the mean probability that at least one of k draws from a scenario's tries succeeded.
+def pass_at_k(successes: Sequence[int], tries: Sequence[int], k: int) -> tuple[float, float] | None:
+    """Return the mean probabilities that one of k draws from a scenario's tries succeeded, and that all did.
 
-    The unbiased estimator 1 - C(n - c, k) / C(n, k) of M. Chen et al., arXiv 2107.03374, averaged over the scenarios
-    that have k tries; nan where none has.
+    The unbiased estimators 1 - C(n - c, k) / C(n, k) of M. Chen et al., arXiv 2107.03374 (pass@k), and
+    C(c, k) / C(n, k) of S. Yao et al., arXiv 2406.12045 (pass^k), averaged over the scenarios that have k tries.
 
     Args:
         successes: c for each scenario.
         tries: n for each scenario.
         k: draws, at least 1.
+
+    Returns:
+        pass@k and pass^k; None where no scenario has k tries.
     """
-    values = [1 - comb(n - c, k) / comb(n, k) for c, n in zip(successes, tries, strict=True) if n >= k]
-    return sum(values) / len(values) if values else nan
+    enough = [(c, n, comb(n, k)) for c, n in zip(successes, tries, strict=True) if n >= k]
+    if not enough:
+        return None
+    some = sum(1 - comb(n - c, k) / draws for c, n, draws in enough)
+    return some / len(enough), sum(comb(c, k) / draws for c, _, draws in enough) / len(enough)
 
 
-def pass_hat_k(successes: Sequence[int], tries: Sequence[int], k: int) -> float:
-    """Return the mean probability that all of k draws from a scenario's tries succeeded (pass^k).
-
-    The unbiased estimator C(c, k) / C(n, k) of S. Yao et al., arXiv 2406.12045; arguments as in `pass_at_k`.
-    """
-    values = [comb(c, k) / comb(n, k) for c, n in zip(successes, tries, strict=True) if n >= k]
-    return sum(values) / len(values) if values else nan
-
-
-def paired(outcomes: Sequence[tuple[bool, bool]], clusters: Sequence[str] = (), units: Sequence[str] = ()) -> Paired:
+def paired(outcomes: Sequence[tuple[bool, bool]], clusters: Sequence[str], units: Sequence[str]) -> Paired:
     """Count the four cells over (first, second) pairs and test the difference.
 
     Args:
         outcomes: one (first, second) for each pair.
-        clusters: archetype of each pair; empty for no clustered interval.
-        units: scenario of each pair; empty where each pair is a scenario of its own.
+        clusters: archetype of each pair.
+        units: scenario of each pair.
     """
-    both = sum(a and b for a, b in outcomes)
-    first = sum(a and not b for a, b in outcomes)
-    second = sum(b and not a for a, b in outcomes)
     n = len(outcomes)
-    neither = n - both - first - second
-    differences = [float(b) - float(a) for a, b in outcomes]
     if n == 0:
         return Paired(0, 0, 0, 0, 1.0)
-    if len(set(units)) in (0, n):
-        p_value = mcnemar_exact(first, second)
-    else:
-        p_value = sign_flip_test([sum(v) / len(v) for v in group(units, differences).values()])
-    low, high = newcombe_paired(both, first, second, neither)
+    both, first, second, neither = (outcomes.count(pair) for pair in itertools.product((True, False), repeat=2))
+    differences = [float(b) - float(a) for a, b in outcomes]
+    by_scenario = [sum(v) / len(v) for v in group(units, differences).values()]
     return Paired(
         both,
         first,
         second,
         neither,
-        p_value,
+        difference_test(by_scenario),
         (second - first) / n,
-        low,
-        high,
-        clustered_interval(group(clusters, differences)) if clusters else None,
+        *newcombe_paired(both, first, second, neither),
+        clustered_interval(group(clusters, differences)),
         detectable_difference(n, (first + second) / n),
     )
 
 
-def group(keys: Sequence[str], values: Sequence[float]) -> dict[str, list[float]]:
+def group(keys: Sequence[str], values: Sequence[T]) -> dict[str, list[T]]:
     """Collect values by key, keys and values in step."""
-    out: dict[str, list[float]] = {}
+    out: dict[str, list[T]] = {}
     for key, value in zip(keys, values, strict=True):
         out.setdefault(key, []).append(value)
     return out

@@ -22,7 +22,7 @@ _BEFORE = 8
 _STYLES = {"trained": "\x1b[1;32m", "masked": "\x1b[33m", "context": "\x1b[2m"}
 _OFF = "\x1b[0m"
 _MARKS = {"trained": ("⟦", "⟧"), "masked": ("⟪", "⟫"), "context": ("", "")}
-_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 @dataclass(frozen=True, slots=True)

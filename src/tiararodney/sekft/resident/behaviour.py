@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tiararodney.sekft.eval import worlds
 from tiararodney.sekft.eval.config import EvalConfig
 from tiararodney.sekft.eval.local import local_player
-from tiararodney.sekft.eval.rates import rates
+from tiararodney.sekft.eval.outcomes import rates
 from tiararodney.sekft.render import apply_policy
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def make_judge(base: Base, config: TrainConfig, flags: BehaviourFlags, should_st
     def success() -> float:
         # The weights have changed in place since the last time: nothing that was computed with them holds.
         generator = Generator(base, max_batch=played.concurrency)
-        player = local_player(NAME, NAME, generator, tokenizer, played)
+        player = local_player(NAME, generator, tokenizer, played)
         episodes: list[Episode] = []
         worlds.play(
             jobs, {NAME: player}, lambda _, episode: episodes.append(episode), lambda *_: None, runtime, played,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 import threading
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from tiararodney.sekft import flags, residents
 from tiararodney.sekft.console import DONE, INTERRUPTED, configure_logs, naming_the_extra, run_cli
+from tiararodney.sekft.errors import RunFailed
 from tiararodney.sekft.flags import Common
 from tiararodney.sekft.settings import read_settings, setting
 
@@ -91,21 +93,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 def serve(config: ResidentConfig) -> int:
     """Load what the configuration says, then read commands from stdin and, where asked to, serve."""
     from tiararodney.sekft.resident.listen import listening
-    from tiararodney.sekft.resident.loop import BaseChanged, serve_lines
+    from tiararodney.sekft.resident.loop import serve_lines
+    from tiararodney.sekft.resident.serving.run import read_address
 
     if config.name is not None:
         residents.check_name(config.name)
-    address = None if config.serve is None else _address(config)
+    address = None if config.serve is None else read_address(config.serve, config.api_key_env)
     log.info("sekft-resident %s: loading %s", metadata.version("tiararodney.sekft"), config.base)
     with naming_the_extra("a local base"):
-        resident = start(
-            config.base,
-            config.load_4bit,
-            config.device,
-            config.dtype,
-            cache=not config.no_base_cache,
-            kv_memory=config.kv_memory,
-        )
+        resident = start(config)
     try:
         # Ctrl-C ends a job, so a TERM signal must not look like it: it ends the resident, job and all.
         signal.signal(signal.SIGTERM, _terminate)
@@ -125,7 +121,7 @@ def serve(config: ResidentConfig) -> int:
             return code
     except _Terminated:
         if resident.changed:
-            raise BaseChanged(resident.changed) from None
+            raise RunFailed(resident.changed) from None
         if resident.quitting:
             return DONE
         log.warning("terminated")
@@ -141,27 +137,17 @@ def _cancel_all(resident: Resident) -> None:
         time.sleep(0.05)
 
 
-def _address(config: ResidentConfig) -> tuple[str, int]:
-    """Return host and port of ``--serve``, checked before the base is loaded."""
-    from tiararodney.sekft.resident.serving.run import check_exposure, parse_address, server_key
-
-    assert config.serve is not None
-    host, port = parse_address(config.serve)
-    check_exposure(host, server_key(config.api_key_env), config.api_key_env)
-    return host, port
-
-
 def _served(config: ResidentConfig, resident: Resident, host: str, port: int) -> AbstractContextManager[str]:
-    from tiararodney.sekft.resident.jobs import Job
     from tiararodney.sekft.resident.serving.app import Server
     from tiararodney.sekft.resident.serving.models import ServedModels
-    from tiararodney.sekft.resident.serving.run import server_key, serving
+    from tiararodney.sekft.resident.serving.run import serving
+    from tiararodney.sekft.resident.state import Job
 
     def turn() -> AbstractContextManager[None]:
         return resident.queue.turn(Job(0, "load or unload over HTTP", "HTTP"))
 
     models = ServedModels(resident.base, resident.base.path.name, config.adapter_dirs, turn)
-    server = Server(models, resident.generator, server_key(config.api_key_env))
+    server = Server(models, resident.generator, os.environ.get(config.api_key_env, ""))
     return serving(server.app(), host, port)
 
 
@@ -173,15 +159,13 @@ def _terminate(_number: int, _frame: FrameType | None) -> None:
     raise _Terminated
 
 
-def start(
-    path: Path, four_bit: bool, device: str, dtype: str, *, cache: bool = True, kv_memory: float | None = None
-) -> Resident:
+def start(config: ResidentConfig) -> Resident:
     """Load a base and take the fingerprint of its logits."""
     from tiararodney.sekft.model import Generator, load_base
     from tiararodney.sekft.resident.state import Resident, probe
 
-    base = load_base(path, four_bit, device, dtype, cache=cache)
-    return Resident(base, probe(base), Generator(base, kv_gib=kv_memory))
+    base = load_base(config.base, config.load_4bit, config.device, config.dtype, cache=not config.no_base_cache)
+    return Resident(base, probe(base), Generator(base, kv_gib=config.kv_memory))
 
 
 if __name__ == "__main__":

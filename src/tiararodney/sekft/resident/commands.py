@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tiararodney.sekft import hub
+from tiararodney.sekft.console import aligned
 from tiararodney.sekft.errors import RunFailed, UsageError
 from tiararodney.sekft.resident.state import probe
 
@@ -20,11 +21,7 @@ if TYPE_CHECKING:
     from tiararodney.sekft.sft.judge import Judge
 
 
-class Quit(Exception):
-    """The user wants the resident to end."""
-
-
-def train(resident: Resident, args: list[str]) -> None:
+def train(resident: Resident, *args: str) -> None:
     """Train an adapter; flags as sekft-train."""
     from tiararodney.sekft.sft.cli import run
 
@@ -33,85 +30,74 @@ def train(resident: Resident, args: list[str]) -> None:
 
         return make_judge(resident.base, config, flags, resident.should_stop)
 
-    config = run(args, resident.base, "train", resident.should_stop, judge)
+    config = run(list(args), resident.base, "train", resident.should_stop, judge)
     if config is not None:
         out = config.out.absolute()  # of the client's folder
         resident.trained[resident.name_for(out)] = out
 
 
-def evaluate(resident: Resident, args: list[str]) -> int:
+def evaluate(resident: Resident, *args: str) -> int:
     """Evaluate base and adapters; flags as sekft-eval, --adapter also takes a name."""
     from tiararodney.sekft.eval.cli import run
 
-    known = [_known(resident, args, i) for i in range(len(args))]
+    folders, flag, known = resident.adapters, "--adapter=", list(args)
+
+    def named(word: str) -> str:  # a folder of that name wins
+        return f"{word}={folders[word]}" if word in folders and not Path(word).exists() else word
+
+    for i, word in enumerate(args):
+        if word.startswith(flag):
+            known[i] = flag + named(word.removeprefix(flag))
+        elif i and args[i - 1] == "--adapter":
+            known[i] = named(word)
     return run(known, base=resident.base, prog="eval", should_stop=resident.should_stop)
 
 
-def _known(resident: Resident, args: list[str], i: int) -> str:
-    """Add the folder to a known adapter's name, as NAME=DIR; a folder of that name wins."""
-    word, known = args[i], resident.adapters
-    flag, _, value = word.partition("=")
-    if flag == "--adapter" and value in known and not Path(value).exists():
-        return f"--adapter={value}={known[value]}"
-    if i and args[i - 1] == "--adapter" and word in known and not Path(word).exists():
-        return f"{word}={known[word]}"
-    return word
-
-
-def sweep(resident: Resident, args: list[str]) -> int:
+def sweep(resident: Resident, file: str) -> int:
     """Train and evaluate a list or grid of runs, with a leaderboard: sweep FILE.yaml."""
     from tiararodney.sekft.resident.sweep import read_sweep, run_sweep
 
-    _takes(args, "sweep FILE.yaml", 1, 1)
-    return run_sweep(resident, read_sweep(Path(args[0])))
+    return run_sweep(resident, read_sweep(Path(file)))
 
 
-def cycle(resident: Resident, args: list[str]) -> int:
+def cycle(resident: Resident, *args: str) -> int:
     """Let an adapter learn from its own sessions, round by round: cycle --help."""
     from tiararodney.sekft.resident.cycle import run_cycle
 
     return run_cycle(resident, args)
 
 
-def adapters(resident: Resident, args: list[str]) -> None:
-    """List the adapters."""
-    _takes(args, "adapters", 0, 0)
+def adapters(resident: Resident) -> None:
+    """List the adapters: adapters."""
     attached = resident.base.adapters.folders
     rows = [
-        (name, "loaded" if name in attached else "trained here", str(path)) for name, path in resident.adapters.items()
+        [name, "loaded" if name in attached else "trained here", str(path)] for name, path in resident.adapters.items()
     ]
-    if not rows:
-        print("no adapters: train one, or load DIR [NAME]")
-    widths = [max((len(row[i]) for row in rows), default=0) for i in range(2)]
-    for name, state, path in rows:
-        print(f"{name.ljust(widths[0])}  {state.ljust(widths[1])}  {path}")
+    print("\n".join(aligned(rows)) if rows else "no adapters: train one, or load DIR [NAME]")
 
 
-def load(resident: Resident, args: list[str]) -> None:
+def load(resident: Resident, adapter: str, name: str = "") -> None:
     """Attach an adapter: load DIR|NAME [NAME]."""
     from tiararodney.sekft.model import attach_adapter
 
-    _takes(args, "load DIR [NAME]", 1, 2)
-    folder = resident.folder_of(args[0]) if args[0] in resident.adapters else hub.find(args[0], hub.ADAPTER, "load")
-    name = args[1] if len(args) > 1 else resident.name_for(folder)
-    if "." in name or name == "base" or not name:
-        raise UsageError(f"load: found the name {name!r}, expected one without a dot that is not 'base'.")
+    folder = resident.adapters.get(adapter) or hub.find(adapter, hub.ADAPTER, "load")
+    name = name or resident.name_for(folder)
+    if "." in name or name == "base":
+        raise UsageError(f"found the name {name!r}, expected one without a dot that is not 'base'.")
     attach_adapter(resident.base, folder.absolute(), name)
     print(f"loaded {name} from {folder}")
 
 
-def unload(resident: Resident, args: list[str]) -> None:
+def unload(resident: Resident, name: str) -> None:
     """Take an adapter off: unload NAME."""
     from tiararodney.sekft.model import detach_adapter
 
-    _takes(args, "unload NAME", 1, 1)
-    detach_adapter(resident.base, args[0])
-    print(f"unloaded {args[0]}")
+    detach_adapter(resident.base, name)
+    print(f"unloaded {name}")
 
 
-def status(resident: Resident, args: list[str]) -> None:
-    """Show memory, adapters and queue, and check that the base is unchanged."""
-    _takes(args, "status", 0, 0)
+def status(resident: Resident) -> None:
+    """Show memory, adapters and queue, and check that the base is unchanged: status."""
     base = resident.base
     failed = sum(job.failed for job in resident.jobs)
     queue = [f"{job.number} {job.state}: {job.line} ({job.client})" for job in resident.queue.jobs]
@@ -147,8 +133,8 @@ def unchanged(resident: Resident) -> str:
     if not now.agrees(before):
         what = "logits" if now.weights == before.weights else "weights"
         raise RunFailed(
-            f"the base is no longer what it was: its {what} hash to {now.digest[:16]}, at the start to "
-            f"{before.digest[:16]}. No result after this point would mean anything: start the resident again."
+            f"the base is no longer what it was: its {what} differ from those at the start. No result after this point "
+            "would mean anything: start the resident again."
         )
     return f"bit for bit as at the start (sha256 {now.weights[:16]})"
 
@@ -173,32 +159,26 @@ def memory_held(device: str) -> str:
     return text
 
 
-def cancel(resident: Resident, args: list[str]) -> None:
+def cancel(resident: Resident, number: str = "") -> None:
     """Cancel the job that runs, or one that waits: cancel [NUMBER]."""
-    _takes(args, "cancel [NUMBER]", 0, 1)
-    job = resident.queue.find(args[0] if args else None)
+    job = resident.queue.find(number)
     resident.queue.cancel(job)
     print(f"cancelling job {job.number}: {job.line}")
 
 
-def show_help(resident: Resident, args: list[str]) -> None:  # noqa: ARG001 - every command is called alike
-    """List the commands."""
+def show_help(resident: Resident) -> None:  # noqa: ARG001 - every command is called alike
+    """List the commands: help."""
     for name, command in COMMANDS.items():
         print(f"{name:<10}{(command.__doc__ or '').splitlines()[0]}")
     print("Flags: train --help, eval --help. --base is the resident's own.")
 
 
-def leave(resident: Resident, args: list[str]) -> None:  # noqa: ARG001 - every command is called alike
-    """End the resident."""
-    raise Quit
+def leave(resident: Resident) -> None:
+    """End the resident: quit."""
+    resident.quitting = True
 
 
-def _takes(args: list[str], usage: str, least: int, most: int) -> None:
-    if not least <= len(args) <= most:
-        raise UsageError(f"usage: {usage}; found {len(args)} arguments.")
-
-
-COMMANDS: Mapping[str, Callable[[Resident, list[str]], int | None]] = {
+COMMANDS: Mapping[str, Callable[..., int | None]] = {
     "train": train,
     "eval": evaluate,
     "sweep": sweep,

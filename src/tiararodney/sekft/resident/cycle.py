@@ -21,19 +21,22 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path  # noqa: TC003 - the settings' types are read at run time
 from typing import TYPE_CHECKING, Any
 
 from tiararodney.sekft import provenance
+from tiararodney.sekft.console import aligned
 from tiararodney.sekft.errors import UsageError
 from tiararodney.sekft.eval import worlds
-from tiararodney.sekft.eval.episodes import Episode
-from tiararodney.sekft.eval.rates import compare
+from tiararodney.sekft.eval.episodes import Episode, read_episodes
+from tiararodney.sekft.eval.outcomes import compare
 from tiararodney.sekft.eval.report import p_text, rate_text
+from tiararodney.sekft.eval.run import claim
+from tiararodney.sekft.eval.statistics import group
+from tiararodney.sekft.flags import Common
 from tiararodney.sekft.folders import check_folder, write_whole
-from tiararodney.sekft.resident.runs import check_training, claim, evaluate_all, train_once
-from tiararodney.sekft.resident.sweep import aligned
+from tiararodney.sekft.resident.runs import check_training, evaluate_all, flags, train_once
 from tiararodney.sekft.settings import read_settings, setting, settings_of, to_json
 
 if TYPE_CHECKING:
@@ -43,7 +46,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 2  # of report.json
+SCHEMA_VERSION = 3  # of report.json
 KEPT, CORRECTED = "kept.jsonl", "corrected.jsonl"
 CONCURRENCY = 4  # sessions that are corrected at a time
 ABOUT = (
@@ -76,8 +79,6 @@ class CycleConfig:
     )
     keep_per_world: int = setting("most kept sessions of one world in a round, the shortest first", default=1, above=0)
     seed: int = setting("random seed of the sampling and the training", default=0, at_least=0)
-    config: str | None = setting("read settings from this YAML file", default=None, metavar="FILE.yaml")
-    verbose: int = setting("show debug messages", default=0, also=("-v",))
 
 
 def run_cycle(resident: Resident, args: Sequence[str]) -> int:
@@ -91,14 +92,14 @@ def run_cycle(resident: Resident, args: Sequence[str]) -> int:
         UsageError: a flag cannot be used, holdout and training worlds overlap, or the folder is another cycle's.
     """
     own, training = split_flags(args)
-    config = read_settings(own, (CycleConfig,), "cycle", ABOUT).of(CycleConfig)
+    config = read_settings(own, (CycleConfig, Common), "cycle", ABOUT).of(CycleConfig)
     check_folder(config.out, f"--out {config.out}")
     training = [*training, f"--seed={config.seed}"]
     demonstrations = [f"--data={path}" for path in config.data]
     check_training(resident, [*demonstrations, *training], "cycle")
-    check_apart(config)
-    record = {k: v for k, v in to_json(config).items() if k not in ("rounds", "verbose")}
-    claim(config.out / "cycle.json", {"config": record, "training": training})
+    _check_apart(config)
+    record = {k: v for k, v in to_json(config).items() if k != "rounds"}
+    claim(config.out / "cycle.json", {"cycle": record | {"training": training}})
     adapters: dict[str, Path] = {}
     rounds: list[dict[str, Any]] = []
     for number in range(config.rounds + 1):
@@ -111,7 +112,8 @@ def run_cycle(resident: Resident, args: Sequence[str]) -> int:
             data = [*demonstrations, *(f"--data={file}" for file in made if any(r["keep"] for r in _read_lines(file)))]
         train_once(resident, [*data, *training], folder / "adapter")
         adapters[name] = folder / "adapter"
-        report = evaluate_all(resident, _holdout(config), adapters, config.out / "holdout", "cycle: holdout")
+        holdout = _evaluation(config, config.holdout, config.holdout_n)
+        report = evaluate_all(resident, holdout, adapters, config.out / "holdout", "cycle: holdout")
         rounds.append({"round": number} | found)
         record = write_report(config, rounds, report)
     print("\n".join(table(record)))
@@ -121,7 +123,8 @@ def run_cycle(resident: Resident, args: Sequence[str]) -> int:
 
 def split_flags(args: Sequence[str]) -> tuple[list[str], list[str]]:
     """Tell a cycle's flags from those of its trainings."""
-    mine = {flag for item in settings_of(CycleConfig) for flag in item.flags} | {"--help", "-h"}
+    mine = {flag for record in (CycleConfig, Common) for item in settings_of(record) for flag in item.flags}
+    mine |= {"--help", "-h"}
     own: list[str] = []
     training: list[str] = []
     target = training
@@ -132,12 +135,8 @@ def split_flags(args: Sequence[str]) -> tuple[list[str], list[str]]:
     return own, training
 
 
-def check_apart(config: CycleConfig) -> None:
-    """Refuse holdout worlds that are acted in.
-
-    Raises:
-        UsageError: naming one.
-    """
+def _check_apart(config: CycleConfig) -> None:
+    """Refuse holdout worlds that are acted in."""
     acted = worlds.select(config.scenarios, config.act_n, None).digests
     held = worlds.select(config.holdout, config.holdout_n, None).digests
     if shared := sorted(acted.keys() & held.keys()):
@@ -147,14 +146,9 @@ def check_apart(config: CycleConfig) -> None:
         )
 
 
-def _limits(config: CycleConfig) -> list[str]:
-    turns = [] if config.max_turns is None else [f"--max-turns={config.max_turns}"]
-    return [f"--runtime={config.runtime}", f"--max-new-tokens={config.max_new_tokens}", *turns]
-
-
-def _holdout(config: CycleConfig) -> list[str]:
-    n = [] if config.holdout_n is None else [f"--n={config.holdout_n}"]
-    return [f"--scenarios={config.holdout}", *n, *_limits(config)]
+def _evaluation(config: CycleConfig, scenarios: Path, n: int | None, **more: Any) -> list[str]:
+    limits = {"runtime": config.runtime, "max_new_tokens": config.max_new_tokens, "max_turns": config.max_turns}
+    return flags({"scenarios": scenarios, "n": n, **limits, **more})
 
 
 def act(resident: Resident, config: CycleConfig, number: int, adapter: Path, folder: Path) -> dict[str, Any]:
@@ -171,20 +165,21 @@ def act(resident: Resident, config: CycleConfig, number: int, adapter: Path, fol
         How many sessions were played, succeeded, are trained on as they are or corrected, could not be corrected (by
         outcome), are rejected without, and how many preference pairs they make.
     """
-    n = [] if config.act_n is None else [f"--n={config.act_n}"]
-    argv = [
-        f"--scenarios={config.scenarios}", *n, *_limits(config), "--no-base", "--no-baselines", "--allow-seen",
-        f"--repeats={config.samples}", f"--temperature={config.temperature}", f"--seed={config.seed + number}",
-    ]  # fmt: skip
+    argv = _evaluation(
+        config, config.scenarios, config.act_n, no_base=True, baselines=False, allow_seen=True,
+        repeats=config.samples, temperature=config.temperature, seed=config.seed + number,
+    )  # fmt: skip
     evaluate_all(resident, argv, {"actor": adapter}, folder / "acting", "cycle: acting")
     acted = worlds.select(config.scenarios, config.act_n, None)
     versions = {scenario.id: scenario.version for scenario in acted.scenarios}
-    episodes = read_episodes(folder / "acting" / "episodes.jsonl")["actor"]
+    episodes = read_episodes(folder / "acting" / "episodes.jsonl")
     kept = choose(episodes, config.keep_per_world)
-    lines = [trajectory(e, number, versions[e.scenario_id]) for e in kept]
-    _write_lines(folder / KEPT, lines)
+    _write_lines(folder / KEPT, [trajectory(e, number, versions[e.scenario_id]) for e in kept])
     if not (folder / CORRECTED).exists():
-        _write_lines(folder / CORRECTED, correct(resident, config, number, episodes, acted))
+        wrong, name = failed(episodes, config.correct_per_world), f"round-{number}-corrected"
+        records = worlds.correct(wrong, acted, name, config.runtime, CONCURRENCY, resident.should_stop)
+        source = {"source": "corrected", "round": number}
+        _write_lines(folder / CORRECTED, [record | {"meta": record["meta"] | source} for record in records])
     corrected = _read_lines(folder / CORRECTED)
     pairs = list(preferences(episodes, corrected))
     _write_lines(folder / "preferences.jsonl", pairs)
@@ -202,57 +197,13 @@ def act(resident: Resident, config: CycleConfig, number: int, adapter: Path, fol
     return counts
 
 
-def correct(
-    resident: Resident, config: CycleConfig, number: int, episodes: Sequence[Episode], acted: worlds.Selection
-) -> list[dict[str, Any]]:
-    """Let the reference operator continue sessions that went wrong.
-
-    Args:
-        resident: asked whether the job is cancelled.
-        config: the cycle's.
-        number: of the round.
-        episodes: all sessions of the round.
-        acted: the worlds that they were played in.
-
-    Returns:
-        Trajectories as JSON values, in the order of scenarios and samples.
-    """
-    wrong = failed(episodes, config.correct_per_world)
-    out: list[dict[str, Any]] = []
-
-    def keep(record: dict[str, Any]) -> None:
-        out.append(record | {"meta": record["meta"] | {"source": "corrected", "round": number}})
-
-    name = f"round-{number}-corrected"
-    worlds.correct(wrong, acted, name, keep, config.runtime, CONCURRENCY, resident.should_stop)
-    return sorted(out, key=lambda record: str(record["id"]))
-
-
-def read_episodes(file: Path) -> dict[str, list[Episode]]:
-    """Return the last episode of every session of a run by model, in the order of scenarios and samples."""
-    episodes = map(Episode.from_json, _read_lines(file))
-    last = {(e.model, e.scenario_id, e.sample): e for e in episodes}
-    models = dict.fromkeys(model for model, _, _ in last)
-    return {model: [last[key] for key in sorted(last) if key[0] == model] for model in models}
-
-
 def choose(episodes: Sequence[Episode], most: int) -> list[Episode]:
-    """Return the sessions to train on: verified, clean and rightly ended; of each world the shortest ones.
-
-    Args:
-        episodes: of a round.
-        most: of one world.
-    """
+    """Return the sessions to train on: verified, clean and rightly ended; at most so many of a world, the shortest."""
     return _first_of_each_world([e for e in episodes if e.keep], most, lambda e: (e.commands, e.sample))
 
 
 def failed(episodes: Sequence[Episode], most: int) -> list[Episode]:
-    """Return the sessions to correct: of each world the first ones that went wrong, each in another way.
-
-    Args:
-        episodes: of a round.
-        most: of one world.
-    """
+    """Return the sessions to correct: at most so many of a world that went wrong, the first ones."""
     wrong = [e for e in episodes if not e.keep and not e.infrastructure]
     return _first_of_each_world(wrong, most, lambda e: (e.sample,))
 
@@ -262,8 +213,7 @@ def _first_of_each_world(
 ) -> list[Episode]:
     """Return each world's first sessions in an order; of several with the same turns one counts."""
     out: list[Episode] = []
-    for scenario in dict.fromkeys(e.scenario_id for e in episodes):
-        own = [e for e in episodes if e.scenario_id == scenario]
+    for own in group([e.scenario_id for e in episodes], episodes).values():
         distinct = {tuple(m["content"] for m in e.messages): e for e in reversed(own)}
         out += sorted(distinct.values(), key=order)[:most]
     return out
@@ -278,25 +228,15 @@ def trajectory(episode: Episode, number: int, version: str) -> dict[str, Any]:
         version: of the scenario.
     """
     operator = f"round-{number}"
-    return {
+    same = ("scenario_id", "archetype", "terminal", "verified", "outcome", "keep")
+    return {name: getattr(episode, name) for name in same} | {
         "id": f"{episode.scenario_id}/{operator}/{episode.sample}",
-        "scenario_id": episode.scenario_id,
         "version": version,
-        "archetype": episode.archetype,
-        "terminal": episode.terminal,
         "split": "train",
-        "verified": episode.verified,
-        "outcome": episode.outcome,
         "operator_model": operator,
-        "keep": episode.keep,
         "steps": episode.commands,
-        "meta": {
-            "clean": episode.clean,
-            "ended": episode.ended,
-            "runtime": episode.runtime,
-            "source": "kept",
-            "round": number,
-        },
+        "meta": {name: getattr(episode, name) for name in ("clean", "ended", "runtime")}
+        | {"source": "kept", "round": number},
         "turns": [dict(message) for message in episode.messages],
     }
 
@@ -324,22 +264,10 @@ def preferences(episodes: Sequence[Episode], corrected: Sequence[Mapping[str, An
         chosen, rejected = (
             [{"role": m["role"], "content": m["content"]} for m in messages] for messages in (turns, bad.messages)
         )
-        at = _fork(chosen, rejected)
-        if at is not None:
-            yield {
-                "prompt": chosen[:at],
-                "chosen": chosen[at:],
-                "rejected": rejected[at:],
-                "scenario_id": bad.scenario_id,
-            }
-
-
-def _fork(chosen: Sequence[Mapping[str, str]], rejected: Sequence[Mapping[str, str]]) -> int | None:
-    """Return the index of the first reply in which two sessions differ; None where it is not the model's doing."""
-    for at, (one, other) in enumerate(zip(chosen, rejected, strict=False)):
-        if one != other:
-            return at if one["role"] == other["role"] == "assistant" else None
-    return None
+        at = next((i for i, (one, other) in enumerate(zip(chosen, rejected, strict=False)) if one != other), None)
+        if at is not None and chosen[at]["role"] == rejected[at]["role"] == "assistant":  # else it is the world's doing
+            parts = {"prompt": chosen[:at], "chosen": chosen[at:], "rejected": rejected[at:]}
+            yield parts | {"scenario_id": bad.scenario_id}
 
 
 def _write_lines(file: Path, values: Sequence[Mapping[str, Any]]) -> None:
@@ -354,21 +282,21 @@ def _read_lines(file: Path) -> list[dict[str, Any]]:
 def write_report(config: CycleConfig, rounds: Sequence[Mapping[str, Any]], report: Mapping[str, Any]) -> dict[str, Any]:
     """Write and return ``report.json``: each round's rates in the holdout worlds, paired with base and round before."""
     episodes = read_episodes(config.out / "holdout" / "episodes.jsonl")
+    played = group([e.model for e in episodes], episodes)
     models = {m["name"]: m for m in report["models"]}
     out = []
     for entry in rounds:
         name, before = f"round-{entry['round']}", f"round-{entry['round'] - 1}"
-        paired = {
-            "base" if other == "base" else "round_before": _paired(episodes[other], episodes[name])
-            for other in ("base", before)
-            if other in episodes
+        pairs = {
+            key: compare(played[other], played[name])["success"]
+            for key, other in (("base", "base"), ("round_before", before))
+            if other in played
         }
+        paired = {key: {"n": pair.n} | asdict(pair) for key, pair in pairs.items()}
         out.append(dict(entry) | {"rates": models[name]["rates"], "paired_with": paired})
     record = {
         "schema_version": SCHEMA_VERSION,
         "written": provenance.now(),
-        "method": "rejection fine-tuning"
-        + (" and corrections by the reference operator" * bool(config.correct_per_world)),
         "config": to_json(config),
         "base": models["base"]["rates"],
         "rounds": out,
@@ -379,34 +307,17 @@ def write_report(config: CycleConfig, rounds: Sequence[Mapping[str, Any]], repor
     return record
 
 
-def _paired(first: Sequence[Episode], second: Sequence[Episode]) -> dict[str, Any]:
-    pair = compare(first, second)["success"]
-    return {
-        "n": pair.n,
-        "only_before": pair.only_first,
-        "only_after": pair.only_second,
-        "difference": pair.difference,
-        "low": pair.low,
-        "high": pair.high,
-        "p_value": pair.p_value,
-    }
-
-
 def table(record: Mapping[str, Any]) -> list[str]:
     """Return a report's rounds as aligned lines."""
     counted = ("sessions", "succeeded", "kept", "corrected", "rejected")
     rows = [["", *counted, "pairs", "holdout success", "verified", "against base", "p", "against round before", "p"]]
-    rows.append(["base", *[""] * (len(counted) + 1), *_rates(record["base"]), *[""] * 4])
-    for entry in record["rounds"]:
-        counts = [str(entry.get(k, "")) for k in (*counted, "preference_pairs")]
-        changes = [text for other in ("base", "round_before") for text in _change(entry["paired_with"].get(other))]
-        rows.append([f"round-{entry['round']}", *counts, *_rates(entry["rates"]), *changes])
+    for entry in [{"name": "base", "rates": record["base"], "paired_with": {}}, *record["rounds"]]:
+        pairs = [entry["paired_with"].get(other) for other in ("base", "round_before")]
+        changes = [[f"{p['difference'] or 0:+.2f}", p_text(p["p_value"])] if p else ["", ""] for p in pairs]
+        rows.append([
+            entry.get("name") or f"round-{entry['round']}",
+            *(str(entry.get(k, "")) for k in (*counted, "preference_pairs")),
+            *(rate_text(entry["rates"][name]) for name in ("success", "verified")),
+            *changes[0], *changes[1],
+        ])  # fmt: skip
     return aligned(rows)
-
-
-def _rates(rates: Mapping[str, Any]) -> list[str]:
-    return [rate_text(rates[name]) for name in ("success", "verified")]
-
-
-def _change(pair: Mapping[str, Any] | None) -> list[str]:
-    return ["", ""] if pair is None else [f"{pair['difference'] or 0:+.2f}", p_text(pair["p_value"])]

@@ -13,27 +13,24 @@ import struct
 import sys
 import threading
 from contextlib import ExitStack, closing, contextmanager, suppress
-from typing import IO, TYPE_CHECKING, Any
+from types import SimpleNamespace
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from tiararodney.sekft import residents
-from tiararodney.sekft.console import BAD_USAGE, FAILED
+from tiararodney.sekft.console import FAILED
 from tiararodney.sekft.errors import RunFailed, UsageError
-from tiararodney.sekft.resident.commands import Quit
-from tiararodney.sekft.resident.jobs import RUNNING
-from tiararodney.sekft.resident.loop import BaseChanged, run_words
+from tiararodney.sekft.resident.loop import run_words
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-    from tiararodney.sekft.resident.jobs import Job
-    from tiararodney.sekft.resident.state import Resident
+    from tiararodney.sekft.resident.state import Job, Resident
 
 log = logging.getLogger(__name__)
 
 CLONE_FS = 0x200  # of sched.h: with it, a thread's working folder becomes its own
 CLAIM_SECONDS = 1.0  # to wait for a client that removes what a killed resident left
 SEND_SECONDS = 30  # that a client may leave output unread
-JOB_THREAD, CLIENT_THREAD = "sekft-job", "sekft-client"
 
 
 @contextmanager
@@ -51,24 +48,22 @@ def listening(resident: Resident, name: str) -> Iterator[None]:
     with ExitStack() as stack:
         if not stack.enter_context(residents.claimed(name, CLAIM_SECONDS)):
             raise UsageError(f"--name {name}: a resident of this name runs already. Give another name.")
+        about = residents.lock_file(name)
+        about.write_text("", encoding="utf-8")
         where = stack.enter_context(residents.address(name))
         with suppress(FileNotFoundError):
             os.unlink(where)  # noqa: PTH108 - through the folder's descriptor; what a killed resident left
         server = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
         server.bind(where)
-        stack.callback(_remove, name)
+        stack.callback(about.with_suffix(residents.SUFFIX).unlink, missing_ok=True)
         os.chmod(where, 0o600)  # noqa: PTH101 - the same; nobody can connect before it listens
         server.listen()
+        about.write_text(str(resident.base.path.resolve()), encoding="utf-8")
         stack.callback(_unroute)
-        thread = threading.Thread(target=_accept, args=(server, resident, name), name="sekft-listen", daemon=True)
-        thread.start()
+        threading.Thread(target=_accept, args=(server, resident), name="sekft-listen", daemon=True).start()
         stack.callback(_wake, server)
         log.info("resident %s takes jobs: sekft-train ... --resident %s", name, name)
         yield
-
-
-def _remove(name: str) -> None:
-    (residents.socket_folder() / f"{name}{residents.SUFFIX}").unlink(missing_ok=True)
 
 
 def _wake(server: socket.socket) -> None:
@@ -77,17 +72,16 @@ def _wake(server: socket.socket) -> None:
         server.shutdown(socket.SHUT_RDWR)
 
 
-def _accept(server: socket.socket, resident: Resident, name: str) -> None:
+def _accept(server: socket.socket, resident: Resident) -> None:
     while True:
         try:
             connection, _ = server.accept()
         except OSError:  # closed: the resident ends
             return
-        arguments = (connection, resident, name)
-        threading.Thread(target=_attend, args=arguments, name=CLIENT_THREAD, daemon=True).start()
+        threading.Thread(target=_attend, args=(connection, resident), name="sekft-client", daemon=True).start()
 
 
-def _attend(connection: socket.socket, resident: Resident, name: str) -> None:
+def _attend(connection: socket.socket, resident: Resident) -> None:
     """Serve one client: start its job, then watch for its wish to cancel; that it goes away is one."""
     with closing(connection):
         pid, uid = residents.peer(connection)
@@ -96,19 +90,12 @@ def _attend(connection: socket.socket, resident: Resident, name: str) -> None:
             return
         # A client that reads nothing any more must not hold up the job, and with it the queue.
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", SEND_SECONDS, 0))
-        with suppress(OSError, ValueError), connection.makefile("rwb") as stream:
+        with suppress(OSError, ValueError, LookupError, TypeError), connection.makefile("rwb") as stream:
             asked = json.loads(stream.readline())
-            if asked.get("command") == "who":
-                base = resident.base
-                about = f"{'NF4, ' * base.four_bit}{base.dtype} on {base.device}"
-                who = {"name": name, "base": str(base.path.resolve()), "pid": os.getpid(), "about": about}
-                residents.send(stream, {"who": who})
-                return
-            client = _Client(connection, pid)
-            words = [str(asked["command"]), *map(str, asked.get("args", ()))]
+            words = [str(asked["command"]), *map(str, asked["args"])]
             job = resident.new_job(shlex.join(words), f"process {pid}")
-            arguments = (resident, job, words, str(asked.get("cwd", "/")), client)
-            work = threading.Thread(target=_work, args=arguments, name=f"{JOB_THREAD}-{job.number}", daemon=True)
+            arguments = (resident, job, words, str(asked["cwd"]), _Client(connection))
+            work = threading.Thread(target=_work, args=arguments, name=f"sekft-job-{job.number}", daemon=True)
             work.start()
             with suppress(OSError):
                 stream.readline()  # {"cancel": true}, or nothing once the client is gone or the job has ended
@@ -117,17 +104,11 @@ def _attend(connection: socket.socket, resident: Resident, name: str) -> None:
 
 
 class _Client:
-    """What a job's output goes to.
+    """What a job's output goes to."""
 
-    Args:
-        connection: to the client.
-        pid: its process.
-    """
-
-    def __init__(self, connection: socket.socket, pid: int) -> None:
-        self.connection, self.pid = connection, pid
+    def __init__(self, connection: socket.socket) -> None:
+        self.connection, self.gone = connection, False
         self._lock = threading.Lock()
-        self.gone = False
 
     def tell(self, **message: Any) -> None:
         """Send a message; a client that has gone away is told nothing."""
@@ -150,13 +131,8 @@ def _work(resident: Resident, job: Job, words: list[str], cwd: str, client: _Cli
             try:
                 _enter(cwd)
                 code = run_words(resident, job, words)
-            except Quit:
-                code, resident.quitting = 0, True
-            except BaseChanged as error:
-                resident.changed = str(error)
-                client.tell(err=f"{error}\n")
-            except UsageError as error:
-                code = BAD_USAGE
+            except (RunFailed, UsageError) as error:  # the folder cannot be entered, or the base has changed
+                code = error.exit_code
                 client.tell(err=f"{error}\n")
     finally:
         client.tell(end=code)
@@ -166,12 +142,7 @@ def _work(resident: Resident, job: Job, words: list[str], cwd: str, client: _Cli
 
 
 def _enter(cwd: str) -> None:
-    """Make a folder this thread's own working folder: relative paths of a job are its client's.
-
-    Raises:
-        RunFailed: the system cannot.
-        UsageError: there is no such folder.
-    """
+    """Make a folder this thread's own working folder: relative paths of a job are its client's."""
     if ctypes.CDLL(None, use_errno=True).unshare(CLONE_FS) != 0:
         raise RunFailed(f"unshare: {os.strerror(ctypes.get_errno())}.")
     try:
@@ -180,9 +151,7 @@ def _enter(cwd: str) -> None:
         raise UsageError(f"{cwd}: the resident cannot work there ({error.strerror}).") from None
 
 
-# -------------------------------------------------------------------------------------------------------- output
-
-_sinks: dict[int, Callable[[str, str], None]] = {}  # by thread: what takes (kind, text)
+_clients: dict[int, _Client] = {}  # by the thread of their job
 
 
 class _Routed:
@@ -192,17 +161,17 @@ class _Routed:
         self.stream, self._kind = stream, kind
 
     def write(self, text: str) -> int:
-        sink = _sinks.get(threading.get_ident())
-        if sink is None:
+        client = _clients.get(threading.get_ident())
+        if client is None:
             return self.stream.write(text)
-        sink(self._kind, text)
+        client.tell(**{self._kind: text})
         return len(text)
 
     def isatty(self) -> bool:
-        return threading.get_ident() not in _sinks and self.stream.isatty()
+        return threading.get_ident() not in _clients and self.stream.isatty()
 
     def flush(self) -> None:
-        if threading.get_ident() not in _sinks:
+        if threading.get_ident() not in _clients:
             self.stream.flush()
 
     def __getattr__(self, name: str) -> Any:
@@ -222,33 +191,25 @@ def _unroute() -> None:
             setattr(sys, name, stream.stream)
 
 
-class _LogLines(logging.Handler):
-    """Sends the job's log records to its client: those of its own thread and of the pools that work for it."""
-
-    def __init__(self, client: _Client, job: Job) -> None:
-        super().__init__(logging.INFO)
-        self._client, self._thread, self._job = client, threading.get_ident(), job
-        self.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        name = record.threadName or ""
-        if record.thread == self._thread:
-            return True
-        return self._job.state == RUNNING and not name.startswith(("MainThread", "sekft-"))
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._client.tell(err=self.format(record) + "\n")
-
-
 @contextmanager
 def _output_to(client: _Client, job: Job) -> Iterator[None]:
+    """Send the client what its job prints, and the log records of its own thread and of the pools that work for it."""
     thread, root = threading.get_ident(), logging.getLogger("tiararodney")
-    handler = _LogLines(client, job)
+
+    def is_its(record: logging.LogRecord) -> bool:
+        pooled = not (record.threadName or "").startswith(("MainThread", "sekft-"))
+        return record.thread == thread or (job.state == "running" and pooled)
+
+    stream = SimpleNamespace(write=lambda text: client.tell(err=text), flush=lambda: None)
+    handler = logging.StreamHandler(cast("IO[str]", stream))
+    handler.setLevel(logging.INFO)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    handler.addFilter(is_its)
     _route()
-    _sinks[thread] = lambda kind, text: client.tell(**{kind: text})
+    _clients[thread] = client
     root.addHandler(handler)
     try:
         yield
     finally:
         root.removeHandler(handler)
-        del _sinks[thread]
+        del _clients[thread]

@@ -3,41 +3,26 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import logging
 import shlex
 import sys
 from typing import TYPE_CHECKING, TextIO
 
 from tiararodney.sekft.console import BAD_USAGE, DONE, FAILED, INTERRUPTED
-from tiararodney.sekft.errors import RunFailed, SekftError
-from tiararodney.sekft.resident import jobs
-from tiararodney.sekft.resident.commands import ALSO, COMMANDS, JOBS, Quit, put_away, unchanged
+from tiararodney.sekft.errors import RunFailed, SekftError, UsageError
+from tiararodney.sekft.resident.commands import ALSO, COMMANDS, JOBS, put_away, unchanged
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable
 
-    from tiararodney.sekft.resident.jobs import Job
-    from tiararodney.sekft.resident.state import Resident
+    from tiararodney.sekft.resident.state import Job, Resident
 
 log = logging.getLogger(__name__)
 
 
-class BaseChanged(RunFailed):
-    """A job left the base other than it found it: nothing after it would mean anything."""
-
-
-def lines(resident: Resident, source: TextIO) -> Iterator[str]:
-    """Yield command lines until the end of input; on a terminal from a prompt with history and completion."""
-    if not source.isatty():
-        yield from source
-        return
-    from tiararodney.sekft.resident.prompt import prompt_lines
-
-    yield from prompt_lines(resident)
-
-
 def serve_lines(resident: Resident, source: TextIO) -> int:
-    """Carry out line after line.
+    """Carry out line after line until the end of input; on a terminal from a prompt with history and completion.
 
     Args:
         resident: with its base loaded.
@@ -47,16 +32,18 @@ def serve_lines(resident: Resident, source: TextIO) -> int:
         0, or 1 where lines came from a pipe and a job failed.
 
     Raises:
-        BaseChanged: a job changed the base.
+        RunFailed: a job changed the base.
     """
-    piped = not source.isatty()
-    for line in lines(resident, source):
-        try:
-            run_line(resident, line)
-        except Quit:
-            resident.quitting = True
+    lines: Iterable[str] = source
+    if source.isatty():
+        from tiararodney.sekft.resident.prompt import prompt_lines
+
+        lines = prompt_lines(resident)
+    for line in lines:
+        run_line(resident, line)
+        if resident.quitting:
             break
-    return int(piped and any(job.failed for job in resident.jobs))
+    return int(not source.isatty() and any(job.failed for job in resident.jobs))
 
 
 def run_line(resident: Resident, line: str) -> bool:
@@ -66,18 +53,15 @@ def run_line(resident: Resident, line: str) -> bool:
         Whether it succeeded; true for a line without a command.
 
     Raises:
-        Quit: the line asks for the end.
-        BaseChanged: a job changed the base.
+        RunFailed: a job changed the base.
     """
     try:
         words = shlex.split(line, comments=True)
     except ValueError as error:
         _say(f"{line.strip()}: {error}. Close the quotes.")
-        _end(resident.new_job(line.strip()), BAD_USAGE)
+        resident.new_job(line.strip()).code = BAD_USAGE
         return False
-    if not words:
-        return True
-    return run_words(resident, resident.new_job(line.strip()), words) == DONE
+    return not words or run_words(resident, resident.new_job(line.strip()), words) == DONE
 
 
 def run_words(resident: Resident, job: Job, words: list[str]) -> int:
@@ -92,37 +76,28 @@ def run_words(resident: Resident, job: Job, words: list[str]) -> int:
         The exit code: 0 done, 1 failed, 2 bad usage or input, 130 cancelled or interrupted.
 
     Raises:
-        Quit: the command asks for the end.
-        BaseChanged: a job changed the base, this one or one before it.
+        RunFailed: a job changed the base, this one or one before it: nothing after it would mean anything.
     """
     if words[0] not in JOBS:
-        return _end(job, _carry_out(resident, words))
+        job.code = _carry_out(resident, words)
+        return job.code
     if ahead := resident.queue.jobs:
         log.info("job %d waits for job %d", job.number, ahead[-1].number)
     try:
         with resident.queue.turn(job):
             if resident.changed:
-                raise BaseChanged(resident.changed)
-            resident.current = job
+                raise RunFailed(resident.changed)
             code = _carry_out(resident, words)
             try:
                 put_away(resident)
                 unchanged(resident)
             except SekftError as error:
                 resident.changed = str(error)
-                raise BaseChanged(resident.changed) from None
-            finally:
-                resident.current = None
+                raise RunFailed(resident.changed) from None
     except KeyboardInterrupt:  # before its turn came
         code = INTERRUPTED
-    _end(job, code)
-    log.info("job %d %s in %.1f s", job.number, job.state, job.seconds)
-    return code
-
-
-def _end(job: Job, code: int) -> int:
     job.code = code
-    job.state = {DONE: jobs.DONE, INTERRUPTED: jobs.CANCELLED}.get(code, jobs.FAILED)
+    log.info("job %d %s in %.1f s", job.number, job.state, job.seconds)
     return code
 
 
@@ -135,9 +110,12 @@ def _carry_out(resident: Resident, words: list[str]) -> int:
             meant = f"; did you mean {close[0]}?" if close else "."
             _say(f"{name}: no such command{meant} `help` lists them.")
             return BAD_USAGE
-        return command(resident, args) or DONE
-    except Quit:
-        raise
+        try:
+            bound = inspect.signature(command).bind(resident, *args)
+        except TypeError:
+            found = f"found {len(args)} argument{'s' * (len(args) != 1)}"
+            raise UsageError(f"{found}. {(command.__doc__ or '').splitlines()[0]}") from None
+        return command(*bound.args) or DONE
     except SystemExit as end:  # argparse: --help ends with 0, a wrong flag with 2
         return int(end.code or 0)
     except KeyboardInterrupt:

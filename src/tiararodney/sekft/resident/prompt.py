@@ -27,16 +27,11 @@ if TYPE_CHECKING:
 
 PROMPT = "sekft> "
 RECORDS = {"train": (TrainConfig, InspectConfig), "eval": (EvalConfig,)}
-SETTLED = ("base", "load_4bit", "device", "dtype")
 TAKE_ADAPTERS = ("load", "unload", "--adapter", "--init-adapter")
 
 
 def prompt_lines(resident: Resident) -> Iterator[str]:
-    """Yield command lines from the terminal until Ctrl-D.
-
-    Args:
-        resident: Its adapters are completed by name.
-    """
+    """Yield command lines from the terminal until Ctrl-D; the resident's adapters are completed by name."""
     session: PromptSession[str] = PromptSession(history=_history(), completer=LineCompleter(resident))
     while True:
         try:
@@ -61,38 +56,22 @@ def _history() -> History:
 
 
 class LineCompleter(Completer):
-    """Completes the word before the cursor.
-
-    Args:
-        resident: Knows the adapters.
-    """
+    """Completes the word before the cursor; the resident knows the adapters."""
 
     def __init__(self, resident: Resident) -> None:
         self._resident, self._paths = resident, PathCompleter(expanduser=True)
 
     def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
-        """Yield what the word can become.
-
-        Args:
-            document: The line and the cursor in it.
-            complete_event: How completion was asked for.
-        """
+        """Return what the word can become, as every `Completer` does."""
         *before, word = document.text_before_cursor.split(" ")
         before = [item for item in before if item]
+        paths: Iterable[Completion] = ()
         if not before:
-            return _words(COMMANDS, word)
-        if word.startswith("-"):
-            return _words(_flags(before[0]), word)
-        names = self._resident.adapters if before[-1] in TAKE_ADAPTERS else ()
-        paths = self._paths.get_completions(Document(word, len(word)), complete_event)
-        return (*_words(names, word), *paths)
-
-
-def _words(known: Iterable[str], word: str) -> list[Completion]:
-    return [Completion(item + " ", -len(word), display=item) for item in known if item.startswith(word)]
-
-
-def _flags(command: str) -> list[str]:
-    """Flags of a command; those that the resident has settled are left out."""
-    records = RECORDS.get(command, ())
-    return ["--help", *(s.flag for record in records for s in settings_of(record) if s.name not in SETTLED)]
+            known: Iterable[str] = COMMANDS
+        elif word.startswith("-"):
+            settings = [s for record in RECORDS.get(before[0], ()) for s in settings_of(record)]
+            known = ["--help", *(s.flag for s in settings if s.name not in self._resident.base.settings())]
+        else:
+            known = self._resident.adapters if before[-1] in TAKE_ADAPTERS else ()
+            paths = self._paths.get_completions(Document(word, len(word)), complete_event)
+        return (*(Completion(k + " ", -len(word), display=k) for k in known if k.startswith(word)), *paths)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from tiararodney.sekft.errors import UsageError
 from tiararodney.sekft.eval.config import parse
-from tiararodney.sekft.folders import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,33 +18,16 @@ def flags(settings: Mapping[str, Any]) -> list[str]:
     """Return settings as flags.
 
     Args:
-        settings: by the flags' names, in dashes or underscores; a list repeats its flag.
+        settings: by the flags' names, in dashes or underscores; a list repeats its flag, None leaves it out.
     """
     argv = []
     for name, value in settings.items():
         flag = str(name).replace("_", "-")
         if isinstance(value, bool):
             argv.append(f"--{flag}" if value else f"--no-{flag}")
-        else:
+        elif value is not None:
             argv += [f"--{flag}={item}" for item in (value if isinstance(value, list | tuple) else [value])]
     return argv
-
-
-def claim(file: Path, record: Mapping[str, Any]) -> None:
-    """Say in a file what its folder belongs to, or check that it belongs to the same.
-
-    Raises:
-        UsageError: it belongs to something else.
-    """
-    if not file.exists():
-        write_whole(file, json.dumps(record, indent=2) + "\n")
-        return
-    before = json.loads(file.read_text(encoding="utf-8"))
-    for key in record:
-        if before.get(key) != record[key]:
-            raise UsageError(
-                f"{file}: {key} was {before.get(key)!r}, now it is {record[key]!r}. Name another folder, or remove it."
-            )
 
 
 def check_training(resident: Resident, argv: Sequence[str], prog: str) -> None:
@@ -76,7 +57,7 @@ def train_once(resident: Resident, argv: Sequence[str], out: Path) -> None:
         return
     out.parent.mkdir(parents=True, exist_ok=True)
     resume = ["--resume"] if checkpoint_folder(out).exists() else []
-    train(resident, [*argv, f"--out={out}", *resume])
+    train(resident, *argv, f"--out={out}", *resume)
 
 
 def evaluate_all(
@@ -97,5 +78,5 @@ def evaluate_all(
     from tiararodney.sekft.eval.run import evaluate
 
     named = [f"--adapter={name}={folder}" for name, folder in adapters.items()]
-    config, _ = parse([*argv, *named, f"--out={out}"], prog, resident.base.settings())
+    config = parse([*argv, *named, f"--out={out}"], prog, resident.base.settings())
     return evaluate(config, resident.base, resident.should_stop)

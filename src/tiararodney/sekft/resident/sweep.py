@@ -14,39 +14,46 @@ import itertools
 import json
 import logging
 import re
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from pathlib import Path  # noqa: TC003 - pydantic reads the types at run time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tiararodney.sekft import provenance
+from tiararodney.sekft.console import aligned
 from tiararodney.sekft.errors import RunFailed, SekftError, UsageError
 from tiararodney.sekft.eval.config import parse
+from tiararodney.sekft.eval.page import from_template
 from tiararodney.sekft.eval.report import p_text, rate_text
+from tiararodney.sekft.eval.run import claim
 from tiararodney.sekft.eval.statistics import holm
 from tiararodney.sekft.folders import check_folder, write_whole
-from tiararodney.sekft.resident.runs import check_training, claim, evaluate_all, flags, train_once
+from tiararodney.sekft.resident.runs import check_training, evaluate_all, flags, train_once
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from tiararodney.sekft.resident.state import Resident
 
 log = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 1  # of leaderboard.json
-KEYS = ("out", "train", "eval", "grid", "runs")
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.,+-]*")  # no "=": --adapter NAME=DIR
 
 
-@dataclass(frozen=True)
-class Sweep:
-    """What a file asks for.
+class _File(BaseModel):
+    """What may stand in a file."""
 
-    Args:
-        out: folder of everything.
-        evaluation: settings of the evaluation.
-        runs: settings of each training, by the run's name.
-    """
+    model_config = ConfigDict(extra="forbid")
+    out: Path
+    train: dict[str, Any] = {}
+    eval: dict[str, Any] = {}
+    grid: dict[str, list[Any]] = {}
+    runs: list[dict[str, Any]] = []
+
+
+class Sweep(NamedTuple):
+    """What a file asks for: the folder of everything, the evaluation's settings, and each training's by its name."""
 
     out: Path
     evaluation: Mapping[str, Any]
@@ -63,57 +70,31 @@ def read_sweep(file: Path) -> Sweep:
 
     try:
         data = yaml.safe_load(file.read_text(encoding="utf-8"))
+        given = _File.model_validate({k: v for k, v in data.items() if v is not None} if type(data) is dict else data)
     except OSError as error:
-        raise UsageError(f"sweep {file}: {error.strerror}. Give a readable YAML file.") from None
+        raise UsageError(f"{file}: {error.strerror}. Give a readable YAML file.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"sweep {file}: not YAML ({str(error).splitlines()[0]}).") from None
-    if not isinstance(data, dict) or not data.keys() <= set(KEYS):
-        found = sorted(map(str, data.keys() - set(KEYS))) if isinstance(data, dict) else type(data).__name__
-        raise UsageError(f"sweep {file}: found {found}, expected the keys {', '.join(KEYS)}.")
-    parts = {key: _mapping(file, key, data.get(key)) for key in ("train", "eval", "grid")}
-    if not data.get("out"):
-        raise UsageError(f"sweep {file}: out is missing. Name the folder of the results.")
-    runs: dict[str, dict[str, Any]] = {}
-    for name, settings in [*_grid(file, parts["grid"]), *_listed(file, data.get("runs"))]:
-        if name in runs or name in ("base", "eval") or not _NAME.fullmatch(name):
+        raise UsageError(f"{file}: not YAML ({str(error).splitlines()[0]}).") from None
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where, keys = ".".join(map(str, first["loc"])) or "the file", ", ".join(_File.model_fields)
+        found = f"{where}: found {first['input']!r}. {first['msg']}"
+        raise UsageError(f"{file}: {found}. A sweep has the keys {keys}.") from None
+    grid = [dict(zip(given.grid, values, strict=True)) for values in itertools.product(*given.grid.values())]
+    named = [(re.sub(r"[^\w.,+-]", "-", ",".join(f"{k}-{v}" for k, v in one.items())), one) for one in grid if one]
+    named += [(str(run.pop("name", f"run-{number}")), run) for number, run in enumerate(given.runs, 1)]
+    for name, _ in named:
+        if [n for n, _ in named].count(name) > 1 or name in ("base", "eval") or not _NAME.fullmatch(name):
             raise UsageError(
-                f"sweep {file}: found the run name {name!r}, expected each name once, of letters, digits and -_.,+."
+                f"{file}: found the run name {name!r}, expected each name once, of letters, digits and -_.,+."
             )
-        runs[name] = parts["train"] | settings
-    if not runs:
-        raise UsageError(f"sweep {file}: found no run. Give runs: a list, or grid: lists of values.")
-    return Sweep(Path(str(data["out"])), parts["eval"], runs)
+    if not named:
+        raise UsageError(f"{file}: found no run. Give runs: a list, or grid: lists of values.")
+    return Sweep(given.out, given.eval, {name: _dashed(given.train) | _dashed(one) for name, one in named})
 
 
-def _mapping(file: Path, key: str, value: Any) -> dict[str, Any]:
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise UsageError(f"sweep {file}: {key}: found {type(value).__name__}, expected settings such as 'seed: 1'.")
-    return {str(name).replace("_", "-"): item for name, item in value.items()}
-
-
-def _grid(file: Path, grid: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """Every combination of the values, the last setting changing fastest."""
-    for key, values in grid.items():
-        if not isinstance(values, list) or not values:
-            raise UsageError(f"sweep {file}: grid: {key}: found {values!r}, expected a list of values.")
-    if not grid:
-        return []
-    combined = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
-    return [(re.sub(r"[^\w.,+-]", "-", ",".join(f"{k}-{v}" for k, v in one.items())), one) for one in combined]
-
-
-def _listed(file: Path, runs: Any) -> list[tuple[str, dict[str, Any]]]:
-    if runs is None:
-        return []
-    if not isinstance(runs, list):
-        raise UsageError(f"sweep {file}: runs: found {type(runs).__name__}, expected a list of settings.")
-    out = []
-    for number, run in enumerate(runs, 1):
-        settings = _mapping(file, f"runs, number {number}", run)
-        out.append((str(settings.pop("name", f"run-{number}")), settings))
-    return out
+def _dashed(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {name.replace("_", "-"): value for name, value in settings.items()}
 
 
 def run_sweep(resident: Resident, sweep: Sweep) -> int:
@@ -134,7 +115,7 @@ def run_sweep(resident: Resident, sweep: Sweep) -> int:
     for name, settings in sweep.runs.items():
         check_training(resident, flags(settings), f"sweep: run {name}")
         # what one writes as 1e-4 or 0.0001 is the same
-        claim(sweep.out / name / "run.json", {"settings": json.loads(json.dumps(settings, default=str))})
+        claim(sweep.out / name / "run.json", {"sweep": {"settings": json.loads(json.dumps(settings, default=str))}})
     trained: dict[str, Path] = {}
     failed: dict[str, str] = {}
     report: dict[str, Any] | None = None
@@ -149,8 +130,8 @@ def run_sweep(resident: Resident, sweep: Sweep) -> int:
         else:
             trained[name] = adapter
             report = evaluate_all(resident, flags(sweep.evaluation), trained, sweep.out / "eval", "sweep: eval")
-        write_leaderboard(sweep, leaderboard(sweep, report, failed))
-    board = leaderboard(sweep, report, failed)
+        board = leaderboard(sweep, report, failed)
+        write_leaderboard(sweep, board)
     print("\n".join(table(board)))
     print(f"\nleaderboard: {sweep.out / 'leaderboard.html'}")
     if not trained:
@@ -175,7 +156,7 @@ def leaderboard(sweep: Sweep, report: Mapping[str, Any] | None, failed: Mapping[
     rows = [
         {
             "name": name,
-            "settings": dict(sweep.runs[name]) if name in sweep.runs else {},
+            "settings": dict(sweep.runs.get(name, {})),
             "rates": model["rates"],
             "against_base": pairs[name] | {"p_holm": adjusted[name]} if name in pairs else None,
             "training": _training(sweep.out / name / "adapter"),
@@ -183,15 +164,14 @@ def leaderboard(sweep: Sweep, report: Mapping[str, Any] | None, failed: Mapping[
         for name, model in models.items()
     ]
     rows.sort(key=lambda row: [-(row["rates"][k]["value"] or 0.0) for k in ("success", "verified", "operate")])
-    waiting = [name for name in sweep.runs if name not in models and name not in failed]
-    about = {"worlds": report["scenarios"]["n"] if report else 0, "runtime": report["runtime"] if report else ""}
     return {
         "schema_version": SCHEMA_VERSION,
         "written": provenance.now(),
-        **about,
+        "worlds": report["scenarios"]["n"] if report else 0,
+        "runtime": report["runtime"] if report else "",
         "rows": rows,
         "failed": dict(failed),
-        "waiting": waiting,
+        "waiting": [name for name in sweep.runs if name not in models and name not in failed],
         "versions": provenance.versions(),
     }
 
@@ -202,8 +182,7 @@ def _training(adapter: Path) -> dict[str, Any] | None:
         return None
     record = json.loads((adapter / "training.json").read_text(encoding="utf-8"))
     lines = (adapter / "curve.jsonl").read_text(encoding="utf-8").splitlines()
-    losses = [entry["loss"] for entry in map(json.loads, lines) if "loss" in entry]
-    result = record["result"]
+    losses, result = [entry["loss"] for entry in map(json.loads, lines) if "loss" in entry], record["result"]
     return {"steps": result["step"], "seconds": result["seconds"], "loss": losses[-1] if losses else None}
 
 
@@ -229,21 +208,8 @@ def cells(row: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return rows of cells as lines; a row with fewer cells is text from its last cell on."""
-    width = max(map(len, rows))
-    whole = [row for row in rows if len(row) == width]
-    widths = [max(len(row[i]) for row in whole) for i in range(width)]
-    return ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=False)).rstrip() for row in rows]
-
-
 def write_leaderboard(sweep: Sweep, board: Mapping[str, Any]) -> None:
     """Write ``leaderboard.json`` and ``leaderboard.html``."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     write_whole(sweep.out / "leaderboard.json", json.dumps(board, indent=2, ensure_ascii=False) + "\n")
-    environment = Environment(
-        loader=PackageLoader(__package__ or "", ""), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    page = environment.get_template("leaderboard.html.jinja").render(board=board, cells=cells)
+    page = from_template(__package__ or "", "leaderboard.html.jinja", board=board, cells=cells)
     write_whole(sweep.out / "leaderboard.html", page)

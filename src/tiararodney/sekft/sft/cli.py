@@ -13,7 +13,7 @@ from tiararodney.sekft import hub
 from tiararodney.sekft.console import configure_logs, naming_the_extra, run_cli
 from tiararodney.sekft.errors import RunFailed, UsageError
 from tiararodney.sekft.flags import Common
-from tiararodney.sekft.residents import AskedBase, Remote, run_there
+from tiararodney.sekft.residents import Remote, run_there
 from tiararodney.sekft.sft.flags import BehaviourFlags, InspectConfig, read, train_config
 
 if TYPE_CHECKING:
@@ -41,8 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         given = list(sys.argv[1:] if argv is None else argv)
         settings = read(given)
         configure_logs(settings.of(Common).verbosity)
-        if (name := settings.of(Remote).resident) is not None:
-            return run_there("train", given, name, settings.of(AskedBase).base)
+        if (remote := settings.of(Remote)).resident is not None:
+            return run_there("train", given, remote)
         config = train_config(settings)
         if config is None:
             return _inspect(settings)

@@ -7,6 +7,7 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -14,22 +15,19 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from tiararodney.sekft.render import SessionRefused, render_prompt
 from tiararodney.sekft.resident.serving import shapes
-from tiararodney.sekft.resident.serving.errors import ApiError, bad
-from tiararodney.sekft.resident.serving.generate import Replies
-from tiararodney.sekft.resident.serving.metrics import Metrics
-from tiararodney.sekft.resident.serving.requests import CHAT, TEXT, read_completion, read_messages
+from tiararodney.sekft.resident.serving.generate import Replies, render_chat
+from tiararodney.sekft.resident.serving.requests import ApiError, Chat, Load, Text, Tokenize, Unload, bad, read
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from tiararodney.sekft.model import Generator
     from tiararodney.sekft.resident.serving.models import ServedModels
+    from tiararodney.sekft.resident.serving.requests import B
 
 MAX_BODY = 1 << 25
 """Bytes of a request's body that are read: no session comes near."""
-_OPEN = ("/health", "/ping")
 
 
 class Server:
@@ -44,51 +42,37 @@ class Server:
     def __init__(self, models: ServedModels, generator: Generator, api_key: str = "") -> None:
         self.models, self.generator, self.api_key = models, generator, api_key
         self.started = int(time.time())
-        self.metrics = Metrics()
-        for name, kind, text in (
-            ("sekft_requests_total", "counter", "Requests by route and status."),
-            ("sekft_prompt_tokens_total", "counter", "Prompt tokens by model."),
-            ("sekft_cached_tokens_total", "counter", "Prompt tokens whose keys and values were cached, by model."),
-            ("sekft_generated_tokens_total", "counter", "Generated tokens by model."),
-            ("sekft_requests_running", "gauge", "Completions under way."),
-        ):
-            self.metrics.declare(name, kind, text)
+        self.registry = r = CollectorRegistry()
+        self.requests = Counter("sekft_requests", "Requests by route and status.", ["route", "status"], registry=r)
+        self.running = Gauge("sekft_requests_running", "Completions under way.", registry=r)
+        self.tokens = {
+            kind: Counter(f"sekft_{kind}_tokens", f"{text} tokens by model.", ["model"], registry=r)
+            for kind, text in (("prompt", "Prompt"), ("cached", "Cached prompt"), ("generated", "Generated"))
+        }
 
     def app(self) -> Starlette:
         """Return the application."""
         routes = [
             Route("/health", self.health),
-            Route("/ping", self.health),
             Route("/metrics", self.show_metrics),
             Route("/v1/models", self.list_models),
             Route("/v1/models/{name:path}", self.show_model),
-            Route("/v1/chat/completions", self._json(self.chat), methods=["POST"]),
-            Route("/v1/completions", self._json(self.complete), methods=["POST"]),
-            Route("/tokenize", self._json(self.tokenize), methods=["POST"]),
-            Route("/detokenize", self._json(self.detokenize), methods=["POST"]),
-            Route("/v1/load_lora_adapter", self._json(self.load), methods=["POST"]),
-            Route("/v1/unload_lora_adapter", self._json(self.unload), methods=["POST"]),
+            _post("/v1/chat/completions", Chat, self.complete),
+            _post("/v1/completions", Text, self.complete),
+            _post("/tokenize", Tokenize, self.tokenize),
+            _post("/v1/load_lora_adapter", Load, self.load),
+            _post("/v1/unload_lora_adapter", Unload, self.unload),
         ]
-        app = Starlette(routes=routes, exception_handlers={ApiError: _refuse, HTTPException: _not_found})
+        app = Starlette(routes=routes, exception_handlers={ApiError: _refuse, HTTPException: _refuse})
         app.add_middleware(_Guard, server=self)
         return app
 
-    # ------------------------------------------------------------------------------------------------- completions
-
-    async def chat(self, body: Any) -> Response:
-        """``POST /v1/chat/completions``."""
-        return await self._answer(body, CHAT)
-
-    async def complete(self, body: Any) -> Response:
-        """``POST /v1/completions``; prompts may be token ids."""
-        return await self._answer(body, TEXT)
-
-    async def _answer(self, body: Any, kind: str) -> Response:
-        asked = read_completion(body, kind)
+    async def complete(self, asked: Chat | Text) -> Response:
+        """``POST /v1/chat/completions`` and ``/v1/completions``."""
         served = self.models.find(asked.model)
         replies = await run_in_threadpool(Replies, self.generator, asked, served)
         replies.start()
-        self.metrics.add("sekft_requests_running", 1)
+        self.running.inc()
         if asked.stream:
             return StreamingResponse(self._stream(replies), media_type="text/event-stream")
         try:
@@ -100,14 +84,11 @@ class Server:
 
     async def _stream(self, replies: Replies) -> AsyncIterator[str]:
         try:
-            if replies.asked.kind == CHAT:
-                for index in range(len(replies.replies)):
-                    yield _event(shapes.first_chunk(replies, index))
+            if isinstance(replies.asked, Chat):
+                yield _event(shapes.chunk(replies, 0, "", None, first=True))
             async for index, text, token in replies.events():
-                reply = replies.replies[index]
-                if text or reply.done is not None or token is not None:
-                    yield _event(shapes.chunk(replies, index, text, token, reply))
-            if replies.asked.usage_in_stream:
+                yield _event(shapes.chunk(replies, index, text, token))
+            if replies.asked.stream_options.get("include_usage"):
                 yield _event(shapes.last_chunk(replies))
             yield "data: [DONE]\n\n"
         except ApiError as error:
@@ -117,13 +98,11 @@ class Server:
             self._count(replies)
 
     def _count(self, replies: Replies) -> None:
-        used, name = shapes.usage(replies), replies.asked.model
-        self.metrics.add("sekft_requests_running", -1)
-        self.metrics.add("sekft_prompt_tokens_total", used["prompt_tokens"], model=name)
-        self.metrics.add("sekft_cached_tokens_total", used["prompt_tokens_details"]["cached_tokens"], model=name)
-        self.metrics.add("sekft_generated_tokens_total", used["completion_tokens"], model=name)
-
-    # -------------------------------------------------------------------------------------------------- everything else
+        used = shapes.usage(replies)
+        self.running.dec()
+        counts = used["prompt_tokens"], used["prompt_tokens_details"]["cached_tokens"], used["completion_tokens"]
+        for kind, count in zip(("prompt", "cached", "generated"), counts, strict=True):
+            self.tokens[kind].labels(replies.asked.model).inc(count)
 
     async def health(self, _: Request) -> Response:
         """``GET /health``: the resident lives."""
@@ -131,87 +110,60 @@ class Server:
 
     async def show_metrics(self, _: Request) -> Response:
         """``GET /metrics``: Prometheus text."""
-        return PlainTextResponse(self.metrics.text(), media_type="text/plain; version=0.0.4")
+        return PlainTextResponse(generate_latest(self.registry), media_type="text/plain; version=0.0.4")
 
     async def list_models(self, _: Request) -> Response:
         """``GET /v1/models``: the base and its adapters, as vLLM lists them."""
-        cards = [self._card(self.models.name, None)]
-        cards += [self._card(name, str(folder)) for name, folder in self.models.names().items()]
-        return JSONResponse({"object": "list", "data": cards})
+        names = (self.models.name, *self.models.base.adapters.folders)
+        return JSONResponse({"object": "list", "data": [self._card(name) for name in names]})
 
     async def show_model(self, request: Request) -> Response:
         """``GET /v1/models/NAME``."""
-        served = self.models.find(request.path_params["name"])
-        folder = self.models.names().get(served.name)
-        return JSONResponse(self._card(served.name, None if folder is None else str(folder)))
+        return JSONResponse(self._card(self.models.find(request.path_params["name"]).name))
 
-    def _card(self, name: str, folder: str | None) -> dict[str, Any]:
-        card: dict[str, Any] = {"id": name, "object": "model", "created": self.started, "owned_by": "sekft"}
-        if folder is None:
-            return card | {"root": str(self.models.base.path), "parent": None, "max_model_len": self.generator.context}
-        return card | {"root": folder, "parent": self.models.name}
+    def _card(self, name: str) -> dict[str, Any]:
+        base, folder = self.models.base, self.models.base.adapters.folders.get(name)
+        own = {"root": str(base.path), "parent": None, "max_model_len": self.generator.context}
+        card = {"id": name, "object": "model", "created": self.started, "owned_by": "sekft"}
+        return card | (own if folder is None else {"root": str(folder), "parent": self.models.name})
 
-    async def tokenize(self, body: Any) -> Response:
+    async def tokenize(self, asked: Tokenize) -> Response:
         """``POST /tokenize``: a prompt's or a chat's token ids, as vLLM's."""
-        fields = _object(body)
-        served = self.models.find(fields.get("model") or self.models.name)
-        if "messages" in fields:
-            if fields.get("add_generation_prompt", True) is not True:
-                raise bad("add_generation_prompt", fields["add_generation_prompt"], "true: prompts are what is served")
-            try:
-                ids = render_prompt(served.tokenizer, read_messages(fields["messages"]))
-            except (SessionRefused, ValueError) as error:
-                raise ApiError(400, f"messages: {error}", "messages") from None
-        elif isinstance(fields.get("prompt"), str):
-            ids = served.tokenizer.encode(fields["prompt"])
+        served = self.models.find(asked.model)
+        if asked.messages:
+            ids = render_chat(served, asked.messages)
+        elif asked.prompt is not None:
+            ids = served.tokenizer.encode(asked.prompt)
         else:
-            raise bad("prompt", fields.get("prompt"), "a text, or messages in its place")
+            raise bad("prompt", None, "a text, or messages in its place")
         return JSONResponse({"count": len(ids), "max_model_len": self.generator.context, "tokens": ids})
 
-    async def detokenize(self, body: Any) -> Response:
-        """``POST /detokenize``: the text of token ids, as vLLM's."""
-        fields = _object(body)
-        served = self.models.find(fields.get("model") or self.models.name)
-        ids = fields.get("tokens")
-        if not isinstance(ids, list) or not all(type(i) is int and i >= 0 for i in ids):
-            raise bad("tokens", ids, "a list of token ids")
-        return JSONResponse({"prompt": served.tokenizer.decode(ids)})
-
-    async def load(self, body: Any) -> Response:
+    async def load(self, asked: Load) -> Response:
         """``POST /v1/load_lora_adapter`` in vLLM's shape."""
-        fields = _object(body)
-        name, path = _named(fields, "lora_name"), _named(fields, "lora_path")
-        in_place = fields.get("load_inplace", False)
-        if not isinstance(in_place, bool):
-            raise bad("load_inplace", in_place, "true or false")
-        await run_in_threadpool(self.models.load, name, path, in_place=in_place)
-        return PlainTextResponse(f"Success: LoRA adapter '{name}' added successfully.")
+        await run_in_threadpool(self.models.load, asked.lora_name, asked.lora_path, in_place=asked.load_inplace)
+        return PlainTextResponse(f"Success: LoRA adapter '{asked.lora_name}' added successfully.")
 
-    async def unload(self, body: Any) -> Response:
+    async def unload(self, asked: Unload) -> Response:
         """``POST /v1/unload_lora_adapter`` in vLLM's shape."""
-        name = _named(_object(body), "lora_name")
-        await run_in_threadpool(self.models.unload, name)
-        return PlainTextResponse(f"Success: LoRA adapter '{name}' removed successfully.")
+        await run_in_threadpool(self.models.unload, asked.lora_name)
+        return PlainTextResponse(f"Success: LoRA adapter '{asked.lora_name}' removed successfully.")
 
-    def _json(self, route: Callable[[Any], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
-        """Return a route that reads its body as JSON first."""
 
-        async def read(request: Request) -> Response:
-            data = bytearray()
-            try:
-                async for piece in request.stream():
-                    data += piece
-                    if len(data) > MAX_BODY:
-                        raise ApiError(413, f"found a body over {MAX_BODY} bytes.")
-            except ClientDisconnect:
-                return Response(status_code=400)
-            try:
-                body = json.loads(data)
-            except (ValueError, RecursionError):
-                raise ApiError(400, "found no JSON, expected a JSON object.") from None
-            return await route(body)
+def _post(path: str, kind: type[B], handler: Callable[[B], Awaitable[Response]]) -> Route:
+    """Return a route that reads its body first."""
 
-        return read
+    async def answer(request: Request) -> Response:
+        data = bytearray()
+        try:
+            async for piece in request.stream():
+                data += piece
+                if len(data) > MAX_BODY:
+                    raise ApiError(413, f"found a body over {MAX_BODY} bytes.")
+        except ClientDisconnect:
+            return Response(status_code=400)
+        return await handler(read(kind, data))
+
+    return Route(path, answer, methods=["POST"])
 
 
 class _Guard:
@@ -228,8 +180,7 @@ class _Guard:
 
         async def counted(message: Any) -> None:
             nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
+            status = message.get("status", status)
             await send(message)
 
         try:
@@ -239,40 +190,23 @@ class _Guard:
                 error = ApiError(401, "found no valid key, expected 'Authorization: Bearer KEY'.")
                 await JSONResponse(error.body(), 401)(scope, receive, counted)
         finally:
-            route = scope.get("route")
-            path = getattr(route, "path", "other")
-            self.server.metrics.add("sekft_requests_total", 1, route=path, status=str(status))
+            self.server.requests.labels(getattr(scope.get("route"), "path", "other"), str(status)).inc()
 
     def _admits(self, scope: Any) -> bool:
-        if not self.server.api_key or scope["path"] in _OPEN:
+        if not self.server.api_key or scope["path"] == "/health":
             return True
         sent = dict(scope["headers"]).get(b"authorization", b"")
         return hmac.compare_digest(sent, b"Bearer " + self.server.api_key.encode())
 
 
-async def _refuse(_: Request, error: Exception) -> Response:
+async def _refuse(request: Request, error: Exception) -> Response:
+    headers = None
+    if isinstance(error, HTTPException):  # starlette's own: no such route or method
+        headers = error.headers
+        error = ApiError(error.status_code, f"{request.method} {request.url.path}: {error.detail}.")
     assert isinstance(error, ApiError)
-    return JSONResponse(error.body(), error.status)
-
-
-async def _not_found(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    said = ApiError(error.status_code, f"{request.method} {request.url.path}: {error.detail}.")
-    return JSONResponse(said.body(), said.status, headers=error.headers)
+    return JSONResponse(error.body(), error.status, headers)
 
 
 def _event(data: dict[str, Any]) -> str:
     return f"data: {json.dumps(data, ensure_ascii=False)}\n\n"
-
-
-def _object(body: Any) -> dict[str, Any]:
-    if not isinstance(body, dict):
-        raise ApiError(400, f"found {type(body).__name__}, expected a JSON object.")
-    return body
-
-
-def _named(fields: dict[str, Any], name: str) -> str:
-    value = fields.get(name)
-    if not isinstance(value, str) or not value:
-        raise bad(name, value, "a text")
-    return value

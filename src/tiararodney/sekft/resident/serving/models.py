@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tiararodney.sekft.errors import ContractMismatch, SekftError
 from tiararodney.sekft.eval.operators import reply_text, stop_ids
 from tiararodney.sekft.render import check_contract, contract_tokenizer
-from tiararodney.sekft.resident.serving.errors import ApiError
+from tiararodney.sekft.resident.serving.requests import ApiError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -34,10 +34,9 @@ class Served:
         self.name, self.adapter, self.tokenizer = name, adapter, tokenizer
         self.stop_ids = stop_ids(tokenizer, eos)
 
-    @property
-    def decode(self) -> Callable[[Sequence[int]], str]:
-        """Token ids to text, control tokens left out."""
-        return lambda ids: reply_text(self.tokenizer, ids)
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of token ids, control tokens left out."""
+        return reply_text(self.tokenizer, ids)
 
 
 class ServedModels:
@@ -59,14 +58,10 @@ class ServedModels:
     ) -> None:
         self.base, self.name, self._turn = base, name, turn
         self._folders = [folder.resolve() for folder in folders]
-        self._cache: dict[tuple[str, Path], Served] = {}
+        self._cache: dict[str, tuple[Path, Served]] = {}
         self._lock = Lock()
         self._eos = getattr(base.model.generation_config, "eos_token_id", None)
         self._base = Served(name, None, base.tokenizer, self._eos)
-
-    def names(self) -> dict[str, Path]:
-        """Return every adapter's name and folder."""
-        return dict(self.base.adapters.folders)
 
     def find(self, name: str) -> Served:
         """Return what a name stands for; ``base`` is the base whatever it is called.
@@ -78,18 +73,17 @@ class ServedModels:
         if folder is None:
             if name in (self.name, "base", str(self.base.path)):
                 return self._base
-            known = ", ".join([self.name, *self.names()])
+            known = ", ".join([self.name, *self.base.adapters.folders])
             raise ApiError(404, f"model {name!r} is not served here. Served: {known}.", "model", "model_not_found")
         with self._lock:
-            key = (name, folder)
-            if key not in self._cache:
+            if self._cache.get(name, (None,))[0] != folder:
                 try:
                     check_contract(folder, self.base.tokenizer)
                     tokenizer = contract_tokenizer(self.base.tokenizer, folder)
                 except ContractMismatch as error:
                     raise ApiError(400, str(error), "model") from None
-                self._cache[key] = Served(name, name, tokenizer, self._eos)
-            return self._cache[key]
+                self._cache[name] = folder, Served(name, name, tokenizer, self._eos)
+            return self._cache[name][1]
 
     def load(self, name: str, path: str, *, in_place: bool) -> None:
         """Attach an adapter, as vLLM's ``/v1/load_lora_adapter``.
@@ -113,18 +107,17 @@ class ServedModels:
         with self._turn(), self._lock:
             if name in self.base.adapters.folders:
                 if not in_place:
-                    raise ApiError(
-                        400,
-                        f"lora_name: {name!r} is loaded already. Unload it, or give load_inplace: true.",
-                        "lora_name",
-                    )
-                check_folder(folder)
+                    message = f"lora_name: {name!r} is loaded already. Unload it, or give load_inplace: true."
+                    raise ApiError(400, message, "lora_name")
+                if not (folder / "adapter_config.json").is_file():  # before the one that it replaces is gone
+                    raise ApiError(400, f"lora_path: found no adapter_config.json in {folder}.", "lora_path")
                 detach_adapter(self.base, name)
             try:
                 attach_adapter(self.base, folder, name)
             except SekftError as error:
                 raise ApiError(400, str(error), "lora_path") from None
-            self._forget(name)
+            finally:
+                self._cache.pop(name, None)
 
     def unload(self, name: str) -> None:
         """Take an adapter off, as vLLM's ``/v1/unload_lora_adapter``.
@@ -138,17 +131,4 @@ class ServedModels:
             if name not in self.base.adapters.folders:
                 raise ApiError(404, f"lora_name: {name!r} is not loaded.", "lora_name")
             detach_adapter(self.base, name)
-            self._forget(name)
-
-    def _forget(self, name: str) -> None:
-        self._cache = {key: served for key, served in self._cache.items() if key[0] != name}
-
-
-def check_folder(folder: Path) -> None:
-    """Refuse a folder that is no adapter before the adapter that it is to replace is taken off.
-
-    Raises:
-        ApiError: it holds no adapter.
-    """
-    if not (folder / "adapter_config.json").is_file():
-        raise ApiError(400, f"lora_path: found no adapter_config.json in {folder}.", "lora_path")
+            self._cache.pop(name, None)

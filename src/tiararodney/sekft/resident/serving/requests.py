@@ -1,221 +1,195 @@
-"""Reads the bodies of completions: what they ask for, or which field cannot be taken."""
+"""The bodies of requests, read by pydantic, and what a request is refused with, in OpenAI's shape."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 
-from tiararodney.sekft.render import Message
-from tiararodney.sekft.resident.serving.errors import ApiError, bad
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationError,
+    model_validator,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-CHAT, TEXT = "chat", "text"
-_MAX_STOPS = 16
-_MAX_LOGPROBS = 20
+_SHOWN = 80
 _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
-    "n": (1,),
-    "best_of": (1,),
+    **dict.fromkeys(("n", "best_of", "repetition_penalty"), (1,)),
+    **dict.fromkeys(("presence_penalty", "frequency_penalty", "min_p"), (0,)),
+    **dict.fromkeys(("guided_json", "guided_regex", "guided_choice"), ()),
+    **dict.fromkeys(("tools", "functions"), ([],)),
     "echo": (False,),
     "suffix": ("",),
-    "presence_penalty": (0,),
-    "frequency_penalty": (0,),
-    "repetition_penalty": (1,),
     "logit_bias": ({},),
     "top_k": (0, -1),
-    "min_p": (0,),
-    "tools": ([],),
     "tool_choice": ("none", "auto"),
-    "functions": ([],),
     "response_format": ({"type": "text"},),
-    "guided_json": (),
-    "guided_regex": (),
-    "guided_choice": (),
 }
 """Fields that would change the reply and are not offered, with the values that change nothing."""
 
 
-@dataclass(frozen=True)
-class Asked:
-    """What one request asks for.
+class ApiError(Exception):
+    """A request that gets no result.
 
     Args:
-        kind: ``chat`` or ``text``.
-        model: name of the base or of an adapter.
-        messages: of a chat completion.
-        prompts: of a text completion: texts or token ids.
-        max_tokens: limit of the reply, None for the default.
-        temperature: 0 is greedy.
-        top_p: probability mass that is drawn from.
-        seed: None for a seed of its own.
-        stop: texts that end the reply and are left out of it.
-        stream: send tokens as they come.
-        usage_in_stream: send the usage as the stream's last chunk.
-        logprobs: alternatives with each token's log-probability, None for no log-probabilities.
-        token_ids: also return the ids of prompt and reply, as vLLM's ``return_token_ids`` does.
+        status: the HTTP status.
+        message: what was found and what is expected.
+        param: the field of the body, where one is at fault.
+        code: OpenAI's code, where clients look for one.
     """
 
-    kind: str
-    model: str
-    messages: tuple[Message, ...] = ()
-    prompts: tuple[str | tuple[int, ...], ...] = ()
-    max_tokens: int | None = None
-    temperature: float = 1.0
-    top_p: float = 1.0
+    def __init__(self, status: int, message: str, param: str | None = None, code: str | None = None) -> None:
+        self.status, self.message, self.param, self.code = status, message, param, code
+        super().__init__(message)
+
+    def body(self) -> dict[str, Any]:
+        """Return the JSON to answer with."""
+        kinds = {401: "authentication_error", 403: "permission_error", 404: "not_found_error"}
+        kind = kinds.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")  # noqa: PLR2004 - HTTP's own border
+        return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
+
+
+def bad(param: str, found: Any, expected: str) -> ApiError:
+    """Return the refusal of a field."""
+    return ApiError(400, f"{param}: found {repr(found)[:_SHOWN]}, expected {expected}.", param)
+
+
+class Body(BaseModel):
+    """A JSON object. Null stands for a field that is not there; unknown fields are passed over."""
+
+    model_config = ConfigDict(strict=True, frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, data: Any) -> Any:
+        return {k: v for k, v in data.items() if v is not None} if isinstance(data, dict) else data
+
+
+B = TypeVar("B", bound=Body)
+
+
+def read(kind: type[B], data: bytes | bytearray) -> B:
+    """Read a request's body.
+
+    Raises:
+        ApiError: it is no JSON, or a field is missing, has another shape or asks for what is not offered.
+    """
+    try:
+        return kind.model_validate_json(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        param = ".".join(map(str, first["loc"]))
+        found = "nothing" if first["type"] == "missing" else repr(first["input"])[:_SHOWN]
+        raise ApiError(400, f"{param or 'body'}: found {found}. {first['msg']}.", param or None) from None
+
+
+def _text_of(content: Any) -> Any:
+    """Join a content that comes as a list of text parts."""
+    if isinstance(content, list) and all(isinstance(p, dict) and p.get("type") == "text" for p in content):
+        return "".join(str(p.get("text", "")) for p in content)
+    return content
+
+
+def _prompts(value: Any) -> list[str | list[int]]:
+    """Read a prompt, or a list of prompts, of texts or token ids."""
+
+    def is_one(item: Any) -> bool:
+        ids = isinstance(item, list) and bool(item) and all(type(i) is int and i >= 0 for i in item)
+        return ids or isinstance(item, str)
+
+    prompts = [value] if is_one(value) else value
+    if not isinstance(prompts, list) or not prompts or not all(map(is_one, prompts)):
+        raise bad("prompt", value, "a text, token ids, or a list of these")
+    return prompts
+
+
+Name = Annotated[str, Field(min_length=1)]
+
+
+class ChatMessage(Body):
+    """A turn; tool calls are not rendered here."""
+
+    role: str
+    content: Annotated[str, BeforeValidator(_text_of)]
+    tool_calls: list[Any] = Field([], max_length=0)
+
+
+class Completion(Body):
+    """What both kinds of completions ask for, with OpenAI's defaults; `return_token_ids` is vLLM's."""
+
+    model: Name
+    max_tokens: int | None = Field(None, ge=1, validation_alias=AliasChoices("max_completion_tokens", "max_tokens"))
+    temperature: float = Field(1.0, ge=0, le=100)
+    top_p: float = Field(1.0, gt=0, le=1)
     seed: int | None = None
-    stop: tuple[str, ...] = ()
+    stop: Annotated[list[Name], BeforeValidator(lambda v: [v] if isinstance(v, str) else v)] = Field([], max_length=16)
     stream: bool = False
-    usage_in_stream: bool = False
-    logprobs: int | None = None
-    token_ids: bool = False
+    stream_options: dict[str, Any] = {}
+    return_token_ids: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _offered(cls, data: Any) -> Any:
+        for name in _NEUTRAL.keys() & (data if isinstance(data, dict) else {}):
+            if data[name] is not None and data[name] not in _NEUTRAL[name]:
+                raise bad(name, data[name], "it left out: it is not offered here")
+        return data
 
 
-def read_completion(body: Any, kind: str) -> Asked:
-    """Read the body of a completion.
+class Chat(Completion):
+    """The body of ``/v1/chat/completions``."""
 
-    Args:
-        body: the JSON.
-        kind: `CHAT` or `TEXT`.
+    messages: list[ChatMessage] = Field(min_length=1)
+    logprobs: bool = False
+    top_logprobs: int = Field(0, ge=0, le=20)
 
-    Raises:
-        ApiError: a field is missing, has another shape, or asks for what is not offered.
-    """
-    if not isinstance(body, dict):
-        raise ApiError(400, f"found {type(body).__name__}, expected a JSON object.")
-    for name, neutral in _NEUTRAL.items():
-        value = body.get(name)
-        if value is not None and value not in neutral:
-            raise ApiError(400, f"{name}: found {str(value)[:80]}, which is not offered here. Leave it out.", name)
-    stream = _flag(body, "stream")
-    options = body.get("stream_options") or {}
-    if not isinstance(options, dict):
-        raise bad("stream_options", options, "an object")
-    return Asked(
-        kind=kind,
-        model=_text(body, "model"),
-        messages=read_messages(body.get("messages")) if kind == CHAT else (),
-        prompts=_prompts(body.get("prompt")) if kind == TEXT else (),
-        max_tokens=_limit(body, kind),
-        temperature=_number(body, "temperature", 1.0, 0.0, 100.0),
-        top_p=_number(body, "top_p", 1.0, 0.0, 1.0),
-        seed=_whole(body, "seed"),
-        stop=_stops(body.get("stop")),
-        stream=stream,
-        usage_in_stream=stream and bool(options.get("include_usage")),
-        logprobs=_logprobs(body, kind),
-        token_ids=_flag(body, "return_token_ids"),
-    )
+    @model_validator(mode="after")
+    def _logprobs_asked_for(self) -> Self:
+        if self.top_logprobs and not self.logprobs:
+            raise bad("top_logprobs", self.top_logprobs, "logprobs: true beside it")
+        return self
+
+    @property
+    def alternatives(self) -> int | None:
+        """Alternatives to give with each token's log-probability, None for no log-probabilities."""
+        return self.top_logprobs if self.logprobs else None
 
 
-def read_messages(value: Any) -> tuple[Message, ...]:
-    """Read the messages of a chat; content may be a text or a list of text parts.
+class Text(Completion):
+    """The body of ``/v1/completions``; prompts are texts or token ids."""
 
-    Raises:
-        ApiError: they have another shape.
-    """
-    if not isinstance(value, list) or not value:
-        raise bad("messages", value, "a list of {role, content}")
-    out = []
-    for i, message in enumerate(value):
-        where = f"messages.{i}"
-        if not isinstance(message, dict) or not isinstance(message.get("role"), str):
-            raise bad(where, message, "{role, content}")
-        if message.get("tool_calls"):
-            raise ApiError(400, f"{where}.tool_calls: tool calls are not rendered here.", f"{where}.tool_calls")
-        out.append(Message(message["role"], _content(message.get("content"), f"{where}.content")))
-    return tuple(out)
+    prompt: Annotated[list[str | list[int]], PlainValidator(_prompts)]
+    logprobs: int | None = Field(None, ge=0, le=20)
+
+    @property
+    def alternatives(self) -> int | None:
+        """Alternatives to give with each token's log-probability, None for no log-probabilities."""
+        return self.logprobs
 
 
-def _content(value: Any, where: str) -> str:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, list) and all(
-        isinstance(p, dict) and p.get("type") == "text" and isinstance(p.get("text"), str) for p in value
-    ):
-        return "".join(p["text"] for p in value)
-    raise bad(where, value, "a text or a list of text parts")
+class Tokenize(Body):
+    """The body of ``/tokenize``: a text or a chat; prompts are tokenised as they are served."""
+
+    model: str = "base"
+    prompt: str | None = None
+    messages: list[ChatMessage] = []
+    add_generation_prompt: Literal[True] = True
 
 
-def _prompts(value: Any) -> tuple[str | tuple[int, ...], ...]:
-    if isinstance(value, str):
-        return (value,)
-    if _is_ids(value):
-        return (tuple(value),)
-    if isinstance(value, list) and value and all(isinstance(v, str) or _is_ids(v) for v in value):
-        return tuple(v if isinstance(v, str) else tuple(v) for v in value)
-    raise bad("prompt", value, "a text, token ids, or a list of these")
+class Unload(Body):
+    """The body of vLLM's ``/v1/unload_lora_adapter``."""
+
+    lora_name: Name
 
 
-def _is_ids(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(type(v) is int and v >= 0 for v in value)
+class Load(Unload):
+    """The body of vLLM's ``/v1/load_lora_adapter``."""
 
-
-def _text(body: Mapping[str, Any], name: str) -> str:
-    value = body.get(name)
-    if not isinstance(value, str) or not value:
-        raise bad(name, value, "the name of a model (see /v1/models)" if name == "model" else "a text")
-    return value
-
-
-def _flag(body: Mapping[str, Any], name: str) -> bool:
-    value = body.get(name)
-    if value is None or isinstance(value, bool):
-        return bool(value)
-    raise bad(name, value, "true or false")
-
-
-def _number(body: Mapping[str, Any], name: str, default: float, least: float, most: float) -> float:
-    value = body.get(name)
-    if value is None:
-        return default
-    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
-        raise bad(name, value, f"a number from {least:g} to {most:g}")
-    if name == "top_p" and value == 0:
-        raise bad(name, value, "a number above 0")
-    return float(value)
-
-
-def _whole(body: Mapping[str, Any], name: str) -> int | None:
-    value = body.get(name)
-    if value is None or type(value) is int:
-        return value
-    raise bad(name, value, "a whole number")
-
-
-def _limit(body: Mapping[str, Any], kind: str) -> int | None:
-    for name in ("max_completion_tokens", "max_tokens") if kind == CHAT else ("max_tokens",):
-        value = _whole(body, name)
-        if value is not None:
-            if value < 1:
-                raise bad(name, value, "1 or more")
-            return value
-    return None
-
-
-def _stops(value: Any) -> tuple[str, ...]:
-    if value is None or value == []:
-        return ()
-    stops = [value] if isinstance(value, str) else value
-    if not isinstance(stops, list) or len(stops) > _MAX_STOPS or not all(isinstance(s, str) and s for s in stops):
-        raise bad("stop", value, f"a text or a list of at most {_MAX_STOPS} texts, none empty")
-    return tuple(stops)
-
-
-def _logprobs(body: Mapping[str, Any], kind: str) -> int | None:
-    """Read how many alternatives are asked for: chat has a flag and a number, text completions have the number."""
-    if kind == CHAT:
-        if not _flag(body, "logprobs"):
-            if body.get("top_logprobs"):
-                raise bad("top_logprobs", body["top_logprobs"], "logprobs: true beside it")
-            return None
-        value = _whole(body, "top_logprobs") or 0
-        name = "top_logprobs"
-    else:
-        name, number = "logprobs", _whole(body, "logprobs")
-        if number is None:
-            return None
-        value = number
-    if not 0 <= value <= _MAX_LOGPROBS:
-        raise bad(name, value, f"a number from 0 to {_MAX_LOGPROBS}")
-    return value
+    lora_path: Name
+    load_inplace: bool = False

@@ -19,42 +19,32 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-START_SECONDS = 10.0
-STOP_SECONDS = 5.0
+START_SECONDS, STOP_SECONDS = 10.0, 5
 
 
-def parse_address(text: str) -> tuple[str, int]:
+def read_address(text: str, key_variable: str) -> tuple[str, int]:
     """Read ``HOST:PORT`` or ``[HOST]:PORT``; port 0 takes a free one.
 
+    Args:
+        text: the value of ``--serve``.
+        key_variable: environment variable with the key that clients have to send.
+
     Raises:
-        UsageError: it has another form.
+        UsageError: it has another form, or other machines could reach it and there is no key.
     """
     host, _, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
     if not host or not port.isdecimal() or int(port) > 65535:  # noqa: PLR2004 - the last port
         raise UsageError(f"--serve: found {text!r}, expected HOST:PORT such as 127.0.0.1:8000.")
-    return host, int(port)
-
-
-def check_exposure(host: str, api_key: str, variable: str) -> None:
-    """Refuse to serve other machines without a key.
-
-    Raises:
-        UsageError: the host is not this machine's loopback and there is no key.
-    """
     try:
         local = ipaddress.ip_address(host).is_loopback
     except ValueError:
         local = host == "localhost"
-    if not local and not api_key:
+    if not local and not os.environ.get(key_variable):
         raise UsageError(
-            f"--serve {host}: other machines can reach it, and there is no key. Set {variable}, or serve 127.0.0.1."
+            f"--serve {host}: other machines can reach it, and there is no key. Set {key_variable}, or serve 127.0.0.1."
         )
-
-
-def server_key(variable: str) -> str:
-    """Return the key that clients have to send, empty where the variable is not set."""
-    return os.environ.get(variable, "")
+    return host, int(port)
 
 
 @contextmanager
@@ -75,22 +65,20 @@ def serving(app: Starlette, host: str, port: int) -> Iterator[str]:
     import uvicorn
 
     config = uvicorn.Config(app, host=host, port=port, log_level="warning", access_log=False, lifespan="off")
-    config.timeout_graceful_shutdown = int(STOP_SECONDS)
+    config.timeout_graceful_shutdown = STOP_SECONDS
     try:
-        sockets = [config.bind_socket()]
+        listener = config.bind_socket()
     except (OSError, SystemExit) as error:
         raise RunFailed(f"--serve {host}:{port}: cannot bind it ({error}). Is another server there?") from None
     server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, args=(sockets,), name="sekft-server", daemon=True)
+    thread = threading.Thread(target=server.run, args=([listener],), name="sekft-server", daemon=True)
     thread.start()
     deadline = time.monotonic() + START_SECONDS
     while not server.started:
         if not thread.is_alive() or time.monotonic() > deadline:
             raise RunFailed(f"--serve {host}:{port}: the server did not start.")
         time.sleep(0.01)
-    bound = sockets[0].getsockname()[1]
-    shown = f"[{host}]" if ":" in host else host
-    url = f"http://{shown}:{bound}/v1"
+    url = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}/v1"
     log.info("serving %s", url)
     try:
         yield url

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tiararodney.sekft.resident.serving.text import Decoder
+from tiararodney.sekft.resident.serving.generate import Decoder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
