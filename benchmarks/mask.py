@@ -25,8 +25,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tiararodney.sekft.render import Message, build_masked_examples, normalize_for_template
-from tiararodney.sekft.tokenizer import FileTokenizer, load_tokenizer
+from tiararodney.sekft.render import Message, Tokenizer, build_masked_examples, normalize_for_template
+from tiararodney.sekft.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -49,7 +49,7 @@ def session(turns: int, seed: int, words: int = 25) -> list[Message]:
     return [*out, Message("assistant", "exit")]
 
 
-def differencing(tok: FileTokenizer, messages: Sequence[Message]) -> list[list[int]]:
+def differencing(tok: Tokenizer, messages: Sequence[Message]) -> list[list[int]]:
     """Return the replies' ids as the difference of encoded prefixes, one pair for each turn."""
     turns = normalize_for_template(messages)
     out = []
@@ -73,7 +73,7 @@ def transformers_differencing(tok: Any, messages: Sequence[Message]) -> list[lis
     return out
 
 
-def transformers_tokenizer(tok: FileTokenizer) -> Any:
+def transformers_tokenizer(tok: Tokenizer) -> Any:
     """Return the same tokenizer as transformers loads it."""
     from transformers import PreTrainedTokenizerFast
 
@@ -82,7 +82,7 @@ def transformers_tokenizer(tok: FileTokenizer) -> Any:
         return PreTrainedTokenizerFast.from_pretrained(folder)
 
 
-def qwen3(tok: FileTokenizer) -> FileTokenizer | None:
+def qwen3(tok: Tokenizer) -> Tokenizer | None:
     """Return a tokenizer with Qwen3's chat template, None where no package holds it."""
     spec = find_spec("trl")
     file = Path(spec.origin).parent / "chat_templates" / "qwen3.jinja" if spec and spec.origin else None
@@ -96,9 +96,7 @@ def timed(work: Callable[[], object]) -> float:
     return time.process_time() - started
 
 
-def measure(
-    tok: FileTokenizer, peer: Any, with_qwen3: FileTokenizer | None, turns: int, rounds: int
-) -> dict[str, float]:
+def measure(tok: Tokenizer, peer: Any, with_qwen3: Tokenizer | None, turns: int, rounds: int) -> dict[str, float]:
     """Time the variants on the same sessions, interleaved, and return the medians in seconds."""
     variants: dict[str, list[float]] = {name: [] for name in ("pass", "ours", "qwen3", "lean", "differencing")}
     for seed in range(-1, rounds):  # the first round warms up

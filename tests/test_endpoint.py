@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 
 from tiararodney.posix_sdc.support.http_json import ATTEMPTS
-from tiararodney.sekft import endpoint as module
-from tiararodney.sekft.endpoint import Completion, Endpoint, EndpointDown
-from tiararodney.sekft.errors import RunFailed, UsageError
+from tiararodney.sekft.endpoint import Completion, Endpoint, PosixSdcError, Unanswered
+from tiararodney.sekft.errors import UsageError
 
 MESSAGES = [{"role": "system", "content": "s"}, {"role": "user", "content": "$ "}]
 REPLY = {"choices": [{"message": {"content": "ls"}, "finish_reason": "stop"}], "usage": {"prompt_tokens": 9}}
@@ -22,7 +21,7 @@ def ask(server: Any, **changes: Any) -> Completion:
 def test_messages_go_out_structured_and_the_reply_comes_back(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     server.answers = [(200, REPLY)]
     monkeypatch.setenv("MY_KEY", "secret")
-    assert ask(server, key_variable="MY_KEY") == Completion("ls", "end", 9)
+    assert ask(server, key_variable="MY_KEY") == Completion("ls", "stop", prompt_tokens=9)
     body = {"model": "tuned", "messages": MESSAGES, "max_tokens": 64, "temperature": 0.0, "seed": 3}
     assert server.asked == [("/v1/chat/completions", "Bearer secret", body)]
 
@@ -35,18 +34,18 @@ def test_a_busy_server_is_asked_again(server: Any) -> None:
 
 def test_a_server_that_stays_down_is_our_fault_and_no_reply(server: Any) -> None:
     server.answers = [(500, "boom")] * ATTEMPTS
-    with pytest.raises(EndpointDown, match=r"no answer in 5 attempts \(HTTP 500"):
+    with pytest.raises(Unanswered, match=r"no answer in 5 attempts \(HTTP 500"):
         ask(server)
 
 
 def test_a_reply_cut_at_its_limit_says_so(server: Any) -> None:
     server.answers = [(200, {"choices": [{"message": {"content": "ls -"}, "finish_reason": "length"}]})]
-    assert ask(server) == Completion("ls -", "length", 0)
+    assert ask(server) == Completion("ls -", "length")
 
 
 def test_a_session_that_outgrew_the_context_gets_an_empty_reply(server: Any) -> None:
     server.answers = [(400, {"error": {"message": "This model's maximum context length is 2048 tokens."}})] * 2
-    assert (ask(server).text, ask(server).stop) == ("", "context")
+    assert (ask(server).text, ask(server).finish_reason) == ("", "context")
 
 
 @pytest.mark.parametrize(
@@ -60,7 +59,7 @@ def test_a_session_that_outgrew_the_context_gets_an_empty_reply(server: Any) -> 
 )
 def test_a_refusal_or_another_kind_of_answer_ends_the_run(server: Any, answer: tuple[int, Any], expected: str) -> None:
     server.answers = [answer]
-    with pytest.raises(RunFailed, match=expected):
+    with pytest.raises(PosixSdcError, match=expected):
         ask(server)
     assert len(server.asked) == 1
 
@@ -87,8 +86,7 @@ def test_nothing_listening_is_a_usage_error() -> None:
 @pytest.mark.parametrize("url", ["127.0.0.1:8000/v1", "ftp://host/v1", "http://", "http://host:x/v1", "http://[::1/v1"])
 def test_what_is_no_url_is_bad_usage(url: str) -> None:
     with pytest.raises(UsageError, match="--endpoint: found"):
-        module.check_url(url)
-    assert module.check_url("http://[::1]:8000/v1") == "http://[::1]:8000/v1"
+        Endpoint(url, "m").check()
 
 
 @pytest.mark.parametrize("url", ["http://h/v1", "http://h/v1/", "http://h/v1/chat/completions"])

@@ -152,7 +152,10 @@ def test_inspect_takes_a_hub_id(
     ("flags", "says"),
     [
         (["--base", "somebody/tiyn", "--data", "."], "--base somebody/tiyn: no such folder, and no model of that name"),
-        (["--base", "somebody/tiny", "--data", "data/wrolds"], "--data data/wrolds: no such folder, and no data set"),
+        (
+            ["--base", "somebody/tiny", "--data", "data/wrolds"],
+            "--data data/wrolds: no such file or folder, and no data set",
+        ),
         (["--base", "../tiny", "--data", "."], "--base ../tiny: no such folder, and not a hub id"),
     ],
 )
@@ -200,7 +203,7 @@ def test_offline_mode_is_respected(call: Callable[..., subprocess.CompletedProce
     words = ["-m", "tiararodney.sekft.sft.cli", "--inspect", "--data", ".", "--base", "somebody/tiny"]
     done = call("http://127.0.0.1:1", *words, HF_HUB_OFFLINE="1")
     assert done.returncode == 2
-    assert "not in the hub's cache, and HF_HUB_OFFLINE is set" in done.stderr
+    assert re.search("not in the hub's cache, .*HF_HUB_OFFLINE", done.stderr)
 
 
 def test_folders_are_taken_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

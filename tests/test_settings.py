@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import hypothesis
 import pytest
+from hypothesis import strategies as st
 
 from tiararodney.sekft.errors import UsageError
 from tiararodney.sekft.flags import Common
@@ -25,7 +28,7 @@ class Some:
     share: float = setting("fraction", default=0.0, at_least=0, below=1)
     hold: bool = setting("hold it", default=False)
     data: tuple[Path, ...] = setting("what", default=())
-    way: str = setting("where", default="up", choices=("up", "down"), synonyms={"dn": "down"})
+    way: str = setting("where", default="up", choices=("up", "down"))
     n: int | None = setting("how many", default=None, also=("--limit",), above=0)
 
 
@@ -44,9 +47,28 @@ def from_file(folder: Path, text: str, *argv: str) -> Some:
 
 
 def test_flags_win_over_file_over_defaults(tmp_path: Path) -> None:
-    some = from_file(tmp_path, "max-steps: 3\nrate: 1e-3\nhold: true\nway: dn\n", "--max-steps", "1")
+    some = from_file(tmp_path, "max-steps: 3\nrate: 1e-3\nhold: true\nway: down\n", "--max-steps", "1")
     assert some == Some(out=Path("o"), max_steps=1, rate=1e-3, hold=True, way="down")
     assert from_file(tmp_path, "hold: true", "--no-hold").hold is False
+
+
+@hypothesis.settings(max_examples=60, deadline=None)
+@hypothesis.given(
+    steps=st.integers(0, 10**9),
+    rate=st.floats(0, 1e9, exclude_min=True),
+    share=st.floats(0, 1, exclude_max=True),
+    hold=st.booleans(),
+    data=st.lists(st.text(alphabet="ab/_. -é", min_size=1, max_size=6).map(lambda t: f"x{t}x"), min_size=1, max_size=3),
+)
+def test_a_file_says_what_flags_say(tmp_path_factory, steps, rate, share, hold, data):
+    values = {"max-steps": steps, "rate": rate, "share": share, "hold": hold, "data": data}
+    words = [f"--{'' if hold else 'no-'}hold", *(f"--data={path}" for path in data)]
+    words += [f"--{name}={values[name]!r}" for name in ("max-steps", "rate", "share")]
+    file = tmp_path_factory.getbasetemp() / "same.yaml"
+    file.write_text(json.dumps(values, ensure_ascii=False), encoding="utf-8")
+    by_flags = read(*words)
+    assert by_flags == read("--config", str(file))
+    assert by_flags == Some(Path("o"), steps, rate, share, hold, tuple(map(Path, data)))
 
 
 def test_a_repeated_flag_replaces_the_files_list(tmp_path: Path) -> None:

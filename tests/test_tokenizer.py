@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from tiararodney.sekft.errors import UsageError
-from tiararodney.sekft.render import Message
-from tiararodney.sekft.tokenizer import FileTokenizer, load_tokenizer
+from tiararodney.sekft.render import Message, Tokenizer, render_prompt
+from tiararodney.sekft.tokenizer import load_tokenizer
 
 TEMPLATE = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\\n' + m['content'] + '<|im_end|>\\n' }}{% endfor %}"
@@ -49,22 +49,12 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("text", TEXTS)
 def test_it_encodes_as_the_file_says(folder, text):
-    from tokenizers import Tokenizer
+    from tokenizers import Tokenizer as Backend
 
     tok = load_tokenizer(folder)
-    plain = Tokenizer.from_file(str(folder / "tokenizer.json")).encode(text, add_special_tokens=False)
+    plain = Backend.from_file(str(folder / "tokenizer.json")).encode(text, add_special_tokens=False)
     assert tok.encode(text) == plain.ids
-    ids, offsets = tok.encode_with_offsets(text)
-    assert (ids, list(offsets)) == (plain.ids, plain.offsets)
     assert tok.decode(tok.encode(text)) == text
-
-
-def test_offsets_are_indexed_as_a_list(folder):
-    _, offsets = load_tokenizer(folder).encode_with_offsets("ls 12")
-    as_list = list(offsets)
-    assert (offsets[-1], offsets[:2], len(offsets)) == (as_list[-1], as_list[:2], len(as_list))
-    with pytest.raises(IndexError):
-        offsets[len(as_list)]
 
 
 def test_it_knows_its_special_tokens(folder):
@@ -72,7 +62,7 @@ def test_it_knows_its_special_tokens(folder):
     assert (tok.bos_token, tok.eos_token) == ("<|im_start|>", "<|im_end|>")
     ids = {token: tok.backend.token_to_id(token) for token in ("<|im_start|>", "<|im_end|>")}
     assert tok.control_tokens == ids
-    assert tok.anchors == set(ids.values())
+    assert tok.anchors == {i: token for token, i in ids.items()}
 
 
 def test_it_renders_as_transformers_does(folder, tmp_path_factory):
@@ -204,6 +194,12 @@ def test_a_folder_that_is_not_there_is_bad_usage(tmp_path):
         load_tokenizer(tmp_path / "nowhere")
 
 
+@pytest.mark.parametrize("tokenizer", [object(), None, "models/tiny"])
+def test_what_is_no_tokenizer_is_named(tokenizer):
+    with pytest.raises(TypeError, match="expected a sekft Tokenizer or a fast tokenizer of transformers, found"):
+        render_prompt(tokenizer, [Message("user", "$ ")])
+
+
 def test_it_needs_no_torch(folder):
     code = (
         "import sys; sys.modules['torch'] = None\n"
@@ -220,6 +216,6 @@ def test_it_needs_no_torch(folder):
 def test_a_replaced_template_leaves_the_rest(folder):
     tok = load_tokenizer(folder)
     other = tok.with_template("x")
-    assert isinstance(other, FileTokenizer)
+    assert isinstance(other, Tokenizer)
     assert other.chat_template == "x"
     assert other.encode("ls 12") == tok.encode("ls 12")

@@ -45,7 +45,7 @@ def write(path, *rows):
 def test_a_session_carries_the_records_fields(tmp_path):
     (session,) = read_sessions(write(tmp_path / "d.jsonl", row()))
     assert session.messages == tuple(Message(**t) for t in TURNS)
-    assert (session.id, session.scenario_id, session.archetype, session.split) == ("t1", "s1", "sorting", "train")
+    assert (session.id, session.scenario_id, session.archetype) == ("t1", "s1", "sorting")
     assert session.source == f"{tmp_path / 'd.jsonl'}:1"
 
 
@@ -119,7 +119,7 @@ def test_published_columns_are_read_as_structs_or_strings(tmp_path, turns, quara
     sessions = read_sessions(tmp_path / "train.parquet")
     (session,) = sessions
     assert session.messages == tuple(Message(**t) for t in TURNS)
-    assert (session.id, session.scenario_id, session.version) == ("t1", "s1", "2.0.0")
+    assert (session.id, session.scenario_id) == ("t1", "s1")
     assert sessions.dropped == {"not kept: unverified": 1}
     assert sessions.read == 2, "the scenario among them is no trajectory"
 
@@ -222,8 +222,7 @@ def test_a_hub_that_cannot_be_reached_is_bad_usage(monkeypatch, error):
         raise error("offline\nand more")
 
     monkeypatch.setattr(datasets, "load_dataset", unreachable)
-    monkeypatch.setattr("tiararodney.sekft.trajectories.check_data_set", str)
-    with pytest.raises(UsageError, match=r"--hub somebody/data: .*offline and more"):
+    with pytest.raises(UsageError, match=r"--data somebody/data: .*offline and more"):
         list(read_sessions([], hub=["somebody/data"]))
 
 
@@ -250,7 +249,6 @@ def test_rows_of_the_hub_are_read_as_files_are(monkeypatch):
         return iter([row(), row(keep=None, verified=False, outcome="unverified")])
 
     monkeypatch.setattr(datasets, "load_dataset", rows)
-    monkeypatch.setattr("tiararodney.sekft.trajectories.check_data_set", str)
     sessions = read_sessions([], hub=["somebody/data"])
     assert [s.source for s in sessions] == ["hub somebody/data: row 1"]
     assert sessions.dropped == {"not kept: unverified": 1}

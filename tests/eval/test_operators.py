@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tiararodney.sekft.endpoint import Completion, EndpointDown
+from tiararodney.sekft.endpoint import Completion, Unanswered, UnexpectedAnswer
 from tiararodney.sekft.errors import RunFailed, UsageError
 from tiararodney.sekft.eval.config import EvalConfig
 from tiararodney.sekft.eval.episodes import Generation, prompt_hash
@@ -40,7 +40,6 @@ class Bytes:
     bos_token: str | None = "<bos>"
     eos_token: str | None = "<eos>"
     end: str = "<end>\n"
-    anchors: frozenset[int] = frozenset(SPECIAL.values())
     definition: str = "bytes"
 
     @property
@@ -58,9 +57,6 @@ class Bytes:
             out += [SPECIAL[token]] if token else list(text[0].encode())
             text = text[len(token) if token else 1 :]
         return out
-
-    def encode_with_offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
-        raise NotImplementedError
 
     def decode(self, ids: Sequence[int]) -> str:
         names = {i: t for t, i in SPECIAL.items()}
@@ -156,7 +152,7 @@ def behind(*servers: Server) -> EndpointPlayer:
 
 
 def test_an_endpoint_is_asked_with_the_decoding_and_noted() -> None:
-    server = Server(Completion("ls", "end", 5))
+    server = Server(Completion("ls", "stop", prompt_tokens=5))
     acts = session(behind(server))
     assert acts.reply(TWO) == "ls"
     assert [asked[:3] for asked in server.asked] == [(3, 8, 0.5)]
@@ -165,7 +161,7 @@ def test_an_endpoint_is_asked_with_the_decoding_and_noted() -> None:
 
 def test_sessions_with_the_same_prompt_are_drawn_by_seeds_of_their_own() -> None:
     """The seed goes by scenario and sample: pairs of models share it, repeats do not."""
-    server = Server(*[Completion("ls", "end")] * 4)
+    server = Server(*[Completion("ls", "stop")] * 4)
     for name, sample in (("s0", 0), ("s0", 1), ("s1", 0), ("s0", 0)):
         session(behind(server), name, sample).reply(ONE)
     first, repeat, other, again = (asked[3] for asked in server.asked)
@@ -175,7 +171,7 @@ def test_sessions_with_the_same_prompt_are_drawn_by_seeds_of_their_own() -> None
 
 
 def test_a_session_stays_with_one_of_several_replicas() -> None:
-    servers = [Server(*[Completion("ls", "end")] * 8) for _ in range(2)]
+    servers = [Server(*[Completion("ls", "stop")] * 8) for _ in range(2)]
     two = behind(*servers)
     for key in "abcd":
         acts = session(two, key)
@@ -184,23 +180,23 @@ def test_a_session_stays_with_one_of_several_replicas() -> None:
     assert [len(s.asked) for s in servers] == [4, 4]
 
 
-@pytest.mark.parametrize("error", [EndpointDown("timed out"), RunFailed("HTTP 400: broken")])
+@pytest.mark.parametrize("error", [Unanswered("timed out"), UnexpectedAnswer("HTTP 400: broken")])
 def test_a_request_without_an_answer_is_the_sessions_own_error(error: Exception) -> None:
     with pytest.raises(NoAnswer, match=str(error)):
         session(behind(Server(error))).reply(ONE)
 
 
 def test_a_server_that_is_gone_ends_the_run() -> None:
-    with pytest.raises(RunFailed, match=r"timed out Start the server again; the same command resumes\."):
-        session(behind(Server(EndpointDown("timed out"), lists_models=False))).reply(ONE)
+    with pytest.raises(RunFailed, match=r"timed out\. Start the server again; the same command resumes\."):
+        session(behind(Server(Unanswered("timed out"), lists_models=False))).reply(ONE)
 
 
 def test_replies_without_content_are_counted_by_reason() -> None:
-    player = behind(Server(Completion("", "end", why="finish_reason tool_calls"), Completion("", "context")))
+    player = behind(Server(Completion("", "tool_calls"), Completion("", "context")))
     acts = session(player)
     acts.reply(ONE)
     acts.reply(ONE)
-    assert player.silent == {"finish_reason tool_calls": 1}
+    assert player.silent == {"no content (finish_reason tool_calls)": 1}
 
 
 def test_operators_that_do_nothing_say_their_piece_and_leave() -> None:

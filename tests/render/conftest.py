@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from tiararodney.sekft.render import IGNORED, Example, Message, Tokenizer, normalize_for_template
-from tiararodney.sekft.tokenizer import FileTokenizer
 
 CORPUS = [
     "cat /etc/motd\nls -la\ngrep -r pattern . | sort | uniq -c\n$ exit\n$ panic no such provider\n",
@@ -187,13 +186,17 @@ def smollm2() -> Any:
 # ----------------------------------------------------------------------------------------------------------- pairs
 
 
-def with_template(backend: Any, template: str, bos: str = "", eos: str = "") -> FileTokenizer:
+def with_template(backend: Any, template: str, bos: str = "", eos: str = "") -> Tokenizer:
     """Put a tokenizer and a template together, as `load_tokenizer` would."""
+    from transformers import PreTrainedTokenizerFast
+    from transformers.utils.chat_template_utils import _compile_jinja_template
+
     named = {k: v for k, v in (("bos_token", bos), ("eos_token", eos)) if v}
-    return FileTokenizer(backend, template, named)
+    fast = PreTrainedTokenizerFast(tokenizer_object=backend, **named)
+    return Tokenizer(fast, template, _compile_jinja_template)
 
 
-def _mistral(name: str, template: str, *, legacy: bool = False) -> FileTokenizer:
+def _mistral(name: str, template: str, *, legacy: bool = False) -> Tokenizer:
     return with_template(sentencepiece(name, legacy=legacy), template, "<s>", "</s>")
 
 
@@ -230,7 +233,7 @@ def trl_templates() -> dict[str, Path]:
     return {f.stem: f for f in files if not f.stem.endswith("_training")}
 
 
-def trl(name: str) -> FileTokenizer:
+def trl(name: str) -> Tokenizer:
     """Put a published template and a tokenizer with its control tokens together."""
     if name not in trl_templates():
         pytest.skip("needs the template files of trl (pip install --no-deps trl)")
@@ -240,7 +243,7 @@ def trl(name: str) -> FileTokenizer:
     return with_template(byte_level([s for s in specials if s], digits=True), text, bos, eos)
 
 
-REAL: dict[str, Callable[[], FileTokenizer]] = {
+REAL: dict[str, Callable[[], Tokenizer]] = {
     "mistral-v1": lambda: _mistral("tokenizer.model.v1", MISTRAL_V01, legacy=True),
     "mistral-v1-spaced": lambda: _mistral("tokenizer.model.v1", MISTRAL_V01_SPACED, legacy=True),
     "mistral-v2": lambda: _mistral("mistral_instruct_tokenizer_240216.model.v2", MISTRAL_V3),
@@ -255,7 +258,7 @@ _NEEDS = {"mistral": ("mistral_common", "sentencepiece"), "smollm2": ("llm_smoll
 
 
 @cache
-def real_tokenizer(name: str) -> FileTokenizer:
+def real_tokenizer(name: str) -> Tokenizer:
     """Build one of the pairs, once."""
     for module in _NEEDS[name.partition("-")[0]]:
         if find_spec(module) is None:
@@ -264,25 +267,25 @@ def real_tokenizer(name: str) -> FileTokenizer:
 
 
 @pytest.fixture(params=REAL)
-def real(request: pytest.FixtureRequest) -> FileTokenizer:
+def real(request: pytest.FixtureRequest) -> Tokenizer:
     """Each real tokenizer with its template."""
     return real_tokenizer(request.param)
 
 
 @pytest.fixture
-def real_pair() -> Callable[[str], FileTokenizer]:
+def real_pair() -> Callable[[str], Tokenizer]:
     """A real tokenizer with its template, by name."""
     return real_tokenizer
 
 
 @pytest.fixture(params=trl_templates() or ["none"])
-def published(request: pytest.FixtureRequest) -> tuple[str, FileTokenizer]:
+def published(request: pytest.FixtureRequest) -> tuple[str, Tokenizer]:
     """Each published template, by name."""
     return request.param, trl(request.param)
 
 
 @pytest.fixture(scope="session")
-def chatml() -> FileTokenizer:
+def chatml() -> Tokenizer:
     """A small tokenizer with ChatML as SmolLM2 and Qwen have it."""
     return with_template(byte_level(["<|im_start|>", "<|im_end|>"]), CHATML, "<|im_start|>", "<|im_end|>")
 
@@ -294,7 +297,7 @@ def train_tokenizer() -> Callable[..., Any]:
 
 
 @pytest.fixture(scope="session")
-def pair() -> Callable[..., FileTokenizer]:
+def pair() -> Callable[..., Tokenizer]:
     """`pair(backend, template, bos, eos)` puts a tokenizer and a template together."""
     return with_template
 

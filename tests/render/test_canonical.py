@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from jinja2 import TemplateError
 
 from tiararodney.sekft.render import Message, SessionRefused, canonical_chat_template, normalize_for_template
-from tiararodney.sekft.render.contract.canonical import template_policy
-from tiararodney.sekft.render.control import ESCAPE
+from tiararodney.sekft.render.contract.canonical import marks_of
+from tiararodney.sekft.render.tokens import ESCAPE
 
 _part = st.fixed_dictionaries({"type": st.just("text"), "text": st.text(max_size=4)})
 _no_text = st.sampled_from([{"type": "image"}, {"type": "text"}, {"type": "text", "text": None}, "x", 3, None])
@@ -127,9 +127,9 @@ def test_parts_of_text_are_the_text(chatml):
 def test_making_it_canonical_twice_changes_nothing():
     once = canonical_chat_template(PLAIN, ["</s>"])
     assert canonical_chat_template(once) == once
-    assert template_policy(once) == "escape"
-    assert template_policy(canonical_chat_template(PLAIN)) == "keep"
-    assert template_policy(PLAIN) is None
+    assert marks_of(once).policy == "escape"
+    assert marks_of(canonical_chat_template(PLAIN)).policy == "keep"
+    assert marks_of(PLAIN) is None
 
 
 def test_escape_breaks_control_tokens_up_in_every_message(chatml):

@@ -34,7 +34,7 @@ def test_a_prompt_that_encodes_otherwise_alone_is_no_prefix(chatml):
 def test_a_border_within_a_token_is_no_border(chatml):
     text = chatml.render_text(SESSION, add_generation_prompt=False)
     encoded = encode(chatml, text)
-    inside = next(a + 1 for a, b in encoded.offsets if b - a > 2)
+    inside = text.index("<|im_end|>") + 1
     assert prefix_length(chatml, encoded, inside) is None
 
 
@@ -63,10 +63,7 @@ def test_a_tokenizer_that_loses_text_is_refused(chatml):
     def deaf(text):
         return chatml.encode(text.lower())
 
-    def deaf_with_offsets(text):
-        return chatml.encode_with_offsets(text.lower())
-
-    lossy = Wrapped(chatml, encode=deaf, encode_with_offsets=deaf_with_offsets)
+    lossy = Wrapped(chatml, encode=deaf)
     assert len(build_masked_examples(lossy, SESSION)) == 1
     with pytest.raises(SessionRefused) as caught:
         build_masked_examples(lossy, [SESSION[0], Message("assistant", "LS")])
@@ -74,14 +71,13 @@ def test_a_tokenizer_that_loses_text_is_refused(chatml):
     assert caught.value.turn == 1
 
 
-def test_wrong_offsets_cost_examples_and_never_exactness(chatml, assert_serve_exact):
-    def shifted(text):
-        ids, offsets = chatml.encode_with_offsets(text)
-        return ids, [(max(0, a - 1), max(0, b - 1)) for a, b in offsets]
-
-    examples = build_masked_examples(Wrapped(chatml, encode_with_offsets=shifted), SESSION)
-    assert_serve_exact(chatml, SESSION, examples)
-    assert len(examples) == 2
+@pytest.mark.parametrize("hidden", ["<|im_start|>", "<|im_end|>"])
+def test_missing_anchors_cost_time_and_never_exactness(chatml, assert_serve_exact, hidden):
+    anchors = {i: text for i, text in chatml.anchors.items() if text != hidden}
+    for blind in (Wrapped(chatml, anchors=anchors), Wrapped(chatml, anchors={})):
+        examples = build_masked_examples(blind, SESSION)
+        assert_serve_exact(chatml, SESSION, examples)
+        assert examples == build_masked_examples(chatml, SESSION)
 
 
 def test_the_judge_fails_on_a_shifted_mask(chatml, assert_serve_exact):

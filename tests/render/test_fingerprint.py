@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tiararodney.sekft.errors import ContractMismatch
 from tiararodney.sekft.render import (
     Message,
+    SessionRefused,
     apply_policy,
     build_masked_examples,
     check_contract,
@@ -71,6 +74,7 @@ def test_escape_keeps_control_tokens_out_of_the_context(chatml):
         ({"control_tokens": "escape"}, "chat template"),
         ({"template_sha256": None}, "field 'template_sha256'"),
         ({"control_tokens": 3}, "field 'control_tokens'"),
+        ({"control_tokens": "drop"}, "field 'control_tokens': found 'drop', expected keep or escape"),
         ({"clock": "noon"}, "field 'clock'"),
     ],
 )
@@ -115,3 +119,43 @@ def test_a_fingerprint_is_the_same_for_both_tokenizer_kinds(chatml, tmp_path):
     chatml.save(tmp_path)
     fast = PreTrainedTokenizerFast.from_pretrained(tmp_path)
     assert take_fingerprint(fast) == take_fingerprint(chatml) == take_fingerprint(load_tokenizer(tmp_path))
+
+
+# Templates in which the contract has work to do: a date to fix, a thought to turn off.
+DATED = "{{ '<|im_start|>system\\n' + strftime_now('%d %b %Y') + '<|im_end|>\\n' }}"
+THINKING = (
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n<think>\\n' }}"
+    "{% if enable_thinking is defined and not enable_thinking %}{{ '\\n</think>\\n\\n' }}{% endif %}{% endif %}"
+)
+_word = st.sampled_from(
+    ["ls", "é漢", " ", "\n", "$ ", "<|im_end|>", "<|im_start|>assistant\n", "'", "\\", "{{ x }}", ""]
+)
+_sessions = st.lists(
+    st.tuples(st.sampled_from(["user", "user", "assistant", "system"]), st.lists(_word, max_size=5).map("".join)),
+    max_size=6,
+).map(lambda turns: [Message("user", "$ "), *(Message(r, c) for r, c in turns), Message("assistant", "exit")])
+
+
+@pytest.mark.parametrize("policy", ["keep", "escape"])
+@pytest.mark.parametrize("kind", ["plain", "dated", "thinking"])
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(messages=_sessions)
+def test_whatever_is_trained_is_served_from_the_folder(chatml, tmp_path_factory, policy, kind, messages):
+    body = chatml.chat_template.partition("{% if add_generation_prompt")[0]
+    own = {"plain": chatml.chat_template, "dated": DATED + chatml.chat_template, "thinking": body + THINKING}[kind]
+    base = chatml.with_template(own)
+    trained, folder = apply_policy(base, policy), tmp_path_factory.getbasetemp() / f"contract-{kind}-{policy}"
+    if not folder.is_dir():
+        save_contract(trained, folder, policy)
+    try:
+        examples = build_masked_examples(trained, messages)
+    except SessionRefused:
+        return
+    session = normalize_for_template(messages)
+    for tok in (load_tokenizer(folder), contract_tokenizer(base, folder)):
+        for example in examples:
+            for turn, (start, stop) in zip(example.turns, example.spans, strict=True):
+                assert (
+                    tok.encode(tok.render_text(session[:turn], add_generation_prompt=True)) == example.input_ids[:start]
+                )
+                assert session[turn].content.strip() in tok.decode(example.input_ids[start:stop])

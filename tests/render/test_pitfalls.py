@@ -130,6 +130,17 @@ def test_pitfall_12_a_long_session_is_whole(chatml):
     assert example.labels[-1] == chatml.control_tokens["<|im_end|>"]
 
 
+def test_pitfall_12_a_tokenizers_own_truncation_cuts_nothing(chatml, tmp_path):
+    from transformers import PreTrainedTokenizerFast
+
+    chatml.save(tmp_path)
+    fast = PreTrainedTokenizerFast.from_pretrained(tmp_path)
+    fast.backend_tokenizer.enable_truncation(8)
+    fast.backend_tokenizer.enable_padding(length=4000)
+    session = users("$ ", "ls", "word " * 400 + "\n$ ", "exit")
+    assert build_masked_examples(fast, session) == build_masked_examples(chatml, session)
+
+
 def test_pitfall_13_the_context_ends_in_the_generation_prompt(chatml):
     (example,) = build_masked_examples(chatml, users("$ ", "ls"))
     ((start, _),) = example.spans

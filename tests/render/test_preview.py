@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -35,6 +37,15 @@ def test_masked_replies_are_runs_of_their_own(chatml):
     found = [(r.kind, r.text) for r in runs(chatml, example)]
     assert ("masked", "echo é漢🙂<|im_end|>") in found
     assert "".join(text for _, text in found) == chatml.decode(example.input_ids)
+
+
+@settings(max_examples=200, deadline=None)
+@given(text=st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=30))
+def test_nothing_that_is_shown_acts_on_a_terminal(text):
+    shown = printable(text)
+    assert not [c for c in shown if unicodedata.category(c) == "Cc" and c not in "\n\t"]
+    assert not set(shown) & set("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+    assert printable(shown) == shown
 
 
 def test_colours_end_with_each_line():

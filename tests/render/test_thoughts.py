@@ -18,8 +18,7 @@ from tiararodney.sekft.render import (
     save_contract,
     take_fingerprint,
 )
-from tiararodney.sekft.render.contract.canonical import template_settings
-from tiararodney.sekft.render.contract.thinking import thinking_off
+from tiararodney.sekft.render.contract.canonical import marks_of, thinking_off
 from tiararodney.sekft.render.thoughts import before_thought, opened_thought
 from tiararodney.sekft.tokenizer import load_tokenizer
 
@@ -94,7 +93,7 @@ def test_thinking_is_turned_off_where_a_switch_exists(chatml, assert_serve_exact
     examples = build_masked_examples(tok, SESSION)
     assert_serve_exact(tok, SESSION, examples)
     assert tok.decode(examples[0].input_ids).endswith("<think>\n\n</think>\n\nls<|im_end|>")
-    assert template_settings(tok.chat_template) == {"enable_thinking": False}
+    assert marks_of(tok.chat_template).settings == {"enable_thinking": False}
     assert take_fingerprint(own).settings == take_fingerprint(tok).settings == {"enable_thinking": False}
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tiararodney.sekft.render import (
     IGNORED,
@@ -41,6 +43,25 @@ def test_a_masked_turn_is_context_and_no_target(chatml, mistake):
 def test_trained_turns_around_masked_ones_are_served_exactly(real, judge_trained):
     messages = session({}, {"weight": 0}, {})
     judge_trained(real, messages, build_masked_examples(real, messages), {1, 5})
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@given(train=st.lists(st.booleans(), min_size=1, max_size=5), reply=st.sampled_from(["ls", "[ -d x ]", "a  b", "(x)"]))
+def test_exactly_the_turns_to_train_are_trained(real, judge_trained, train, reply):
+    messages = [{"role": "user", "content": "$ "}]
+    for flag in train:
+        messages += [{"role": "assistant", "content": reply, "train": flag}, {"role": "user", "content": "a\n$ "}]
+    wanted = {2 * n + 1 for n, flag in enumerate(train) if flag}
+    if not wanted:
+        with pytest.raises(SessionRefused, match="train: false"):
+            build_masked_examples(real, messages[:-1])
+        return
+    examples = build_masked_examples(real, messages[:-1])
+    judge_trained(real, messages[:-1], examples, wanted)
+    for example in examples:
+        for start, stop in example.masked:
+            assert set(example.labels[start:stop]) == {IGNORED}
+            assert reply in real.decode(example.input_ids[max(0, start - 8) : stop])
 
 
 def test_a_masked_terminal_ends_the_example_before_it(chatml):

@@ -12,16 +12,13 @@ from tiararodney.sekft.sft.data import read_examples
 class Letters:
     """A tokenizer of characters, far beyond the ids that Python keeps one object of."""
 
-    chat_template, bos_token, eos_token, control_tokens, anchors, definition = "", None, "\0", {"\0": 9000}, (), ""
+    chat_template, bos_token, eos_token, control_tokens, anchors, definition = "", None, "\0", {"\0": 9000}, {}, ""
 
     def render_text(self, messages, *, add_generation_prompt):
         return "".join(m.content + ("\0" if m.role == "assistant" else "") for m in messages)
 
     def encode(self, text):
         return [9000 + ord(c) for c in text]
-
-    def encode_with_offsets(self, text):
-        return self.encode(text), [(i, i + 1) for i in range(len(text))]
 
     def decode(self, ids):
         return "".join(chr(i - 9000) for i in ids)

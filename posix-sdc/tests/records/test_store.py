@@ -1,8 +1,10 @@
 """Records are written whole, counts and exports say what is there."""
 
+import errno
+
 import pytest
 
-from tiararodney.posix_sdc.errors import UsageError
+from tiararodney.posix_sdc.errors import InfrastructureError, UsageError
 from tiararodney.posix_sdc.factory.bundles import dumps, generate
 from tiararodney.posix_sdc.records.schema import load_scenarios, load_trajectories
 from tiararodney.posix_sdc.records.show import page, transcript
@@ -17,6 +19,19 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path):
         write_text(path, b"no text")
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
+    def full(_handle):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    path = tmp_path / "new" / "a.json"
+    write_text(path, "old")
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(InfrastructureError, match=r"a\.json: cannot be written \(No space left"):
+        write_text(path, "new")
+    assert path.read_text() == "old"
+    assert [p.name for p in path.parent.iterdir()] == ["a.json"]
 
 
 def test_a_record_reads_back(tmp_path, session):

@@ -17,7 +17,6 @@ from tiararodney.sekft.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from types import FrameType
 
 DONE, FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
 # bitsandbytes is named where it is asked for
@@ -209,12 +208,8 @@ def _say(name: str, message: str) -> None:
 @contextmanager
 def _terminated_as_interrupted() -> Iterator[None]:
     """Let a TERM signal end the work as Ctrl-C does, so that what it holds is put away."""
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
     try:
-        before = signal.signal(signal.SIGTERM, interrupt)
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     except ValueError:
         # Only the main thread may set handlers; elsewhere (a test, the resident's worker) nothing changes.
         yield

@@ -1,70 +1,27 @@
-"""A server of OpenAI chat completions, asked through posix-sdc's HTTP client, with its errors as ours."""
+"""A server of OpenAI chat completions, asked through posix-sdc's HTTP client, whose errors go on as they are."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from tiararodney.posix_sdc import errors as theirs
+from tiararodney.posix_sdc.errors import InfrastructureError, PosixSdcError
 from tiararodney.posix_sdc.support import chat_completions, http_json
-from tiararodney.sekft.errors import RunFailed, SekftError, UsageError
+from tiararodney.posix_sdc.support.chat_completions import Completion, is_too_long
+from tiararodney.posix_sdc.support.http_json import Refused, Unanswered, UnexpectedAnswer
+from tiararodney.sekft.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
+__all__ = [
+    "UNAUTHORIZED", "Completion", "Endpoint", "PosixSdcError", "Refused", "Unanswered", "UnexpectedAnswer",
+    "is_too_long",
+]  # fmt: skip
+
 KEY_VARIABLE = "OPENAI_API_KEY"
 UNAUTHORIZED = frozenset({401, 403})
-_TOO_LONG = frozenset({400, 413, 422})
-_STOPS = {"length": "length", chat_completions.CONTEXT: "context"}
-
-
-class Refused(SekftError):
-    """An HTTP status that no second attempt changes.
-
-    Args:
-        status: the status.
-        text: the beginning of what the server said.
-    """
-
-    def __init__(self, status: int, text: str) -> None:
-        self.status, self.text = status, text
-        super().__init__(f"HTTP {status} {text}".strip())
-
-
-class EndpointDown(RunFailed):
-    """The server did not answer after all attempts: an infrastructure error, not the model's failure.
-
-    Args:
-        message: what was tried.
-        refused: the status it answered with the last time, None where it did not answer.
-    """
-
-    def __init__(self, message: str, refused: Refused | None = None) -> None:
-        self.refused = refused
-        super().__init__(message)
-
-
-class UnexpectedAnswer(RunFailed):
-    """The answer is no JSON, or no chat completion."""
-
-
-@dataclass(frozen=True)
-class Completion:
-    """One reply of an endpoint.
-
-    Args:
-        text: the assistant's content, empty where the server sent none.
-        stop: ``end``, ``length`` or ``context``, as in `episodes.Generation`.
-        prompt_tokens: as the server counts them, 0 where it does not say.
-        why: for a reply without content, the server's ``finish_reason`` and what it sent in place of content.
-        ids: the reply's token ids without the stop token, where the server tells them.
-    """
-
-    text: str
-    stop: str
-    prompt_tokens: int = 0
-    why: str = ""
-    ids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -82,18 +39,14 @@ class Endpoint:
     model: str
     key_variable: str = KEY_VARIABLE
     seconds: float = 120.0
-    _client: chat_completions.Endpoint = field(init=False, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
-        client = chat_completions.Endpoint(
-            self.url,
-            self.model,
-            timeout=self.seconds,
-            flags="--endpoint, --model",
-            key_variable=self.key_variable,
+    @cached_property
+    def _client(self) -> chat_completions.Endpoint:
+        """One for all requests: it remembers which parameters the server refuses."""
+        flags = "--endpoint, --model"
+        return chat_completions.Endpoint(
+            self.url, self.model, timeout=self.seconds, flags=flags, key_variable=self.key_variable
         )
-        # One for all requests: it remembers which parameters the server refuses.
-        object.__setattr__(self, "_client", client)
 
     def chat(self, messages: Sequence[Mapping[str, str]], max_tokens: int, temperature: float, seed: int) -> Completion:
         """Ask for one reply.
@@ -105,17 +58,11 @@ class Endpoint:
             seed: of the sampling, for servers that heed it.
 
         Raises:
-            EndpointDown: no answer after all attempts.
-            RunFailed: the server refuses the request, or answers with something else than a completion.
+            Unanswered: no answer after all attempts.
+            PosixSdcError: the server refuses the request, or answers with something else than a completion.
         """
         plain = [{"role": m["role"], "content": m["content"]} for m in messages]
-        try:
-            done = chat_completions.chat(self._client, plain, max_tokens=max_tokens, temperature=temperature, seed=seed)
-        except http_json.Unanswered as error:
-            raise _down(error) from None
-        except theirs.PosixSdcError as error:
-            raise RunFailed(f"--endpoint {error}") from None
-        return Completion(done.text, _STOPS.get(done.finish_reason, "end"), done.prompt_tokens, done.without_content)
+        return chat_completions.chat(self._client, plain, max_tokens=max_tokens, temperature=temperature, seed=seed)
 
     def complete(
         self, prompt: Sequence[int], max_tokens: int, temperature: float, seed: int, stop_ids: Collection[int]
@@ -124,14 +71,14 @@ class Endpoint:
 
         Args:
             prompt: what stands before the model, to the token; the server applies no template.
-            max_tokens: the limit of the reply.
-            temperature: 0 is greedy.
-            seed: of the sampling, for servers that heed it.
+            max_tokens: as in `chat`.
+            temperature: as in `chat`.
+            seed: as in `chat`.
             stop_ids: tokens that end a reply; sent along, and cut off ids that are told.
 
         Raises:
-            EndpointDown: no answer after all attempts.
-            RunFailed: the server refuses the request (it may take no token ids), or answers with something else.
+            Unanswered: no answer after all attempts.
+            PosixSdcError: the server refuses the request (it may take no token ids), or answers with something else.
         """
         body = {
             "model": self.model,
@@ -144,22 +91,20 @@ class Endpoint:
         }
         try:
             answer = self.ask(f"{self.api}/completions", body)
-        except Refused as error:
-            if error.status in _TOO_LONG and "context" in error.text.lower():
-                return Completion("", "context", len(prompt))
-            raise RunFailed(f"--endpoint {self.url}: {error}") from None
-        try:
             choice = answer["choices"][0]
             text, reason, ids = str(choice["text"]), choice.get("finish_reason"), choice.get("token_ids") or ()
             told = tuple(int(i) for i in ids)
+        except Refused as error:
+            if is_too_long(error):
+                return Completion("", chat_completions.CONTEXT, prompt_tokens=len(prompt))
+            raise
         except (KeyError, IndexError, TypeError, AttributeError, ValueError):
             raise UnexpectedAnswer(
-                f"--endpoint {self.url}: found {str(answer)[:200]}, expected a completion (choices[0].text)."
+                f"{self.url}: found {str(answer)[:200]}, expected a completion (choices[0].text)"
             ) from None
         if told and told[-1] in stop_ids:
             told = told[:-1]
-        why = "" if text.strip() else f"no content (finish_reason {reason})"
-        return Completion(text, "length" if reason == "length" else "end", len(prompt), why, told)
+        return Completion(text, str(reason or ""), prompt_tokens=len(prompt), ids=told)
 
     def check(self) -> None:
         """Ask once which models there are, so that a wrong URL or name is told before any world is made.
@@ -167,22 +112,24 @@ class Endpoint:
         Raises:
             UsageError: nothing answers there, the key is refused, or the server does not know the model.
         """
+        if not chat_completions.is_url(self.url):
+            raise UsageError(f"--endpoint: found {self.url!r}, expected a URL such as http://127.0.0.1:8000/v1.")
         try:
             names = chat_completions.served_models(self._client)
-        except http_json.Refused as error:
+        except Refused as error:
             if error.status in UNAUTHORIZED:
-                raise self.unauthorized(Refused(error.status, error.text)) from None
+                raise self.unauthorized(error) from None
             return  # a server without /models may still complete chats
-        except http_json.UnexpectedAnswer:
+        except UnexpectedAnswer:
             return
-        except theirs.InfrastructureError as error:
+        except InfrastructureError as error:
             raise UsageError(f"--endpoint {error}. Start the server, or correct the URL.") from None
         if names and self.model not in names:
             raise UsageError(f"--model {self.model}: the endpoint serves {', '.join(names)}. Give one of these.")
 
     def unauthorized(self, refused: Refused) -> UsageError:
         """Return what to tell a user whose key the server does not take (a status of `UNAUTHORIZED`)."""
-        return UsageError(f"--endpoint {self.url}: {refused}. Set the variable of --api-key-env.")
+        return UsageError(f"--endpoint {refused} Set the variable of --api-key-env.")
 
     @property
     def api(self) -> str:
@@ -195,35 +142,5 @@ class Endpoint:
         return self.api.removesuffix("/v1")
 
     def ask(self, url: str, body: Mapping[str, Any] | None, attempts: int = http_json.ATTEMPTS) -> Any:
-        """Send JSON (or ask for it, where there is no body) and return the JSON that comes back.
-
-        Raises:
-            EndpointDown: no answer after all attempts.
-            Refused: the server answers with a status that stays.
-            UnexpectedAnswer: the answer is no JSON.
-        """
-        try:
-            return http_json.ask(url, body, key=self._client.key, timeout=self.seconds, attempts=attempts)
-        except http_json.Refused as error:
-            raise Refused(error.status, error.text) from None
-        except http_json.Unanswered as error:
-            raise _down(error) from None
-        except http_json.UnexpectedAnswer as error:
-            raise UnexpectedAnswer(f"--endpoint {error}. Is this an OpenAI-compatible server?") from None
-        except theirs.UsageError as error:
-            raise UsageError(f"--endpoint {error}") from None
-
-
-def _down(error: http_json.Unanswered) -> EndpointDown:
-    return EndpointDown(f"--endpoint {error}.", Refused(error.status, str(error)) if error.status else None)
-
-
-def check_url(url: str) -> str:
-    """Return a URL that can be asked.
-
-    Raises:
-        UsageError: it is none.
-    """
-    if not chat_completions.is_url(url):
-        raise UsageError(f"--endpoint: found {url!r}, expected a URL such as http://127.0.0.1:8000/v1.")
-    return url
+        """Send JSON (or ask for it, where there is no body) and return what comes back; see `http_json.ask`."""
+        return http_json.ask(url, body, key=self._client.key, timeout=self.seconds, attempts=attempts)

@@ -7,7 +7,7 @@ from functools import partial
 
 from tiararodney.sekft.settings import setting
 
-DTYPES = ("auto", "bfloat16", "float16", "float32")
+DTYPES = ("auto", "bf16", "fp16", "fp32", "bfloat16", "float16", "float32")
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,6 @@ dtype = partial(
     "compute type; auto takes the one that the device multiplies fast (bf16, else fp32)",
     default="auto",
     choices=DTYPES,
-    synonyms={"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"},
 )
 api_key_env = partial(setting, "environment variable with the endpoint's key", default="OPENAI_API_KEY", metavar="VAR")
 request_seconds = partial(setting, "timeout of one request to the endpoint, in seconds", metavar="S", above=0)

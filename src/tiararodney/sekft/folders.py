@@ -15,39 +15,28 @@ from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError
 
+from tiararodney.posix_sdc.support.whole import write_text as write_whole
 from tiararodney.sekft.errors import RunFailed, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+__all__ = ["check_folder", "check_out", "drop_unfinished", "locked", "new_folder", "write_whole"]
 
 WRITING = ".writing-"  # a folder of this name beside the one it will be is unfinished
 REPLACED = ".replaced"  # where a folder waits while another takes its place, on file systems that cannot exchange two
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of fcntl.h and linux/fs.h
 
 
-def cannot_write(out: Path, error: Exception, kept: Path | None = None) -> RunFailed:
-    """Say that the disk refused, and why.
-
-    Args:
-        out: What was written.
-        error: What the system, or safetensors, raised.
-        kept: Where what was written so far stays.
-
-    Returns:
-        The error to raise.
-    """
+def _cannot_write(out: Path, error: Exception, kept: Path | None = None) -> RunFailed:
+    """Say that the disk refused, why, and where what was written so far stays."""
     found = getattr(error, "strerror", None) or error
     where = "" if kept is None else f" What was written stays in {kept}."
     return RunFailed(f"{out}: cannot write it: {found}.{where} Free some space, or name another folder.")
 
 
 def drop_unfinished(out: Path, older: float = 0.0) -> None:
-    """Remove what a killed process left beside a folder.
-
-    Args:
-        out: The folder that was to be.
-        older: Seconds since it was begun; less may be the work of a process that lives.
-    """
+    """Remove what killed processes left beside a folder to be, begun at least `older` seconds ago: others may live."""
     for left in out.absolute().parent.glob(f".{out.name}{WRITING}*"):
         with suppress(FileNotFoundError):
             if time.time() - left.stat().st_mtime >= older:
@@ -74,11 +63,7 @@ def check_out(out: Path, *, overwrite: bool, flag: str = "--out") -> None:
 
 
 def check_folder(folder: Path, what: str) -> None:
-    """Refuse a folder that is there and cannot be written to, or that cannot be made.
-
-    Args:
-        folder: The folder.
-        what: What is to be written, to begin the message with.
+    """Refuse a folder that is there and cannot be written to, or that cannot be made; `what` begins the message.
 
     Raises:
         UsageError: Naming the file or folder that is in the way.
@@ -91,21 +76,6 @@ def check_folder(folder: Path, what: str) -> None:
             pass
     except OSError as error:
         raise UsageError(f"{what}: cannot write to {there}: {error.strerror}. Name another folder.") from None
-
-
-def restore_replaced(out: Path) -> None:
-    """Bring back the folder that a killed process had moved aside before the new one was in its place.
-
-    Args:
-        out: The folder.
-    """
-    old = _aside(out)
-    if not old.exists():
-        return
-    if out.exists():
-        shutil.rmtree(old, ignore_errors=True)
-    else:
-        old.rename(out)
 
 
 @contextmanager
@@ -127,7 +97,7 @@ def new_folder(out: Path, *, replace: bool, keep: bool = False) -> Iterator[Path
     try:
         temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}{WRITING}", dir=out.parent))
     except OSError as error:
-        raise cannot_write(out, error) from error
+        raise _cannot_write(out, error) from error
     done = False
     try:
         yield temporary
@@ -135,7 +105,7 @@ def new_folder(out: Path, *, replace: bool, keep: bool = False) -> Iterator[Path
         _put(temporary, out, replace=replace)
         done = True
     except (OSError, SafetensorError) as error:
-        raise cannot_write(out, error, temporary if keep else None) from error
+        raise _cannot_write(out, error, temporary if keep else None) from error
     finally:
         if done or not keep:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -178,6 +148,14 @@ def _put(temporary: Path, out: Path, *, replace: bool) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
+def _restore_replaced(out: Path) -> None:
+    """Bring back the folder that a killed process had moved aside before the new one was in its place."""
+    old = _aside(out)
+    if old.exists() and not out.exists():
+        old.rename(out)
+    shutil.rmtree(old, ignore_errors=True)
+
+
 def _aside(out: Path) -> Path:
     return out.absolute().with_name(f".{out.name}{REPLACED}")
 
@@ -196,61 +174,34 @@ def _exchange(one: Path, other: Path) -> bool:
 
 
 @contextmanager
-def locked(out: Path, flag: str = "--out") -> Iterator[None]:
+def locked(out: Path) -> Iterator[None]:
     """Keep other runs from writing a folder, for the length of a `with` block.
 
-    The lock is the system's and goes with the process, however it ends; a file left behind locks nothing.
-
-    Args:
-        out: The folder.
-        flag: What named it.
+    The lock is the system's and goes with the process, however it ends; a file left behind locks nothing. What a
+    process that was killed while it replaced the folder had moved aside is brought back first.
 
     Raises:
         UsageError: Another run holds it.
     """
     file = out.absolute().with_name(f".{out.name}.lock")
     while True:
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            who = os.read(descriptor, 32).decode("ascii", "replace").strip()
-            os.close(descriptor)
-            raise UsageError(
-                f"{flag} {out}: process {who or 'unknown'} writes it. Wait for it, or name another folder."
-            ) from None
-        with suppress(FileNotFoundError):
-            if os.stat(file).st_ino == os.fstat(descriptor).st_ino:  # noqa: PTH116 - beside its fstat
-                break
-        os.close(descriptor)  # its last holder removed it just now
-    try:
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, str(os.getpid()).encode())
-        yield
-    finally:
-        file.unlink(missing_ok=True)
-        os.close(descriptor)
-
-
-def write_whole(file: Path, text: str) -> None:
-    """Write a text file so that it is there whole or not at all; its folder is made where it is missing.
-
-    Args:
-        file: The file to be; one that is there is replaced.
-        text: Its content; lone surrogates are written as escapes.
-
-    Raises:
-        RunFailed: It cannot be written.
-    """
-    part = file.with_name(f".{file.name}.{os.getpid()}.part")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("w", encoding="utf-8", errors="backslashreplace") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        part.replace(file)
-    except OSError as error:
-        with suppress(OSError):
-            part.unlink()
-        raise cannot_write(file, error) from None
+        with file.open("a+") as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                stream.seek(0)
+                who = stream.read().strip() or "unknown"
+                raise UsageError(f"--out {out}: process {who} writes it. Wait, or name another folder.") from None
+            same = False
+            with suppress(FileNotFoundError):
+                same = os.path.samestat(file.stat(), os.fstat(stream.fileno()))
+            if not same:
+                continue  # its last holder removed it just now
+            try:
+                stream.truncate(0)
+                print(os.getpid(), file=stream, flush=True)
+                _restore_replaced(out)
+                yield
+            finally:
+                file.unlink(missing_ok=True)
+            return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-_SECONDS = 10.0  # for the hub's first answer
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ _MODEL = "a folder with config.json, weights and tokenizer.json"
 MODEL = Kind(
     "model",
     _MODEL,
-    (*_TOKENIZER_FILES, "generation_config.json", "README.md", "*.safetensors*", "pytorch_model*"),
+    (*_TOKENIZER_FILES, "generation_config.json", "README.md", "*.safetensors*"),
     lambda folder: (folder / "config.json").is_file() and _has_weights(folder),
 )
 TOKENIZER = Kind("model", _MODEL, _TOKENIZER_FILES, lambda folder: (folder / "tokenizer.json").is_file())
@@ -65,15 +65,9 @@ ADAPTER = Kind(
     lambda folder: (folder / "adapter_config.json").is_file() and (folder / "adapter_model.safetensors").is_file(),
 )
 
-DATA_SET = Kind("data set", "a data set", (), Path.is_dir)
-
 
 def is_hub_id(name: str | os.PathLike[str]) -> bool:
-    """Say whether a name that is no path here can be an id on the hub (OWNER/NAME).
-
-    Args:
-        name: As a flag gave it.
-    """
+    """Say whether a name, as a flag gave it, is no path here and can be an id on the hub (OWNER/NAME)."""
     return _ID.fullmatch(str(name)) is not None and not Path(name).exists()
 
 
@@ -98,72 +92,36 @@ def find(name: str | os.PathLike[str], kind: Kind, flag: str) -> Path:
         raise UsageError(
             f"{flag} {name}: no such folder, and not a hub id. Expected {kind.expected}, or OWNER/NAME on the hub."
         )
-    return _cached(str(name), kind) or _download(str(name), kind, flag)
-
-
-def check_data_set(name: str) -> None:
-    """Ask the hub for a data set before a library that retries for half a minute does.
-
-    Args:
-        name: Its id.
-
-    Raises:
-        UsageError: There is none, or the hub cannot be asked.
-    """
-    from huggingface_hub import HfApi, constants
-
-    if constants.HF_HUB_OFFLINE:
-        raise UsageError(f"--data {name}: no such file or folder, and HF_HUB_OFFLINE is set. Give a file or folder.")
-    try:
-        HfApi().dataset_info(name, timeout=_SECONDS)
-    except Exception as error:  # the hub's client passes on what its HTTP client raises
-        raise _refusal(name, DATA_SET, "--data", error) from error
+    return _cached_or_downloaded(str(name), kind, flag)
 
 
 def id_of(folder: Path) -> str | None:
-    """Return the hub id of a folder in the hub's cache; None for any other folder.
-
-    Args:
-        folder: As `find` returned it.
-    """
-    parts = folder.absolute().parts
-    for index, part in enumerate(parts[:-1]):
-        if part.startswith("models--") and parts[index + 1] == "snapshots":
-            return part.removeprefix("models--").replace("--", "/", 1)
-    return None
+    """Return the hub id of a folder in the hub's cache, as `find` returned it; None for any other folder."""
+    cached = re.search(r"/models--([^/]+)/snapshots/", folder.absolute().as_posix())
+    return cached[1].replace("--", "/", 1) if cached else None
 
 
-def _cached(name: str, kind: Kind) -> Path | None:
+def _cached_or_downloaded(name: str, kind: Kind, flag: str) -> Path:
+    """Return a repository's folder in the hub's cache; what of it is needed and not there is downloaded first."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
+    with suppress(LocalEntryNotFoundError):
+        cached = Path(snapshot_download(name, local_files_only=True))
+        if kind.complete(cached):
+            return cached
+    log.info("%s %s: downloading from the hub", flag, name)
+    found = Path()
     try:
-        folder = Path(snapshot_download(name, local_files_only=True))
-    except LocalEntryNotFoundError:
-        return None
-    return folder if kind.complete(folder) else None
-
-
-def _download(name: str, kind: Kind, flag: str) -> Path:
-    """Download what is needed of a repository; the hub is asked once first, so that a typo does not wait."""
-    from huggingface_hub import HfApi, constants, snapshot_download
-
-    if constants.HF_HUB_OFFLINE:
-        raise UsageError(
-            f"{flag} {name}: not in the hub's cache, and HF_HUB_OFFLINE is set. "
-            f"Fetch it where there is a network: hf download {name}."
-        )
-    try:
-        files = [f.rfilename for f in HfApi().model_info(name, timeout=_SECONDS).siblings or []]
-        # Some repositories hold their weights twice.
-        twice = ["consolidated*"] + ["pytorch_model*"] * any(file.endswith(".safetensors") for file in files)
-        log.info("%s %s: downloading from the hub", flag, name)
-        folder = snapshot_download(name, allow_patterns=list(kind.files), ignore_patterns=twice)
+        for more in ((), ("pytorch_model*",)):  # some repositories hold their weights in both formats
+            # ... and some a third time, for another program
+            found = Path(snapshot_download(name, allow_patterns=[*kind.files, *more], ignore_patterns="consolidated*"))
+            if kind is not MODEL or kind.complete(found):
+                break
     except Exception as error:  # the hub's client passes on what its HTTP client and the disk raise
         raise _refusal(name, kind, flag, error) from error
-    found = Path(folder)
     if not kind.complete(found):
-        raise UsageError(f"{flag} {name}: that repository of the hub does not fit. Expected {kind.expected}.")
+        raise UsageError(f"{flag} {name}: found no complete {kind.name} in {found}. Expected {kind.expected}.")
     return found
 
 
@@ -176,9 +134,8 @@ def _refusal(name: str, kind: Kind, flag: str, error: Exception) -> UsageError:
     if isinstance(error, RepositoryNotFoundError):
         remedy = "Check the spelling; a private one needs a login: hf auth login."
         return UsageError(f"{flag} {name}: no such folder, and no {kind.name} of that name on the hub. {remedy}")
-    found = " ".join(str(error).split())[:200]
-    fetch = f"hf download {'--repo-type dataset ' * (kind is DATA_SET)}{name}"
+    found = " ".join(str(error).split())[:250]
     return UsageError(
         f"{flag} {name}: no such folder, not in the hub's cache, and the hub does not answer ({found}). "
-        f"Give a folder, or fetch it where there is a network: {fetch}."
+        f"Give a folder, or fetch it where there is a network: hf download {name}."
     )

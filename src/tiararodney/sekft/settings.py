@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import difflib
+import json
 from dataclasses import MISSING, dataclass
 from importlib import metadata, resources
 from pathlib import Path
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 T = TypeVar("T")
-KINDS: Mapping[type, str] = {int: "a whole number", float: "a number", str: "text", Path: "a path"}
+KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", Path: "a path"}
 EXIT_CODES = "Exit codes: 0 done, 1 the run failed, 2 bad usage or input, 130 interrupted."
 
 
@@ -36,7 +37,6 @@ def setting(  # noqa: PLR0913 - a field's whole description stands in one place
     also: tuple[str, ...] = (),
     metavar: str | None = None,
     choices: tuple[str, ...] = (),
-    synonyms: Mapping[str, str] | None = None,
     above: float | None = None,
     at_least: float | None = None,
     below: float | None = None,
@@ -53,7 +53,6 @@ def setting(  # noqa: PLR0913 - a field's whole description stands in one place
         also: Further names of the flag.
         metavar: What stands for the value in the help.
         choices: The values that are taken.
-        synonyms: Other spellings of choices.
         above: A number must be greater.
         at_least: A number must be this or greater.
         below: A number must be less.
@@ -63,12 +62,7 @@ def setting(  # noqa: PLR0913 - a field's whole description stands in one place
     Returns:
         A dataclass field.
     """
-    described = {
-        "help": text, "group": group, "flag": flag, "also": also, "metavar": metavar, "choices": choices,
-        "synonyms": synonyms or {}, "above": above, "at_least": at_least, "below": below,
-        "plan": plan, "bare": bare,
-    }  # fmt: skip
-    return dataclasses.field(default=default, metadata=described)
+    return dataclasses.field(metadata=locals(), default=default)
 
 
 @dataclass(frozen=True)
@@ -114,18 +108,14 @@ class Setting:
         return tuple(self._one(item, where) for item in (value if isinstance(value, list | tuple) else [value]))
 
     def _one(self, value: Any, where: str) -> Any:
-        if self.kind is bool:
-            if isinstance(value, bool):
-                return value
-            raise UsageError(f"{where}: found {value!r}, expected true or false.")
-        if isinstance(value, list | dict | bool) or value is None:
-            raise UsageError(f"{where}: found {value!r}, expected {KINDS[self.kind]}.")
+        fits = isinstance(value, bool) == (self.kind is bool) and not isinstance(value, list | dict | NoneType)
         try:
             # from text, as on the command line: int() would cut 2.5 to 2
-            found = self.kind(str(value))
+            found = value if self.kind is bool else self.kind(str(value))
         except ValueError:
-            raise UsageError(f"{where}: found {value!r}, expected {KINDS[self.kind]}.") from None
-        found = self.about["synonyms"].get(found, found)
+            fits = False
+        if not fits:
+            raise UsageError(f"{where}: found {value!r}, expected {KINDS[self.kind]}.")
         if expected := self._misfit(found):
             raise UsageError(f"{where}: found {value}, expected {expected}.")
         return found
@@ -135,28 +125,21 @@ class Setting:
         choices, above, at_least, below = (self.about[k] for k in ("choices", "above", "at_least", "below"))
         if choices and value not in choices:
             return f"one of {', '.join(choices)}"
-        if (above, at_least, below) == (None, None, None):
-            return ""
-        fits = (
-            (above is None or value > above)
-            and (at_least is None or value >= at_least)
-            and value < (float("inf") if below is None else below)
-        )
-        bounds = [f"above {above}" * (above is not None), f"{at_least} or more" * (at_least is not None)]
-        bounds.append(f"below {below}" * (below is not None))
-        return "" if fits else "a number " + " and ".join(filter(None, bounds))
+        limits = [
+            (above is None or value > above, f"above {above}" * (above is not None)),
+            (at_least is None or value >= at_least, f"{at_least} or more" * (at_least is not None)),
+            (below is None or value < below, f"below {below}" * (below is not None)),
+        ]
+        words = " and ".join(word for _, word in limits if word)
+        return f"a number {words}" if words and not (all(holds for holds, _ in limits) and value < float("inf")) else ""
 
 
 def settings_of(record: type[DataclassInstance]) -> list[Setting]:
-    """Return the settings that a record's fields describe; a field without `setting` is another record's.
-
-    Args:
-        record: A dataclass.
-    """
+    """Return the settings that a dataclass's fields describe; a field without `setting` is another record's."""
     hints = get_type_hints(record)
     found = []
     for field in dataclasses.fields(record):
-        if "help" in field.metadata:
+        if "text" in field.metadata:
             kind, many = _kind(hints[field.name])
             found.append(Setting(field.name, kind, many, field.default, field.metadata))
     return found
@@ -176,10 +159,7 @@ class Settings:
         self._values, self._prog = values, prog
 
     def of(self, record: type[T]) -> T:
-        """Make a record; its fields are looked up by name.
-
-        Args:
-            record: A dataclass.
+        """Make a record, a dataclass whose fields are looked up by name.
 
         Raises:
             UsageError: A required setting was not given.
@@ -190,7 +170,7 @@ class Settings:
                 values[field.name] = self._values[field.name]
             elif field.default is MISSING and field.default_factory is MISSING:
                 flag = field.metadata.get("flag") or flag_of(field.name)
-                about = field.metadata.get("help", "it has no default")
+                about = field.metadata.get("text", "it has no default")
                 raise UsageError(f"{flag} is missing ({about}). See {self._prog} --help.")
         return record(**values)
 
@@ -245,16 +225,11 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(f"{message.removeprefix('argument ')}. See {self.prog} --help.")
 
 
-def build_parser(known: Sequence[Setting], prog: str, about: str) -> argparse.ArgumentParser:
-    """Return the parser of some settings; it keeps values as they were written.
-
-    Args:
-        known: The settings, in the order of the help.
-        prog: The command's name.
-        about: What it does.
-    """
+def _parser(known: Sequence[Setting], prog: str, about: str) -> argparse.ArgumentParser:
+    """Return the parser of some settings, in the order of the help; it keeps values as they were written."""
     parser = _Parser(prog=prog, usage=f"{prog} [flags]", description=about, epilog=EXIT_CODES, allow_abbrev=False)
-    parser.add_argument("--version", action="store_true", default=argparse.SUPPRESS, help="print the version and exit")
+    version = f"{prog} {metadata.version('tiararodney.sekft')}"
+    parser.add_argument("--version", action="version", version=version, help="print the version and exit")
     group: Any = parser
     for s in known:
         if s.about["group"]:
@@ -266,10 +241,10 @@ def build_parser(known: Sequence[Setting], prog: str, about: str) -> argparse.Ar
             options["help"] = argparse.SUPPRESS
             group.add_argument("--no-" + s.flag.removeprefix("--"), action="store_const", const=False, **options)
         elif "-v" in s.flags:
-            group.add_argument(*s.flags, action="count", **options | {"default": 0})
+            group.add_argument(*s.flags, action="count", **options)
         else:
-            metavar = s.about["metavar"] or ("{" + ",".join(s.about["choices"]) + "}" if s.about["choices"] else None)
-            metavar = metavar or {int: "N", float: "X", Path: "PATH"}.get(s.kind, "NAME")
+            choices = "{" + ",".join(s.about["choices"]) + "}" if s.about["choices"] else None
+            metavar = s.about["metavar"] or choices or {int: "N", float: "X", Path: "PATH"}.get(s.kind, "NAME")
             if s.about["bare"] is not None:
                 options |= {"nargs": "?", "const": s.about["bare"]}
             group.add_argument(*s.flags, action="append" if s.many else "store", metavar=metavar, **options)
@@ -279,25 +254,19 @@ def build_parser(known: Sequence[Setting], prog: str, about: str) -> argparse.Ar
 def _help(s: Setting) -> str:
     shown = isinstance(s.default, str | int | float) and not isinstance(s.default, bool) and "-v" not in s.flags
     notes = ["repeatable"] * s.many + [f"default: {s.default}"] * shown
-    return (str(s.about["help"]) + (f" ({'; '.join(notes)})" if notes else "")).replace("%", "%%")
+    return (str(s.about["text"]) + (f" ({'; '.join(notes)})" if notes else "")).replace("%", "%%")
 
 
 def _flags(argv: Sequence[str], known: Sequence[Setting], prog: str, about: str) -> dict[str, Any]:
     """Read the flags that were given, in dashes or underscores."""
-    parser = build_parser(known, prog, about)
+    parser = _parser(known, prog, about)
     names = {flag for s in known for flag in s.flags}
     found, unknown = parser.parse_known_args([_dashes(word) for word in argv])
     if unknown:
         word = next((word for word in unknown if word.startswith("-")), unknown[0]).partition("=")[0]
         raise UsageError(f"{word}: no such flag{_suggestion(word, names)}. See {prog} --help.")
-    given = vars(found)
-    if given.pop("version", False):
-        print(f"{prog} {metadata.version('tiararodney.sekft')}")
-        raise SystemExit(0)
-    if not given["verbose"]:
-        del given["verbose"]
     by_name = {s.name: s for s in known}
-    return {name: by_name[name].read(value, by_name[name].flag) for name, value in given.items()}
+    return {name: by_name[name].read(value, by_name[name].flag) for name, value in vars(found).items()}
 
 
 def _dashes(word: str) -> str:
@@ -355,30 +324,11 @@ def preset_folder() -> Any:
 
 
 def flag_of(name: str) -> str:
-    """The flag of a setting.
-
-    Args:
-        name: The setting's name, as in the record.
-
-    Returns:
-        The flag, such as ``--max-steps``.
-    """
+    """Return the flag of a setting, such as ``--max-steps`` of ``max_steps``."""
     return "--" + name.replace("_", "-")
 
 
 def to_json(config: DataclassInstance) -> dict[str, Any]:
-    """Return a record of settings as JSON values.
-
-    Args:
-        config: A dataclass of plain values, paths, and tuples of them.
-
-    Returns:
-        Field name to value.
-    """
-    return {key: _plain(value) for key, value in dataclasses.asdict(config).items()}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    return str(value) if isinstance(value, Path) else value
+    """Return a record of settings (plain values, paths, and tuples of them) as JSON values, by field."""
+    values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config), default=str))
+    return values

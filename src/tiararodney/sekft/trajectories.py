@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +14,7 @@ from tiararodney.posix_sdc.records.files import TRAJECTORIES, records
 from tiararodney.posix_sdc.records.schema import decoded
 from tiararodney.posix_sdc.schema import Trajectory
 from tiararodney.sekft.errors import UsageError
-from tiararodney.sekft.hub import check_data_set, is_hub_id
+from tiararodney.sekft.hub import is_hub_id
 from tiararodney.sekft.render import Message
 from tiararodney.sekft.render.normalize import calls_tool
 
@@ -24,6 +26,7 @@ ALL_SPLITS = "all"
 _PLACES = 3  # named of each reason; all are counted
 _ERROR_LENGTH = 300  # characters shown of another library's error
 _READ_KEYS = ("role", "content", "train", "weight")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _EMPTY: tuple[object, ...] = (None, "", [], {})
 
 
@@ -36,8 +39,6 @@ class Session:
         messages: the turns as recorded.
         scenario_id: the scenario it was played in; train and validation are split by it.
         archetype: the scenario's archetype.
-        split: the scenario's split.
-        version: version of the generator.
         source: file and line it was read from.
         unread_keys: keys of its turns that are not read, such as ``name``, each with the number of turns.
     """
@@ -46,8 +47,6 @@ class Session:
     messages: tuple[Message, ...]
     scenario_id: str = ""
     archetype: str = ""
-    split: str = ""
-    version: str = ""
     source: str = ""
     unread_keys: Mapping[str, int] = field(default_factory=dict)
 
@@ -203,13 +202,9 @@ def _turns(data: object, source: str) -> list[Mapping[str, Any]]:
 
 def _session(trajectory: Trajectory, turns: Sequence[Mapping[str, Any]], source: str) -> Session:
     for i, turn in enumerate(trajectory.turns):
-        try:
-            turn.content.encode()
-        except UnicodeEncodeError as error:
-            found = f"a lone surrogate at character {error.start}"
-            raise UsageError(
-                f"{source}: field 'turns[{i}].content': found {found}, expected text. Record it again."
-            ) from None
+        if surrogate := _SURROGATE.search(turn.content):
+            found = f"a lone surrogate at character {surrogate.start()}"
+            raise UsageError(f"{source}: field 'turns[{i}].content': found {found}, expected text. Record it again.")
     last = trajectory.turns[-1]
     if last.role != "assistant":
         raise UsageError(
@@ -217,31 +212,17 @@ def _session(trajectory: Trajectory, turns: Sequence[Mapping[str, Any]], source:
             "turn, expected 'assistant' (exit or panic). Set keep to false, or cut it after its last command."
         )
     # Columns of a table are there for every row: a key that a turn lacks is null, or empty.
-    unread = Counter(
-        key for turn in turns for key, value in turn.items() if key not in _READ_KEYS and value not in _EMPTY
-    )
-    return Session(
-        id=trajectory.id,
-        messages=tuple(Message(t.role, t.content, t.train) for t in trajectory.turns),
-        scenario_id=trajectory.scenario_id,
-        archetype=trajectory.archetype,
-        split=trajectory.split,
-        version=trajectory.version,
-        source=source,
-        unread_keys=dict(unread),
-    )
+    unread = Counter(k for turn in turns for k, value in turn.items() if k not in _READ_KEYS and value not in _EMPTY)
+    messages, t = tuple(Message(t.role, t.content, t.train) for t in trajectory.turns), trajectory
+    return Session(t.id, messages, t.scenario_id, t.archetype, source, dict(unread))
 
 
 def _from_hub(name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Stream a data set's trajectories."""
-    if not Path(name).exists():
-        check_data_set(name)
-    try:
-        import datasets
-    except ImportError:
-        raise UsageError(
-            "--hub: found no package 'datasets'. Install it: pip install 'tiararodney.sekft[gpu]'."
-        ) from None
+    if find_spec("datasets") is None:
+        raise UsageError("--hub: found no package 'datasets'. Install it: pip install 'tiararodney.sekft[gpu]'.")
+    import datasets
+
     try:
         rows = datasets.load_dataset(name, "trajectories", split="train", streaming=True)
         for n, row in enumerate(rows, 1):
@@ -249,6 +230,6 @@ def _from_hub(name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     except Exception as error:  # noqa: BLE001 - datasets passes on whatever its file systems and HTTP clients raise
         found = f"{type(error).__name__}: {' '.join(str(error).split())[:_ERROR_LENGTH]}"
         raise UsageError(
-            f"--hub {name}: found no data set that can be read ({found}), expected one with a config 'trajectories'. "
-            "Check the name."
+            f"--data {name}: no such file or folder, and no data set on the hub that can be read ({found}). "
+            "Expected one with a config 'trajectories'. Check the name."
         ) from None

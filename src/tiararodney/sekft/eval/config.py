@@ -158,10 +158,6 @@ def _check_models(config: EvalConfig) -> None:
             raise UsageError("--endpoint was given together with --base or --adapter: evaluate them in two runs.")
         if not config.models:
             raise UsageError("--endpoint needs --model NAME: the name under which the server knows the model.")
-        from tiararodney.sekft.endpoint import check_url
-
-        for url in config.endpoint:
-            check_url(url)
     elif config.tokenizer is not None:
         raise UsageError("--tokenizer goes with --endpoint: a local base has its own.")
     elif config.base is None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tiararodney.sekft.eval.config import EvalConfig
     from tiararodney.sekft.eval.report import Contestant
     from tiararodney.sekft.model import Base, Generator
-    from tiararodney.sekft.tokenizer import FileTokenizer
+    from tiararodney.sekft.render import Tokenizer
 
 
 @contextmanager
@@ -58,9 +58,7 @@ def local_players(
         yield players, generator.cancel
 
 
-def local_player(
-    adapter: str | None, generator: Generator, tokenizer: FileTokenizer, config: EvalConfig
-) -> LocalPlayer:
+def local_player(adapter: str | None, generator: Generator, tokenizer: Tokenizer, config: EvalConfig) -> LocalPlayer:
     """Return who plays with a base, or with an adapter that hangs on it.
 
     Args:
@@ -100,9 +98,9 @@ def precision_of(config: EvalConfig, base: Base | None) -> dict[str, str] | None
     return {"dtype": chosen.name, "reason": chosen.reason}
 
 
-def _tokenizer(base: Base, contestant: Contestant) -> FileTokenizer:
+def _tokenizer(base: Base, contestant: Contestant) -> Tokenizer:
     """Return what renders for a contestant: for an adapter, the base's with the template it was trained with."""
-    tokenizer: FileTokenizer = base.tokenizer
+    tokenizer: Tokenizer = base.tokenizer
     if contestant.kind != ADAPTER:
         return tokenizer
     try:

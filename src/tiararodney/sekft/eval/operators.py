@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from tiararodney.sekft.endpoint import EndpointDown
+from tiararodney.sekft.endpoint import PosixSdcError, Unanswered
 from tiararodney.sekft.errors import RunFailed, SekftError, UsageError
 from tiararodney.sekft.eval.episodes import Generation, prompt_hash
 from tiararodney.sekft.render import Message, render_prompt
@@ -133,21 +133,22 @@ class EndpointPlayer:
             else:
                 ids = render_prompt(self.tokenizer, messages)
                 done = endpoint.complete(ids, c.max_new_tokens, c.temperature, seed, stop_ids(self.tokenizer))
-        except EndpointDown as error:
+        except Unanswered as error:
             # Others were answered meanwhile, or the list of models is: then this request alone has no answer.
             if self.heard.get(index, 0.0) < asked:
                 try:
                     endpoint.check()
                 except UsageError:
-                    raise RunFailed(f"{error} Start the server again; the same command resumes.") from error
+                    raise RunFailed(f"--endpoint {error}. Start the server again; the same command resumes.") from error
             raise NoAnswer(str(error)) from error
-        except RunFailed as error:
+        except PosixSdcError as error:
             raise NoAnswer(str(error)) from error
         self.heard[index] = time.monotonic()
-        if not done.text.strip() and done.stop != "context":
-            self.silent[done.why] = self.silent.get(done.why, 0) + 1
+        stop = done.finish_reason if done.finish_reason in ("length", "context") else "end"
+        if (why := done.without_content) and stop != "context":
+            self.silent[why] = self.silent.get(why, 0) + 1
         text = reply_text(self.tokenizer, done.ids) if self.tokenizer is not None and done.ids else done.text
-        return text, Generation(0, prompt_hash(ids) if ids else "", done.prompt_tokens, done.ids, done.stop)
+        return text, Generation(0, prompt_hash(ids) if ids else "", done.prompt_tokens, done.ids, stop)
 
 
 BASELINES: Mapping[str, Sequence[str]] = {

@@ -18,8 +18,8 @@ from tiararodney.sekft.model.loading import is_four_bit, load_model, quantised_w
 from tiararodney.sekft.model.lock import FairLock
 from tiararodney.sekft.model.memory import free_memory
 from tiararodney.sekft.model.precision import choose_dtype
-from tiararodney.sekft.render import Message
-from tiararodney.sekft.tokenizer import FileTokenizer, load_tokenizer
+from tiararodney.sekft.render import Message, Tokenizer
+from tiararodney.sekft.tokenizer import load_tokenizer
 
 log = logging.getLogger(__name__)
 
@@ -215,7 +215,7 @@ def _has_room(folder: Path, device: str, dtype: torch.dtype) -> bool:
     return bool(weights * dtype.itemsize / 2 <= ROOM * free_memory(device))
 
 
-def check_ids(model: Any, tokenizer: FileTokenizer, folder: Path) -> None:  # transformers ships no types
+def check_ids(model: Any, tokenizer: Tokenizer, folder: Path) -> None:  # transformers ships no types
     """Hold the tokenizer's ids against the embedding.
 
     An added token beyond it is no fault as long as nothing writes it (a text model may share its tokenizer with one

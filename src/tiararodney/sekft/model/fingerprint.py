@@ -15,7 +15,7 @@ from tiararodney.sekft.tokenizer import load_tokenizer
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tiararodney.sekft.tokenizer import FileTokenizer
+    from tiararodney.sekft.render import Tokenizer
 
 SAMPLES = 4
 SAMPLE_BYTES = 1024
@@ -24,7 +24,7 @@ OUTPUT_HEAD = "lm_head.weight"
 TYPES = {"torch.float32": "F32", "torch.float16": "F16", "torch.bfloat16": "BF16"}
 
 
-def base_fingerprint(folder: Path, tokenizer: FileTokenizer | None = None) -> str:
+def base_fingerprint(folder: Path, tokenizer: Tokenizer | None = None) -> str:
     """Fingerprint the model in `folder`: every tensor's name, type, shape and a sample of its bytes, and the tokenizer.
 
     A sample (4 stretches of 1 KiB a tensor, evenly spread) because a whole hash of 14 GB costs more than loading them;

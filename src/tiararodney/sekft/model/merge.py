@@ -16,7 +16,8 @@ from tiararodney.sekft.model.adapters import CONFIG, RECORD, WEIGHTS, check_reco
 from tiararodney.sekft.model.base import find_folder
 from tiararodney.sekft.model.fingerprint import base_fingerprint
 from tiararodney.sekft.model.loading import load_model
-from tiararodney.sekft.tokenizer import CONFIG_FILE, TOKENIZER_FILE, load_tokenizer
+from tiararodney.sekft.render.tokens import CONFIG_FILE, TOKENIZER_FILE
+from tiararodney.sekft.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -95,7 +96,8 @@ def _tell_prefix(folder: Path) -> None:
     and this field of the configuration, which transformers itself has no use for in such a tokenizer.
     """
     tok = load_tokenizer(folder)
-    prefixed = tok.tokens(tok.encode(f"{tok.bos_token or tok.eos_token}a"))[1:2] == [f"{_SPACE}a"]
+    behind = tok.encode(f"{tok.bos_token or tok.eos_token}a")[1:2]
+    prefixed = [tok.backend.id_to_token(i) for i in behind] == [f"{_SPACE}a"]
     path = folder / CONFIG_FILE
     config = json.loads(path.read_text(encoding="utf-8")) | {"add_prefix_space": prefixed}
     path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

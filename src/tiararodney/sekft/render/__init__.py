@@ -4,21 +4,22 @@ The data's way:
 
     session (records) -> normalize -> template (text) -> reply (what of it is trained) -> encode (ids) -> mask (labels)
 
-What they need of a tokenizer is in `tokens`, text that spells control tokens in `control`, the marks of thoughts in
-`thoughts`. Beside the way: `contract/`, which travels with an adapter, and `preview`, the mask for people.
+What they need of a tokenizer is in `tokens`, the marks of thoughts in `thoughts`. Beside the way: `contract/`, which
+travels with an adapter, and `preview`, the mask for people.
 """
 
 from tiararodney.sekft.render.contract.canonical import canonical_chat_template
-from tiararodney.sekft.render.contract.fingerprint import CONTRACT_FILE, Fingerprint, Policy, take_fingerprint
 from tiararodney.sekft.render.contract.folder import (
+    Fingerprint,
     apply_policy,
     check_contract,
     contract_tokenizer,
     read_contract,
     save_contract,
+    take_fingerprint,
 )
 from tiararodney.sekft.render.mask import build_masked_examples
-from tiararodney.sekft.render.normalize import NORMALIZER_VERSION, normalize_for_template
+from tiararodney.sekft.render.normalize import normalize_for_template
 from tiararodney.sekft.render.session import (
     IGNORED,
     Example,
@@ -32,14 +33,11 @@ from tiararodney.sekft.render.template import render_prompt
 from tiararodney.sekft.render.tokens import Tokenizer
 
 __all__ = [
-    "CONTRACT_FILE",
     "IGNORED",
-    "NORMALIZER_VERSION",
     "Example",
     "Fingerprint",
     "Message",
     "Messages",
-    "Policy",
     "RefusalReason",
     "SessionRefused",
     "Tokenizer",

@@ -13,7 +13,6 @@ with the turn's own sequence, so that one serves the earlier turn too.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tiararodney.sekft.render.encode import Encoded, continuation, crossing_text, encode, reply_span
@@ -25,8 +24,6 @@ from tiararodney.sekft.render.tokens import Tokenizer, as_tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-_PROBE = "$ "
 
 
 def build_masked_examples(tokenizer: object, messages: Messages) -> list[Example]:
@@ -49,30 +46,12 @@ def build_masked_examples(tokenizer: object, messages: Messages) -> list[Example
     open_turns = [i for i in replies if session[i].train]
     _check(session, replies, open_turns)
     prompts = {i: render(tok, session[:i], add_generation_prompt=True) for i in replies if i <= open_turns[-1]}
-    rendered = _Rendered(tok, session, prompts)
     examples: list[Example] = []
-    known: Encoded | None = None
     while open_turns:
-        example, encoded = _example(rendered, open_turns, known)
-        known = known or encoded
+        example = _example(tok, session, prompts, open_turns)
         examples.append(example)
         open_turns = [t for t in open_turns if t not in example.turns]
     return examples[::-1]
-
-
-@dataclass(frozen=True, slots=True)
-class _Rendered:
-    """A session and its prompts as text.
-
-    Args:
-        tok: what rendered them.
-        session: the normalised session.
-        prompts: for each assistant turn, the text that is served before it.
-    """
-
-    tok: Tokenizer
-    session: Sequence[Message]
-    prompts: Mapping[int, str]
 
 
 def _check(session: Sequence[Message], replies: Sequence[int], trained: Sequence[int]) -> None:
@@ -90,67 +69,61 @@ def _check(session: Sequence[Message], replies: Sequence[int], trained: Sequence
             raise SessionRefused(RefusalReason.EMPTY_REPLY, found, turn)
 
 
-def _example(rendered: _Rendered, turns: Sequence[int], known: Encoded | None) -> tuple[Example, Encoded]:
+def _example(tok: Tokenizer, session: Sequence[Message], prompts: Mapping[int, str], turns: Sequence[int]) -> Example:
     """Build the example that ends in the last of some turns and trains every other one that it serves exactly.
 
     Args:
-        rendered: the session.
-        turns: indices of assistant turns, ascending.
-        known: an example's text; what another begins with is not encoded again.
-
-    Returns:
-        The example, and its text as it was encoded.
+        tok: the tokenizer.
+        session: the normalised session.
+        prompts: for each assistant turn, the text that is served before it.
+        turns: those still to be trained, ascending.
     """
-    last, tok = turns[-1], rendered.tok
-    prompt = rendered.prompts[last]
+    last = turns[-1]
     try:
-        reply = _reply(rendered, last)
-        text = prompt + reply.text + reply.end
-        encoded = encode(tok, text, known)
-        ids = encoded.ids
-        span = reply_span(tok, encoded, len(prompt), len(text), reply.end)
-        crossing = ""
+        reply = _reply(tok, session[: last + 1], prompts[last])
+        encoded = encode(tok, prompts[last] + reply.text + reply.end)
+        ids, crossing = encoded.ids, ""
+        span = reply_span(tok, encoded, len(prompts[last]), len(encoded.text), reply.end)
         if span is None:
-            crossing = crossing_text(encoded, len(prompt))
             # A merge crosses the border, or the reply holds a control token: the prompt is served as it is alone.
-            encoded = encode(tok, prompt, known or encoded)
+            encoded = encode(tok, prompts[last])
+            crossing = crossing_text(tok, encoded.ids, ids)
             ids = encoded.ids + continuation(tok, encoded.ids, reply)
             span = len(encoded.ids), len(ids)
     except SessionRefused as refused:
         raise SessionRefused(refused.reason, refused.detail, last) from refused
-    spans, masked = {last: span}, []
-    for turn in (t for t in rendered.prompts if t < last):
-        if turn in turns and (found := _served_in(rendered, encoded, turn, reply.end)):
-            spans[turn] = found
-        elif not rendered.session[turn].train and (found := _served_in(rendered, encoded, turn, reply.end)):
+    trained: dict[int, Span] = {}
+    masked: list[Span] = []
+    for turn in (t for t in prompts if t < last and (t in turns or not session[t].train)):
+        found = _served_in(tok, encoded, prompts[turn], session[turn].content, reply.end)
+        if found and turn in turns:
+            trained[turn] = found
+        elif found:
             masked.append(found)
+    trained[last] = span
     labels = [IGNORED] * len(ids)
-    for start, stop in spans.values():
+    for start, stop in trained.values():
         labels[start:stop] = ids[start:stop]
-    trained = sorted(spans)
-    final = last == len(rendered.session) - 1
-    ranges = tuple(spans[t] for t in trained)
-    return Example(ids, labels, tuple(trained), ranges, crossing, final, tuple(masked)), encoded
+    final = last == len(session) - 1
+    return Example(ids, labels, tuple(trained), tuple(trained.values()), crossing, final, tuple(masked))
 
 
-def _reply(rendered: _Rendered, turn: int) -> Reply:
-    """Find how a turn's reply is trained; its end is that of the turn, or what begins the environment's next."""
-    tok, upto = rendered.tok, rendered.session[: turn + 1]
-    prompt, content = rendered.prompts[turn], rendered.session[turn].content
+def _reply(tok: Tokenizer, upto: Sequence[Message], prompt: str) -> Reply:
+    """Find how a session's last reply is trained; its end is the turn's, or what begins the environment's next."""
+    content = upto[-1].content
     try:
         return last_reply(tok, render(tok, upto, add_generation_prompt=False), prompt, content)
     except SessionRefused as refused:
         if refused.reason is not RefusalReason.NO_END_OF_TURN:
             raise
     # Some models (GLM) have no token that ends a turn: they stop at the one that begins the next.
-    followed = [*upto, Message("user", _PROBE)]
+    followed = [*upto, Message("user", "$ ")]
     return last_reply(tok, render(tok, followed, add_generation_prompt=False), prompt, content)
 
 
-def _served_in(rendered: _Rendered, encoded: Encoded, turn: int, end: str) -> Span | None:
+def _served_in(tok: Tokenizer, encoded: Encoded, prompt: str, content: str, end: str) -> Span | None:
     """Return where an encoded session shows an earlier turn exactly as it is served, None where it does not."""
-    prompt = rendered.prompts[turn]
     if not encoded.text.startswith(prompt):
         return None
-    over = shown_reply(encoded.text, len(prompt), rendered.session[turn].content, end)
-    return None if over is None else reply_span(rendered.tok, encoded, len(prompt), over, end)
+    over = shown_reply(encoded.text, len(prompt), content, end)
+    return None if over is None else reply_span(tok, encoded, len(prompt), over, end)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Literal
@@ -22,7 +21,10 @@ _BEFORE = 8
 _STYLES = {"trained": "\x1b[1;32m", "masked": "\x1b[33m", "context": "\x1b[2m"}
 _OFF = "\x1b[0m"
 _MARKS = {"trained": ("⟦", "⟧"), "masked": ("⟪", "⟫"), "context": ("", "")}
-_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_DIRECTIONS = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+_SYMBOLS = {code: chr(0x2400 + code) for code in range(0x20) if chr(code) not in "\t\n"}
+_SYMBOLS |= {code: f"\\x{code:02x}" for code in range(0x7F, 0xA0)}
+_SYMBOLS |= {code: f"\\u{code:04x}" for code in _DIRECTIONS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +80,4 @@ def preview(shown: Iterable[Run], *, colour: bool) -> str:
 
 def printable(text: str) -> str:
     """Replace control characters other than newline and tab by symbols for them."""
-
-    def symbol(match: re.Match[str]) -> str:
-        code = ord(match.group())
-        if code < 0x20:  # noqa: PLR2004 - the control pictures stand in the order of the characters
-            return chr(0x2400 + code)
-        return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"  # noqa: PLR2004 - one byte or more
-
-    return _UNPRINTABLE.sub(symbol, text)
+    return text.translate(_SYMBOLS)

@@ -6,9 +6,9 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tiararodney.sekft.render.control import control_pattern, escaped
 from tiararodney.sekft.render.session import RefusalReason, SessionRefused
 from tiararodney.sekft.render.thoughts import before_thought
+from tiararodney.sekft.render.tokens import control_pattern, escaped
 
 if TYPE_CHECKING:
     from tiararodney.sekft.render.tokens import Tokenizer
@@ -48,7 +48,7 @@ def last_reply(tok: Tokenizer, closed: str, prompt: str, content: str) -> Reply:
     """
     continues = closed.startswith(prompt)
     start = len(prompt) if continues else 0
-    shown = forms(content)
+    shown = {form: form for form in (content, content.strip(), content.lstrip(), content.rstrip())}  # or trimmed
     # Under the policy `escape` the template breaks control tokens up; the operator still says them as they are.
     shown |= {_broken_up(tok, form): meant for form, meant in shown.items()}
     for form, meant in shown.items():
@@ -76,18 +76,12 @@ def shown_reply(text: str, start: int, content: str, end: str) -> int | None:
         content: the reply as it was given.
         end: text of the token that ends a turn.
     """
-    for position in dict.fromkeys((start, _after_space(text, start))):
-        for form in forms(content):
-            if text.startswith(form, position):
-                over = _after_space(text, position + len(form))
-                if text.startswith(end, over):
-                    return over + len(end)
-    return None
-
-
-def forms(content: str) -> dict[str, str]:
-    """Return the forms in which a template may show a reply (as given, or trimmed), each with its meaning."""
-    return {form: form for form in (content, content.strip(), content.lstrip(), content.rstrip())}
+    reply = content.strip()
+    begin = _after_space(text, start)
+    if not text.startswith(reply, begin):
+        return None
+    over = _after_space(text, begin + len(reply))
+    return over + len(end) if text.startswith(end, over) else None
 
 
 def _after_space(text: str, start: int) -> int:

@@ -6,7 +6,7 @@ from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Protocol, runtime_checkable
+from typing import Any
 
 from tiararodney.sekft.errors import SekftError
 
@@ -32,11 +32,7 @@ class Message(Mapping[str, str]):
     train: bool = True
 
     def __getitem__(self, key: str) -> str:
-        if key == "role":
-            return self.role
-        if key == "content":
-            return self.content
-        raise KeyError(key)
+        return {"role": self.role, "content": self.content}[key]
 
     def __iter__(self) -> Iterator[str]:
         return iter(("role", "content"))
@@ -48,18 +44,8 @@ class Message(Mapping[str, str]):
         return hash((self.role, self.content))
 
 
-@runtime_checkable
-class HasTurn(Protocol):
-    """Any record with a role and a content, such as a trajectory's turn."""
-
-    @property
-    def role(self) -> str: ...  # noqa: D102 - named by the protocol
-    @property
-    def content(self) -> str: ...  # noqa: D102 - named by the protocol
-
-
-Messages = Sequence[Mapping[str, str] | HasTurn]
-"""What the contract's functions take as a session."""
+Messages = Sequence[Any]
+"""What the contract's functions take as a session: mappings or records with a role and a content."""
 
 
 @dataclass(frozen=True, slots=True)

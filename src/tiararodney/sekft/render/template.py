@@ -13,6 +13,9 @@ from tiararodney.sekft.render.tokens import Tokenizer, as_tokenizer
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+# A template is a third party's program: whatever it trips over, it has refused this session.
+_FAILURES = (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError)
+
 
 def render_prompt(tokenizer: object, messages: Messages) -> list[int]:
     """Return the ids that a chat-completions endpoint puts before the model.
@@ -36,14 +39,5 @@ def render(tokenizer: Tokenizer, session: Sequence[Message], *, add_generation_p
     """
     try:
         return tokenizer.render_text(session, add_generation_prompt=add_generation_prompt)
-    except (
-        TemplateError,
-        TypeError,
-        ValueError,
-        LookupError,
-        AttributeError,
-        ArithmeticError,
-        RecursionError,
-    ) as error:
-        # A template is a third party's program: whatever it trips over, it has refused this session.
+    except _FAILURES as error:
         raise SessionRefused(RefusalReason.TEMPLATE_REFUSES, f"{type(error).__name__}: {error}") from error

@@ -42,7 +42,7 @@ def make_judge(base: Base, config: TrainConfig, flags: BehaviourFlags, should_st
     played = EvalConfig(scenarios=flags.eval_scenarios, out=config.out)
     runtime = worlds.resolve_runtime(played.runtime)
     jobs = [worlds.Job(NAME, scenario, 0) for scenario in selection.scenarios]
-    tokenizer = apply_policy(base.tokenizer, config.control_tokens)  # type: ignore[arg-type]  # one of its choices
+    tokenizer = apply_policy(base.tokenizer, config.control_tokens)
 
     def success() -> float:
         # The weights have changed in place since the last time: nothing that was computed with them holds.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from tiararodney.sekft.render.contract.fingerprint import Fingerprint
+    from tiararodney.sekft.render import Fingerprint
 
 log = logging.getLogger(__name__)
 

@@ -117,6 +117,3 @@ def _check_endpoint(look: InspectConfig) -> None:
         return
     if look.model is None:
         raise UsageError("--endpoint needs --model NAME: the model's name on the server.")
-    from tiararodney.sekft.endpoint import check_url
-
-    check_url(look.endpoint)

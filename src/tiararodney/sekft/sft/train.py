@@ -9,7 +9,7 @@ import time
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import PartialState
@@ -18,7 +18,7 @@ from transformers import EarlyStoppingCallback
 
 from tiararodney.sekft import provenance
 from tiararodney.sekft.errors import RunFailed, UsageError
-from tiararodney.sekft.folders import check_out, drop_unfinished, locked, restore_replaced
+from tiararodney.sekft.folders import check_out, drop_unfinished, locked
 from tiararodney.sekft.model import Base, load_base
 from tiararodney.sekft.model.adapters import tensor_names
 from tiararodney.sekft.model.base import find_folder
@@ -58,7 +58,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from tiararodney.sekft.render import Policy
     from tiararodney.sekft.sft.config import TrainConfig
     from tiararodney.sekft.sft.judge import Judge
 
@@ -96,7 +95,6 @@ def train(
         if processes.is_main_process:
             check_out(config.out, overwrite=config.overwrite)
             stack.enter_context(locked(config.out))
-            restore_replaced(config.out)
             _check_checkpoint(config)
             if config.push_to_hub:
                 check_hub(config.push_to_hub)
@@ -144,7 +142,7 @@ def _train(
     judge: Judge | None,
 ) -> Path:
     started = provenance.now()
-    policy = cast("Policy", config.control_tokens)
+    policy = config.control_tokens
     if base is None and config.load_4bit:
         require_bitsandbytes()
     folder = find_folder(config.base) if base is None else base.path

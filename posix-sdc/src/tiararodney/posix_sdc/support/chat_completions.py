@@ -12,7 +12,7 @@ from tiararodney.posix_sdc.support.http_json import ATTEMPTS, Refused, Unexpecte
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["API_KEY", "Completion", "Endpoint", "chat", "is_url", "served_models"]
+__all__ = ["API_KEY", "Completion", "Endpoint", "chat", "is_too_long", "is_url", "served_models"]
 
 API_KEY = "POSIX_SDC_API_KEY"
 CONTEXT = "context"  # the finish_reason of a conversation that the server refuses as too long
@@ -69,6 +69,7 @@ class Completion:
         hidden: what came in place of content: ``reasoning``, ``tool_calls``, ``refusal``; empty where nothing did.
         prompt_tokens: as the server counts them, 0 where it does not say.
         completion_tokens: the same of the reply.
+        ids: the reply's token ids without the one that ends it, where it was asked for by token ids and they are told.
     """
 
     text: str
@@ -76,6 +77,7 @@ class Completion:
     hidden: str = ""
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    ids: tuple[int, ...] = ()
 
     @property
     def without_content(self) -> str:
@@ -119,10 +121,16 @@ def chat(endpoint: Endpoint, messages: Sequence[Mapping[str, str]], **parameters
             if unsupported:
                 endpoint.refused.add(unsupported)
                 continue
-            if error.status in (_BAD_REQUEST, _TOO_LARGE, _UNPROCESSABLE) and "context" in error.text.lower():
+            if is_too_long(error):
                 return Completion("", CONTEXT)
             raise UsageError(f"{error} Check {endpoint.flags} and the key in {endpoint.key_variable}.") from None
         return _completion(endpoint, answer)
+
+
+def is_too_long(error: Refused) -> bool:
+    """Tell whether a server refuses a request as longer than its context; all name it, or say that it is too long."""
+    says = any(words in error.text.lower() for words in ("context", "too long"))
+    return says and error.status in (_BAD_REQUEST, _TOO_LARGE, _UNPROCESSABLE)
 
 
 def _unsupported(error: Refused, sent: set[str]) -> str:

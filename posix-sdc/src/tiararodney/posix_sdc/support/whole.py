@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tiararodney.posix_sdc.errors import UsageError
+from tiararodney.posix_sdc.errors import InfrastructureError, UsageError
 from tiararodney.posix_sdc.support import owner
 
 if TYPE_CHECKING:
@@ -17,26 +17,31 @@ if TYPE_CHECKING:
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """Give a name to write under beside a path; what is there at the end is renamed into its place.
+    """Give a name to write under beside a path; what is there at the end is on the disk and renamed into its place.
 
-    A reader sees all of a file or none of it, and an error leaves what was there before.
+    A reader sees all of a file or none of it, and an error leaves what was there before. The folder is made where it
+    is missing.
 
     Raises:
         UsageError: nothing can be written there.
+        InfrastructureError: the disk refuses it later, being full.
     """
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=owner.prefix())
     except OSError as error:
         raise UsageError(f"{path}: cannot be written ({error.strerror}). Choose a place you may write to.") from None
-    os.close(handle)
     beside = Path(name)
     try:
         yield beside
+        os.fsync(handle)
         beside.chmod(0o644)
         beside.replace(path)
-    except BaseException:
+    except OSError as error:
+        raise InfrastructureError(f"{path}: cannot be written ({error.strerror or error}). Free some space.") from error
+    finally:
+        os.close(handle)
         beside.unlink(missing_ok=True)
-        raise
 
 
 def write_text(path: Path, text: str) -> None:

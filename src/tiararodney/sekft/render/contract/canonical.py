@@ -6,14 +6,22 @@ It is saved with every adapter, so that any server that applies it does what tra
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from tiararodney.sekft.render.control import escaped
 from tiararodney.sekft.render.normalize import NORMALIZER_VERSION, ROLES
+from tiararodney.sekft.render.session import Message
+from tiararodney.sekft.render.thoughts import opened_thought
+from tiararodney.sekft.render.tokens import escaped
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    from tiararodney.sekft.render.tokens import Tokenizer
+
+SWITCHES = ("enable_thinking", "thinking")
+"""Variables by which chat templates let thinking be turned off."""
 
 _MARK = "{#- sekft: normalises by itself, version "
 _MARKED = re.compile(
@@ -94,46 +102,77 @@ def canonical_chat_template(
         template: Jinja source of the model's own template.
         escape: control tokens whose text is broken up in every message; none under the policy ``keep``.
         clock: the moment whose date a template that prints one always prints; without it, the current date.
-        settings: variables of the template that are fixed, whatever a request says (see `thinking`).
+        settings: variables of the template that are fixed, whatever a request says (see `thinking_off`).
     """
     if _MARKED.match(template):
         return template
     # Longest first: a token that holds another is broken up as itself.
     tokens = sorted(set(escape), key=lambda t: (-len(t), t))
+    values = {name: "true" if value else "false" for name, value in (settings or {}).items()}
     content = "sekft.content" + "".join(f" | replace({_literal(t)}, {_literal(escaped(t))})" for t in tokens)
+    fixed = clock if clock and prints_the_date(template) else None
     head = _CANONICAL.format(
         mark=_MARK,
         version=NORMALIZER_VERSION,
         policy="escape" if tokens else "keep",
-        clock=clock.isoformat(timespec="seconds") if clock and prints_the_date(template) else _RUNNING,
-        macro=_fixed_date(template, clock) if clock and prints_the_date(template) else "",
+        clock=fixed.isoformat(timespec="seconds") if fixed else _RUNNING,
+        macro=_fixed_date(template, fixed) if fixed else "",
         roles=", ".join(f"'{r}'" for r in ROLES),
         names=", ".join(ROLES),
         content=f"({content})",
-        noted=", settings " + ",".join(f"{k}={_spelled(v)}" for k, v in settings.items()) if settings else "",
-        settings="".join(f"{{%- set {k} = {_spelled(v)} -%}}\n" for k, v in (settings or {}).items()),
+        noted=", settings " + ",".join(f"{k}={v}" for k, v in values.items()) if values else "",
+        settings="".join(f"{{%- set {k} = {v} -%}}\n" for k, v in values.items()),
         flush=_FLUSH,
     )
     return head + template
 
 
-def template_policy(template: str) -> str | None:
-    """Return the control-token policy of a canonical template, None for a model's own."""
+@dataclass(frozen=True)
+class Marks:
+    """What a canonical template does besides normalising, as its first line says.
+
+    Args:
+        policy: for control-token text, ``keep`` or ``escape``.
+        clock: the moment its date is fixed to, None where it prints none or the current one.
+        settings: the variables that it fixes.
+    """
+
+    policy: str
+    clock: datetime | None
+    settings: dict[str, bool]
+
+
+def marks_of(template: str) -> Marks | None:
+    """Return what a canonical template does, None for a model's own."""
     match = _MARKED.match(template)
-    return match["policy"] if match else None
+    if match is None:
+        return None
+    clock = None if match["clock"] == _RUNNING else datetime.fromisoformat(match["clock"])
+    pairs = (pair.partition("=") for pair in (match["settings"] or "").split(",") if pair)
+    return Marks(match["policy"], clock, {name: value == "true" for name, _, value in pairs})
 
 
-def template_clock(template: str) -> datetime | None:
-    """Return the moment that a canonical template's date is fixed to, None where it prints the current one."""
-    match = _MARKED.match(template)
-    return None if match is None or match["clock"] == _RUNNING else datetime.fromisoformat(match["clock"])
+def thinking_off(tok: Tokenizer) -> dict[str, bool]:
+    """Return the settings under which a model's own template opens no thought; none where it opens none anyhow.
+
+    A model behind a prompt that opens a thought (``<think>``) is asked to think aloud first. Where the template has a
+    switch for it, the prompt then closes the thought it opens, and a command follows. Where it has none, the reply is
+    trained after the open thought, since that is the prompt that is served; a server returns such a reply whole as
+    long as no reasoning parser takes thoughts out of it.
+    """
+    if marks_of(tok.chat_template) is None and _opens_a_thought(tok):
+        for name in SWITCHES:
+            off = canonical_chat_template(tok.chat_template, settings={name: False})
+            if re.search(rf"\b{name}\b", tok.chat_template) and not _opens_a_thought(tok.with_template(off)):
+                return {name: False}
+    return {}
 
 
-def template_settings(template: str) -> dict[str, bool]:
-    """Return the variables that a canonical template fixes."""
-    match = _MARKED.match(template)
-    pairs = (match["settings"] or "").split(",") if match else []
-    return {name: value == "true" for name, _, value in (pair.partition("=") for pair in pairs if pair)}
+def _opens_a_thought(tok: Tokenizer) -> bool:
+    try:
+        return bool(opened_thought(tok.render_text([Message("user", "$ ")], add_generation_prompt=True)))
+    except Exception:  # noqa: BLE001 - the template is a third party's program: it is refused where it is used
+        return False
 
 
 def prints_the_date(template: str) -> bool:
@@ -146,10 +185,6 @@ def _fixed_date(template: str, clock: datetime) -> str:
     formats = dict.fromkeys(m["format"] for m in _CLOCK_FORMAT.finditer(template))
     cases = "".join(f"{{%- if format == {_literal(f)} -%}}{clock.strftime(f)}{{%- endif -%}}" for f in formats)
     return f"{{%- macro strftime_now(format) -%}}{cases}{{%- endmacro -%}}\n"
-
-
-def _spelled(value: bool) -> str:
-    return "true" if value else "false"
 
 
 def _literal(text: str) -> str:

@@ -1,44 +1,114 @@
 """The contract in an adapter's folder: written after training, checked before serving.
 
-``render.json`` holds the fingerprint; beside it lie the tokenizer and the canonical template that it belongs to.
+``render.json`` holds the fingerprint: hashes and settings that decide which ids a session becomes. Beside it lie the
+tokenizer and the canonical template that it belongs to.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from importlib.metadata import version
 from pathlib import Path
-from typing import Protocol, TypeVar, cast, runtime_checkable
+from typing import Any, Self
 
 from tiararodney.sekft.errors import ContractMismatch
-from tiararodney.sekft.render.contract.canonical import prints_the_date
-from tiararodney.sekft.render.contract.fingerprint import (
-    COMPARED,
-    CONTRACT_FILE,
-    POLICIES,
-    Fingerprint,
-    Policy,
-    contract_template,
-    take_fingerprint,
-)
-from tiararodney.sekft.render.contract.thinking import thinking_off
-from tiararodney.sekft.render.tokens import Tokenizer
+from tiararodney.sekft.render.contract.canonical import canonical_chat_template, marks_of, prints_the_date, thinking_off
+from tiararodney.sekft.render.normalize import NORMALIZER_VERSION
+from tiararodney.sekft.render.tokens import Tokenizer, as_tokenizer
+
+CONTRACT_FILE = "render.json"
+SCHEMA_VERSION = "1"
+POLICIES = ("keep", "escape")
+"""For control-token text in messages: left as endpoints leave it, or broken up, in serving too."""
+COMPARED = {
+    "schema_version": "schema of render.json",
+    "template_sha256": "chat template",
+    "tokenizer_sha256": "tokenizer",
+    "normalizer_version": "version of the normalisation",
+    "control_tokens": "control-token policy",
+}
+"""Fields that must be equal, and what a user calls them. Library versions are recorded only: where one matters, a hash
+differs."""
+_LIBRARIES = ("transformers", "tokenizers", "jinja2")
+_SHA256_DIGITS = 64
 
 
-@runtime_checkable
-class Savable(Tokenizer, Protocol):
-    """A tokenizer that can be written to a folder."""
+@dataclass(frozen=True)
+class Fingerprint:
+    """What decides which ids a session becomes.
 
-    def save(self, folder: str | Path) -> None:
-        """Write the tokenizer's files."""
-        ...
+    Args:
+        template_sha256: of the canonical template's text.
+        tokenizer_sha256: of the tokenizer's definition (vocabulary, merges, normaliser, added tokens, decoder).
+        normalizer_version: version of `normalize_for_template`.
+        control_tokens: policy for control-token text in messages, one of `POLICIES`.
+        libraries: versions at hand when it was taken.
+        clock: the moment whose date a template that prints one always prints, empty where it prints none.
+        settings: variables of the model's template that are fixed, such as ``enable_thinking``.
+        schema_version: of this record.
+    """
+
+    template_sha256: str
+    tokenizer_sha256: str
+    normalizer_version: str
+    control_tokens: str
+    libraries: Mapping[str, str] = field(default_factory=dict)
+    clock: str = ""
+    settings: Mapping[str, bool] = field(default_factory=dict)
+    schema_version: str = SCHEMA_VERSION
+
+    @property
+    def moment(self) -> datetime | None:
+        """The clock as a date and time."""
+        return datetime.fromisoformat(self.clock) if self.clock else None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: object, source: str = CONTRACT_FILE) -> Self:
+        """Read the record.
+
+        Raises:
+            ContractMismatch: a field is missing or of another kind.
+        """
+        data = data if isinstance(data, Mapping) else {}
+        for name in COMPARED:
+            if not isinstance(data.get(name), str):
+                raise ContractMismatch(f"{source}: field {name!r}: found {data.get(name)!r}, expected a string.")
+        if (policy := data["control_tokens"]) not in POLICIES:
+            raise ContractMismatch(f"{source}: field 'control_tokens': found {policy!r}, expected keep or escape.")
+        libraries, settings = (
+            value if isinstance(value, Mapping) else {} for value in (data.get("libraries"), data.get("settings"))
+        )
+        settings = {n: v is True for n, v in settings.items() if isinstance(n, str) and n.isidentifier()}
+        clock, compared = str(data.get("clock") or ""), {name: data[name] for name in COMPARED}
+        found = cls(**compared, libraries=dict(libraries), settings=settings, clock=clock)
+        try:
+            found.moment  # noqa: B018 - it is read once to see whether it can be
+        except ValueError:
+            raise ContractMismatch(
+                f"{source}: field 'clock': found {clock!r}, expected a date and time in ISO 8601."
+            ) from None
+        return found
 
 
-S = TypeVar("S", bound=Savable)
+def take_fingerprint(tokenizer: object, policy: str = "keep") -> Fingerprint:
+    """Take the fingerprint of a tokenizer and its chat template.
+
+    Args:
+        tokenizer: a `Tokenizer` or a transformers tokenizer.
+        policy: one of `POLICIES`; a canonical template has its own.
+    """
+    return _fingerprint(_canonical(as_tokenizer(tokenizer), policy))
 
 
-def apply_policy(tokenizer: S, policy: Policy = "keep") -> S:
+def apply_policy(tokenizer: Tokenizer, policy: str = "keep") -> Tokenizer:
     """Return the tokenizer to train with under a policy.
 
     Sessions are normalised before they are rendered, so the model's own template will do, and renders faster. The
@@ -47,10 +117,10 @@ def apply_policy(tokenizer: S, policy: Policy = "keep") -> S:
     """
     if policy == "keep" and not prints_the_date(tokenizer.chat_template) and not thinking_off(tokenizer):
         return tokenizer
-    return tokenizer.with_template(contract_template(tokenizer, policy, _now()))
+    return _canonical(tokenizer, policy, _now())
 
 
-def save_contract(tokenizer: Savable, out_dir: str | Path, policy: Policy = "keep") -> Fingerprint:
+def save_contract(tokenizer: Tokenizer, out_dir: str | Path, policy: str = "keep") -> Fingerprint:
     """Write the tokenizer, its canonical template and ``render.json`` into an adapter's folder.
 
     Args:
@@ -58,9 +128,9 @@ def save_contract(tokenizer: Savable, out_dir: str | Path, policy: Policy = "kee
         out_dir: the adapter's folder.
         policy: the one for control-token text that was trained with.
     """
-    now = _now()
-    taken = take_fingerprint(tokenizer, policy, now)
-    tokenizer.with_template(contract_template(tokenizer, policy, now)).save(out_dir)
+    served = _canonical(tokenizer, policy, _now())
+    taken = _fingerprint(served)
+    served.save(out_dir)
     text = json.dumps(taken.to_json(), indent=2, sort_keys=True) + "\n"
     (Path(out_dir) / CONTRACT_FILE).write_text(text, encoding="utf-8")
     return taken
@@ -99,7 +169,7 @@ def check_contract(adapter_dir: str | Path, tokenizer: object) -> Fingerprint:
         ContractMismatch: naming what differs.
     """
     trained = read_contract(adapter_dir)
-    here = take_fingerprint(tokenizer, _policy(trained), _clock(trained, adapter_dir), trained.settings)
+    here = _fingerprint(_canonical_as(trained, as_tokenizer(tokenizer)))
     differences = [
         f"{name}: trained with {_short(getattr(trained, key))}, here {_short(getattr(here, key))}"
         for key, name in COMPARED.items()
@@ -114,33 +184,47 @@ def check_contract(adapter_dir: str | Path, tokenizer: object) -> Fingerprint:
     return trained
 
 
-def contract_tokenizer(tokenizer: S, adapter_dir: str | Path) -> S:
+def contract_tokenizer(tokenizer: Tokenizer, adapter_dir: str | Path) -> Tokenizer:
     """Return a base's tokenizer with the template that an adapter was trained with, for serving the adapter.
 
     Raises:
         ContractMismatch: the adapter carries no contract that can be read.
     """
     trained = read_contract(adapter_dir)
-    policy, clock = _policy(trained), _clock(trained, adapter_dir)
-    if policy == "keep" and clock is None and not trained.settings:
-        return tokenizer
-    return tokenizer.with_template(contract_template(tokenizer, policy, clock, trained.settings))
+    own = trained.control_tokens == "keep" and not trained.clock and not trained.settings
+    return tokenizer if own else _canonical_as(trained, tokenizer)
 
 
-def _policy(trained: Fingerprint) -> Policy:
-    return cast("Policy", trained.control_tokens if trained.control_tokens in POLICIES else "keep")
+def _canonical(
+    tok: Tokenizer, policy: str, clock: datetime | None = None, settings: Mapping[str, bool] | None = None
+) -> Tokenizer:
+    """Return a tokenizer with its canonical template; thinking is turned off where no settings are given."""
+    escape = tok.control_tokens if policy == "escape" else ()
+    fixed = thinking_off(tok) if settings is None else settings
+    return tok.with_template(canonical_chat_template(tok.chat_template, escape, clock, fixed))
 
 
-def _clock(trained: Fingerprint, adapter_dir: str | Path) -> datetime | None:
-    try:
-        return datetime.fromisoformat(trained.clock) if trained.clock else None
-    except ValueError:
-        found = f"field 'clock': found {trained.clock!r}, expected a date and time"
-        raise ContractMismatch(f"{adapter_dir}/{CONTRACT_FILE}: {found}.") from None
+def _canonical_as(trained: Fingerprint, tok: Tokenizer) -> Tokenizer:
+    return _canonical(tok, trained.control_tokens, trained.moment, trained.settings)
+
+
+def _fingerprint(tok: Tokenizer) -> Fingerprint:
+    """Return the fingerprint of a tokenizer with a canonical template."""
+    marks = marks_of(tok.chat_template)
+    assert marks is not None
+    return Fingerprint(
+        template_sha256=hashlib.sha256(tok.chat_template.encode()).hexdigest(),
+        tokenizer_sha256=hashlib.sha256(tok.definition.encode()).hexdigest(),
+        normalizer_version=NORMALIZER_VERSION,
+        control_tokens=marks.policy,
+        libraries={name: version(name) for name in _LIBRARIES},
+        clock=marks.clock.isoformat(timespec="seconds") if marks.clock else "",
+        settings=marks.settings,
+    )
 
 
 def _short(value: str) -> str:
-    return value[:12] if len(value) == hashlib.sha256().digest_size * 2 else repr(value)
+    return value[:12] if len(value) == _SHA256_DIGITS else repr(value)
 
 
 def _now() -> datetime:

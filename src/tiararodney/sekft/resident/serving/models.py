@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from tiararodney.sekft.model import Base
-    from tiararodney.sekft.tokenizer import FileTokenizer
+    from tiararodney.sekft.render import Tokenizer
 
 
 class Served:
@@ -30,7 +30,7 @@ class Served:
         eos: `eos_token_id` of the base's generation settings.
     """
 
-    def __init__(self, name: str, adapter: str | None, tokenizer: FileTokenizer, eos: Any) -> None:
+    def __init__(self, name: str, adapter: str | None, tokenizer: Tokenizer, eos: Any) -> None:
         self.name, self.adapter, self.tokenizer = name, adapter, tokenizer
         self.stop_ids = stop_ids(tokenizer, eos)
 

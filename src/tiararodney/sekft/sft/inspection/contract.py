@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tiararodney.sekft.render import Message
-from tiararodney.sekft.render.contract.canonical import template_clock, template_settings
+from tiararodney.sekft.render.contract.canonical import marks_of
 from tiararodney.sekft.render.thoughts import opened_thought
 
 if TYPE_CHECKING:
@@ -26,7 +26,8 @@ def contract_findings(tok: Tokenizer, sample: Example | None) -> list[str]:
     except Exception as error:  # noqa: BLE001 - the template is a third party's program
         return [f"The template refuses a session of one user turn: {error}", *_token_findings(tok, sample)]
     bos, thought = tok.bos_token, opened_thought(served)
-    settings = ", ".join(f"{k} = {str(v).lower()}" for k, v in template_settings(tok.chat_template).items())
+    marks = marks_of(tok.chat_template)
+    settings = ", ".join(f"{k} = {str(v).lower()}" for k, v in (marks.settings if marks else {}).items())
     found = {
         "The template has no generation prompt: a reply follows the environment's turn at once.": served == closed,
         f"The generation prompt opens a thought ({thought.strip()}): replies are trained inside it, as it is served. "
@@ -38,7 +39,8 @@ def contract_findings(tok: Tokenizer, sample: Example | None) -> list[str]:
 
 
 def _date_findings(tok: Tokenizer) -> list[str]:
-    if template_clock(tok.chat_template):
+    marks = marks_of(tok.chat_template)
+    if marks is not None and marks.clock is not None:
         return ["The template prints the date: it is fixed at the day of training, for serving too."]
     if "strftime_now" in tok.chat_template:
         return ["The template prints the date: a prompt that is served another day differs from the trained one."]

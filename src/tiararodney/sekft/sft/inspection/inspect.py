@@ -9,7 +9,7 @@ import shutil
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from tiararodney.sekft.console import wants_colour
 from tiararodney.sekft.endpoint import Endpoint
@@ -24,7 +24,6 @@ from tiararodney.sekft.tokenizer import load_tokenizer
 from tiararodney.sekft.trajectories import Filters, Session, read_sessions
 
 if TYPE_CHECKING:
-    from tiararodney.sekft.render import Policy, Tokenizer
     from tiararodney.sekft.sft.flags import InspectConfig
 
 log = logging.getLogger(__name__)
@@ -48,8 +47,7 @@ def run(config: InspectConfig) -> int:
     started = time.monotonic()
     log.info("inspecting %s, rendered for %s", ", ".join(config.sources), config.base)
     endpoint = _endpoint(config)
-    policy = cast("Policy", config.control_tokens)
-    tok: Tokenizer = apply_policy(load_tokenizer(config.base), policy)
+    tok = apply_policy(load_tokenizer(config.base), config.control_tokens)
     filters = Filters(config.data_version, config.data_split, config.verified, config.quarantined)
     sessions = read_sessions(list(config.data), filters, hub=config.hub)
     survey, shown, sample, compared = Survey(config.max_length), list[Shown](), None, list[Session]()
@@ -72,7 +70,7 @@ def run(config: InspectConfig) -> int:
         "dropped": {why: {"count": n, "places": sessions.examples[why]} for why, n in sessions.dropped.most_common()},
         **survey.to_json(),
         "findings": contract_findings(tok, sample),
-        "contract": take_fingerprint(tok, policy).to_json(),
+        "contract": take_fingerprint(tok, config.control_tokens).to_json(),
         "endpoint": compare(endpoint, tok, compared).to_json() if endpoint and compared else None,
         "seconds": round(time.monotonic() - started, 3),
     }

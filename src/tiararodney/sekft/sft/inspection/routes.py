@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from tiararodney.sekft.endpoint import UNAUTHORIZED, Endpoint, EndpointDown, Refused, UnexpectedAnswer
+from tiararodney.sekft.endpoint import UNAUTHORIZED, Endpoint, Refused, Unanswered, UnexpectedAnswer, is_too_long
 from tiararodney.sekft.errors import RunFailed
 
 _ATTEMPTS = 2
@@ -33,7 +33,7 @@ class Route:
     Args:
         name: what it is called.
         exact: whether it reports tokens, not only their number.
-        ask: takes messages; raises `Refused`, `TooLong`, `EndpointDown`, `UnexpectedAnswer` or `_NoPrompt`.
+        ask: takes messages; raises `Refused`, `TooLong`, `Unanswered`, `UnexpectedAnswer` or `_NoPrompt`.
         context: tokens that a prompt and its reply may have there, None where the server does not say.
     """
 
@@ -62,7 +62,7 @@ def find_route(endpoint: Endpoint) -> Route:
     ):
         try:
             route.ask(_PROBE)
-        except (Refused, TooLong, UnexpectedAnswer, EndpointDown, _NoPrompt) as error:
+        except (Refused, TooLong, UnexpectedAnswer, Unanswered, _NoPrompt) as error:
             failures[route.name] = error
         else:
             return replace(route, context=_context(endpoint))
@@ -89,11 +89,11 @@ def ask_along(route: Route, messages: Sequence[Mapping[str, str]]) -> Prompt:
     """
     try:
         return route.ask(messages)
-    except EndpointDown as down:
+    except Unanswered as down:
         # llama.cpp says that a template refuses the messages with the status of its own failures.
-        if down.refused is not None and down.refused.status == _FAILED:
-            raise down.refused from None
-        raise RunFailed(f"{down} It had answered before: is it still up?") from None
+        if down.status == _FAILED:
+            raise Refused("--endpoint", down.status, str(down)) from None
+        raise RunFailed(f"--endpoint {down}. It had answered before: is it still up?") from None
     except _NoPrompt as error:
         raise RunFailed(f"--endpoint: {error}; it had answered before.") from None
 
@@ -122,8 +122,7 @@ def _usage(endpoint: Endpoint, messages: Sequence[Mapping[str, str]]) -> Prompt:
     try:
         answer = endpoint.ask(f"{endpoint.api}/chat/completions", body, _ATTEMPTS)
     except Refused as refused:
-        # Servers word it differently; all name the context, or say that it is too long.
-        if any(words in refused.text.lower() for words in ("context", "too long")):
+        if is_too_long(refused):
             raise TooLong(str(refused)) from None
         raise
     usage = _field(answer, "usage", dict)
@@ -139,7 +138,7 @@ def _context(endpoint: Endpoint) -> int | None:
         models = endpoint.ask(f"{endpoint.api}/models", None, _ATTEMPTS)["data"]
         named = next((m for m in models if m["id"] == endpoint.model), models[0])
         length = named.get("max_model_len") or named["meta"]["n_ctx"]
-    except (Refused, UnexpectedAnswer, EndpointDown, KeyError, IndexError, TypeError, AttributeError):
+    except (Refused, UnexpectedAnswer, Unanswered, KeyError, IndexError, TypeError, AttributeError):
         return None
     return length if isinstance(length, int) and length > 0 else None
 

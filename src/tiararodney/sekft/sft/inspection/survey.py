@@ -14,7 +14,7 @@ from tiararodney.sekft.render import (
     build_masked_examples,
     normalize_for_template,
 )
-from tiararodney.sekft.render.control import control_pattern
+from tiararodney.sekft.render.tokens import control_pattern
 from tiararodney.sekft.sft.inspection.ledger import Ledger
 
 if TYPE_CHECKING:

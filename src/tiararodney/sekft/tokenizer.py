@@ -1,4 +1,9 @@
-"""Loading: transformers reads a model's tokenizer files; what cannot be right in them is refused in one sentence."""
+"""A model folder's tokenizer and chat template, loaded as its files say, without torch.
+
+`AutoTokenizer` rebuilds some tokenizers from a class of its own and drops parts of ``tokenizer.json`` on the way
+(SmolLM2 loses the digit pre-tokenizer), so that file is read by the class that takes it as it stands. What cannot be
+right in the files is refused in one sentence.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from tiararodney.sekft import hub
 from tiararodney.sekft.errors import UsageError
-from tiararodney.sekft.tokenizer.file_tokenizer import CONFIG_FILE, TOKENIZER_FILE, FileTokenizer
+from tiararodney.sekft.render.tokens import CONFIG_FILE, TOKENIZER_FILE, Tokenizer
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 _SHOWN = 300
 
 
-def load_tokenizer(path: str | Path) -> FileTokenizer:
+def load_tokenizer(path: str | Path) -> Tokenizer:
     """Load the tokenizer and chat template of a model folder, an adapter's folder, or a model on the hub.
 
     Args:
@@ -33,17 +37,20 @@ def load_tokenizer(path: str | Path) -> FileTokenizer:
                 f"{folder}: found no {name}, expected it beside the model. "
                 "Give --base a model folder in the Hugging Face format."
             )
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # "PyTorch was not found": none is needed here
+    from transformers import PreTrainedTokenizerFast
+    from transformers.utils.chat_template_utils import _compile_jinja_template
+
     try:
         config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-        inner = _read(folder)
+        inner = PreTrainedTokenizerFast.from_pretrained(str(folder), local_files_only=True)
     except Exception as error:  # whatever a file that is no tokenizer makes its reader raise
         found = " ".join(str(error).split())[:_SHOWN] or type(error).__name__
         raise UsageError(
             f"{folder}: transformers cannot read its tokenizer ({found}). "
             f"Expected {TOKENIZER_FILE} and {CONFIG_FILE} of one model; copy them again."
         ) from error
-    named = {name: str(token) for name in NAMED if (token := getattr(inner, name, None))}
-    _check(folder, inner, config, named)
+    _check(folder, inner, config)
     template = inner.chat_template
     if isinstance(template, dict):
         template = template.get("default")
@@ -52,22 +59,11 @@ def load_tokenizer(path: str | Path) -> FileTokenizer:
             f"{folder}: found no chat template, expected chat_template.jinja or the field 'chat_template' in "
             f"{CONFIG_FILE}. Take an instruction-tuned model, or put its template there."
         )
-    kept = {k: v for k, v in config.items() if k not in ("chat_template", *NAMED)}
-    return FileTokenizer(inner.backend_tokenizer, template, named, kept)
+    kept = {k: v for k, v in config.items() if k != "chat_template"}
+    return Tokenizer(inner, template, _compile_jinja_template, kept)
 
 
-def _read(folder: Path) -> Any:  # transformers ships no types
-    """Read the files by the class that takes tokenizer.json as it stands, without its truncation and padding."""
-    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # "PyTorch was not found": none is needed here
-    from transformers import PreTrainedTokenizerFast
-
-    inner = PreTrainedTokenizerFast.from_pretrained(str(folder), local_files_only=True)
-    inner.backend_tokenizer.no_truncation()
-    inner.backend_tokenizer.no_padding()
-    return inner
-
-
-def _check(folder: Path, inner: Any, config: dict[str, Any], named: dict[str, str]) -> None:
+def _check(folder: Path, inner: Any, config: dict[str, Any]) -> None:
     """Refuse tokens that transformers had to give another id, or one that the model has no embedding for."""
     for index, stated in (config.get("added_tokens_decoder") or {}).items():
         token = stated["content"]
@@ -79,7 +75,7 @@ def _check(folder: Path, inner: Any, config: dict[str, Any], named: dict[str, st
     files = [folder / TOKENIZER_FILE, folder / "added_tokens.json"]
     known = "".join(file.read_text(encoding="utf-8") for file in files if file.is_file())
     known += json.dumps(config.get("added_tokens_decoder"), ensure_ascii=False)
-    for name, token in named.items():
+    for name, token in inner.special_tokens_map.items():
         if not any(json.dumps(token, ensure_ascii=ascii_only) in known for ascii_only in (False, True)):
             raise UsageError(
                 f"{folder}/{CONFIG_FILE}: field {name!r}: found {token!r}, expected a token of {TOKENIZER_FILE}. "
