@@ -6,7 +6,6 @@ import ctypes
 import logging
 import os
 import select
-import shutil
 import signal
 import sys
 import warnings
@@ -78,10 +77,7 @@ def _reader_left() -> bool:
 
 @contextmanager
 def naming_the_extra(what: str) -> Iterator[None]:
-    """Say how to install what a work needs, where it is missing.
-
-    Args:
-        what: The work, as the subject of "needs the package ...".
+    """Say how to install what a work (`what`, the subject of "needs the package ...") needs, where it is missing.
 
     Raises:
         UsageError: A package of the extra ``gpu`` cannot be found.
@@ -119,13 +115,9 @@ def settle_libraries() -> None:
 
 
 def configure_logs(verbosity: int = 0) -> None:
-    """Send log records to stderr.
-
-    Args:
-        verbosity: 0 shows what goes on, each ``-v`` adds detail, a negative number (``-q``) shows warnings only.
-    """
+    """Send log records to stderr: at `verbosity` 0 what goes on, above (``-v``) details, below (``-q``) warnings."""
     level = logging.DEBUG if verbosity > 0 else logging.INFO if verbosity == 0 else logging.WARNING
-    handler = _Beside(sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Short(verbose=verbosity > 0))
     root = logging.getLogger("tiararodney")
     root.handlers[:] = [handler]
@@ -152,37 +144,6 @@ class _Short(logging.Formatter):
         return f"{record.asctime} {module}{level}{record.message}"
 
 
-class _Beside(logging.StreamHandler):  # type: ignore[type-arg]  # generic in typeshed only
-    """Writes records above the line that is redrawn at the bottom of a terminal."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Write a record where that line stood."""
-        redraw("")
-        super().emit(record)
-
-
-def redraws() -> bool:
-    """Say whether stderr is a terminal on which a line can be drawn again and again."""
-    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
-
-
-def redraw(line: str) -> None:
-    """Draw a line at the bottom of the terminal, in place of the one drawn before; in a pipe nothing is written.
-
-    Args:
-        line: What to show, cut to the terminal's width; empty to clear it.
-    """
-    if not redraws() or (not line and not _drawn):
-        return
-    width = shutil.get_terminal_size().columns
-    sys.stderr.write(f"\r{line[: width - 1]}\x1b[K")
-    sys.stderr.flush()
-    _drawn[:] = [line] if line else []
-
-
-_drawn: list[str] = []  # the line that stands there
-
-
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """Return rows of cells as lines of columns; a row with fewer cells is text from its last cell on."""
     width = max(map(len, rows), default=0)
@@ -201,7 +162,6 @@ def wants_colour(stream: IO[str]) -> bool:
 
 
 def _say(name: str, message: str) -> None:
-    redraw("")
     sys.stderr.write(f"{name}: {message}\n" if name else f"{message}\n")
 
 

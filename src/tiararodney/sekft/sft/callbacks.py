@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import TrainerCallback
 
-from tiararodney.sekft import console
 from tiararodney.sekft.errors import RunFailed
 from tiararodney.sekft.provenance import peak_memory
 
@@ -23,12 +22,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LOG_EVERY = 10.0  # seconds between lines in a log
-REDRAW_EVERY = 0.2  # seconds between redraws on a terminal
+LOG_EVERY = 5.0  # seconds between lines
 
 
 class LogProgress(TrainerCallback):  # type: ignore[misc]  # transformers' types are skipped
-    """Logs how far a run is: a line that is redrawn on a terminal, now and then a line in a log.
+    """Logs how far a run is, every few seconds; each step with -v.
 
     Args:
         remaining: Tokens of the steps to come.
@@ -38,7 +36,7 @@ class LogProgress(TrainerCallback):  # type: ignore[misc]  # transformers' types
     def __init__(self, remaining: int, device: str) -> None:
         self._remaining, self._device = remaining, device
         self._tokens = self._trained = 0
-        self._begin = self._logged = self._drawn = time.monotonic()
+        self._begin = self._logged = time.monotonic()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:  # noqa: ARG002
         """Log a step, if it is time to; log every validation."""
@@ -70,12 +68,9 @@ class LogProgress(TrainerCallback):  # type: ignore[misc]  # transformers' types
         )
         if log.isEnabledFor(logging.DEBUG):
             log.debug("%s", line)
-        elif state.global_step == state.max_steps or (not console.redraws() and now - self._logged >= LOG_EVERY):
+        elif state.global_step == state.max_steps or now - self._logged >= LOG_EVERY:
             log.info("%s", line)
             self._logged = now
-        elif console.redraws() and log.isEnabledFor(logging.INFO) and now - self._drawn >= REDRAW_EVERY:
-            console.redraw(line)
-            self._drawn = now
 
 
 class EvaluateAfter(TrainerCallback):  # type: ignore[misc]  # transformers' types are skipped
