@@ -125,7 +125,8 @@ def other_sessions(world: World) -> list[list[str]]:
         into = [c for c in scenario.reference_solution[:1] if c.startswith("cd ")]
         chained = [w["chained"] for w in todo[1:]] + [False]
         right = [
-            answers(w["archetype"], w["solution"], in_order=goes_on) for w, goes_on in zip(todo, chained, strict=True)
+            answers(w["archetype"], w["solution"], in_order=goes_on, aside=f"aside-{i}")
+            for i, (w, goes_on) in enumerate(zip(todo, chained, strict=True))
         ]
         picks = [[found[(number + k) % len(found)] for found in right] for k in range(ANSWERS)]
         return [[*into, *(f"(\n{answer}\n)" for answer in picked), "exit"] for picked in picks]

@@ -2,7 +2,8 @@
 r"""Other right answers to directives, written from the directives alone: what people type who know other utilities.
 
 For each archetype a pattern that finds the facts of a piece of work in its reference solution (the directive words them
-in many ways, the solution in one), and at least four answers, with `<fact>` for each of them.
+in many ways, the solution in one), and at least four answers, with `<fact>` for each of them. They work on files whose
+last line has no newline, too.
 """
 
 import re
@@ -16,7 +17,7 @@ ALTERNATIVES: dict[str, tuple[str, tuple[str, ...]]] = {
         r"wc -l < " + SRC_OUT,
         (
             "awk 'END{print NR}' <src> > <out>",
-            "n=0; while IFS= read -r l; do n=$((n+1)); done < <src>; echo $n > <out>",
+            'n=0; while IFS= read -r l || [ -n "$l" ]; do n=$((n+1)); done < <src>; echo $n > <out>',
             "set -- $(wc -l <src>); printf '%s' \"$1\" > <out>",
             "grep -c '' <src> > <out>",
             "cat -n <src> | tail -n 1 | awk '{print $1}' > <out>",
@@ -25,7 +26,7 @@ ALTERNATIVES: dict[str, tuple[str, tuple[str, ...]]] = {
     "text_matching": (
         r"grep (?P<word>\S+) " + SRC_OUT,
         (
-            'while read -r l; do case "$l" in *<word>*) echo "$l";; esac; done < <src> > <out>',
+            'while read -r l || [ -n "$l" ]; do case "$l" in *<word>*) echo "$l";; esac; done < <src> > <out>',
             "awk 'index($0, \"<word>\")' <src> > <out>",
             "sed '/<word>/!d' <src> > <out>",
             "cp <src> <out>; grep -F '<word>' <src> | tee <out> > /dev/null",
@@ -35,7 +36,7 @@ ALTERNATIVES: dict[str, tuple[str, tuple[str, ...]]] = {
         r"grep -c (?P<word>\S+) " + SRC_OUT,
         (
             "awk '/<word>/{n++} END{print n+0}' <src> > <out>",
-            'n=0; while read -r l; do case "$l" in *<word>*) n=$((n+1));; esac; done < <src>; echo $n > <out>',
+            'n=0; while read -r l || [ -n "$l" ]; do case "$l" in *<word>*) n=$((n+1));; esac; done < <src>; echo $n > <out>',
             "sed -n '/<word>/p' <src> | wc -l | tr -d ' ' > <out>",
             "printf '%d' $(grep <word> <src> | wc -l) > <out>",
         ),
@@ -52,7 +53,7 @@ ALTERNATIVES: dict[str, tuple[str, tuple[str, ...]]] = {
     "text_last": (
         r"tail -n (?P<n>\d+) " + SRC_OUT,
         (
-            "tac <src> | head -n <n> | tac > <out>",
+            "grep -n '' <src> | tail -n <n> | cut -d: -f2- > <out>",
             'sed -n "$(( $(wc -l < <src>) - <n> + 1 )),\\$p" <src> > <out>',
             "awk -v n=<n> '{a[NR]=$0} END{for(i=NR-n+1;i<=NR;i++) print a[i]}' <src> > <out>",
             "cp <src> <out>; while [ $(wc -l < <out>) -gt <n> ]; do sed -i 1d <out>; done",
@@ -64,7 +65,7 @@ ALTERNATIVES: dict[str, tuple[str, tuple[str, ...]]] = {
             "head -n <b> <src> | tail -n +<a> > <out>",
             "awk 'NR>=<a>&&NR<=<b>' <src> > <out>",
             "cat -n <src> | awk '$1>=<a> && $1<=<b>' | cut -f2- > <out>",
-            'i=0; while IFS= read -r l; do i=$((i+1)); [ $i -lt <a> ] || [ $i -gt <b> ] || echo "$l"; done < <src> > <out>',
+            'i=0; while IFS= read -r l || [ -n "$l" ]; do i=$((i+1)); [ $i -lt <a> ] || [ $i -gt <b> ] || echo "$l"; done < <src> > <out>',
         ),
     ),
     "text_headless": (
@@ -81,8 +82,8 @@ ALTERNATIVES: dict[str, tuple[str, tuple[str, ...]]] = {
         (
             "awk 'END{print}' <src> > <out>",
             "sed '$!d' <src> > <out>",
-            "tac <src> | sed 1q > <out>",
-            "while read -r l; do last=$l; done < <src>; printf '%s' \"$last\" > <out>",
+            "grep -n '' <src> | tail -n 1 | cut -d: -f2- > <out>",
+            'while read -r l || [ -n "$l" ]; do last=$l; done < <src>; printf \'%s\' "$last" > <out>',
         ),
     ),
     "text_without": (
@@ -90,7 +91,7 @@ ALTERNATIVES: dict[str, tuple[str, tuple[str, ...]]] = {
         (
             "awk '!/<word>/' <src> > <out>",
             "sed -n '/<word>/!p' <src> > <out>",
-            'while read -r l; do case "$l" in *<word>*) ;; *) echo "$l";; esac; done < <src> > <out>',
+            'while read -r l || [ -n "$l" ]; do case "$l" in *<word>*) ;; *) echo "$l";; esac; done < <src> > <out>',
             "cp <src> <out>; sed -i /<word>/d <out>",
         ),
     ),
@@ -99,8 +100,8 @@ ALTERNATIVES: dict[str, tuple[str, tuple[str, ...]]] = {
         (
             "cat <src> | sort<flags> | tee <out>",
             "cp <src> <out> && sort<flags> -o <out> <out>",
-            "LC_ALL=C sort<flags> < <src> > tmp.sorted; mv tmp.sorted <out>",
-            "sort<flags> <src> | while IFS= read -r l; do printf '%s\\n' \"$l\"; done > <out>",
+            "LC_ALL=C sort<flags> < <src> > <tmp>; mv <tmp> <out>",
+            'sort<flags> <src> | while IFS= read -r l || [ -n "$l" ]; do printf \'%s\\n\' "$l"; done > <out>',
         ),
     ),
     "text_unique": (
@@ -118,7 +119,7 @@ ALTERNATIVES: dict[str, tuple[str, tuple[str, ...]]] = {
             "awk '{a[NR]=$0} END{for(i=NR;i>0;i--) print a[i]}' <src> > <out>",
             "cat -n <src> | sort -rn | cut -f2- > <out>",
             "sed -n '1!G;h;$p' <src> > <out>",
-            "cp <src> <out>; tac <out> > x.tmp; mv x.tmp <out>",
+            "cp <src> <out>; tac <out> > <tmp>; mv <tmp> <out>",
         ),
     ),
     "text_paste": (
@@ -126,7 +127,7 @@ ALTERNATIVES: dict[str, tuple[str, tuple[str, ...]]] = {
         (
             "paste -d ' ' <l> <r> > <out>",
             "pr -m -t <l> <r> > <out>",
-            'exec 3< <r>; while read -r a; do read -r b <&3; echo "$a $b"; done < <l> > <out>',
+            'exec 3< <r>; while read -r a || [ -n "$a" ]; do read -r b <&3; echo "$a $b"; done < <l> > <out>',
             "awk 'NR==FNR{a[FNR]=$0;next}{print a[FNR]\"\\t\"$0}' <l> <r> > <out>",
         ),
     ),
@@ -143,7 +144,7 @@ ALTERNATIVES: dict[str, tuple[str, tuple[str, ...]]] = {
         r"sed 's/\^/(?P<mark>.*)/' " + SRC_OUT,
         (
             "awk -v m='<mark>' '{print m $0}' <src> > <out>",
-            "while IFS= read -r l; do printf '%s%s\\n' '<mark>' \"$l\"; done < <src> > <out>",
+            "while IFS= read -r l || [ -n \"$l\" ]; do printf '%s%s\\n' '<mark>' \"$l\"; done < <src> > <out>",
             "sed 's/.*/<mark>&/' <src> > <out>",
             "cp <src> <out>; sed -i 's/^/<mark>/' <out>",
         ),
@@ -152,16 +153,16 @@ ALTERNATIVES: dict[str, tuple[str, tuple[str, ...]]] = {
         r"cut -d' ' -f(?P<n>\d) " + SRC_OUT,
         (
             "awk '{print $<n>}' <src> > <out>",
-            'while read -r a b c; do eval "echo \\$$(echo abc | cut -c<n>)" ; done < <src> > <out>',
+            'while read -r a b c || [ -n "$a" ]; do eval "echo \\$$(echo abc | cut -c<n>)" ; done < <src> > <out>',
             "tr ' ' '\\t' < <src> | cut -f<n> > <out>",
-            "cat <src> | while read -r l; do set -- $l; shift $((<n>-1)); echo $1; done > <out>",
+            'cat <src> | while read -r l || [ -n "$l" ]; do set -- $l; shift $((<n>-1)); echo $1; done > <out>',
         ),
     ),
     "text_numbered": (
         r"grep -n '' " + SRC_OUT,
         (
             "awk '{print NR\":\"$0}' <src> > <out>",
-            'i=0; while IFS= read -r l; do i=$((i+1)); echo "$i:$l"; done < <src> > <out>',
+            'i=0; while IFS= read -r l || [ -n "$l" ]; do i=$((i+1)); echo "$i:$l"; done < <src> > <out>',
             "nl -ba -s: -w1 <src> > <out>",
             "sed = <src> | sed 'N;s/\\n/:/' > <out>",
         ),
@@ -169,7 +170,7 @@ ALTERNATIVES: dict[str, tuple[str, tuple[str, ...]]] = {
     "text_total": (
         r"END \{ print s \}' " + SRC_OUT,
         (
-            "t=0; while read -r w n; do t=$((t+n)); done < <src>; echo $t > <out>",
+            't=0; while read -r w n || [ -n "$w" ]; do t=$((t+n)); done < <src>; echo $t > <out>',
             "expr 0 $(sed 's/.* /+ /' <src>) > <out>",
             "echo $(( $(cut -d' ' -f2 <src> | paste -sd+) )) > <out>",
             "awk '{t+=$NF} END{printf \"%d\", t}' <src> > <out>",
@@ -187,9 +188,9 @@ ALTERNATIVES: dict[str, tuple[str, tuple[str, ...]]] = {
     "text_replace": (
         r"s/(?P<old>\w+)/(?P<new>\w+)/g' (?P<src>\S+)$",
         (
-            "sed 's/<old>/<new>/g' <src> > x.tmp && mv x.tmp <src>",
-            "awk '{gsub(/<old>/,\"<new>\")} 1' <src> > x.tmp; cat x.tmp > <src>; rm x.tmp",
-            'while read -r a b; do [ "$b" = <old> ] && b=<new>; echo "$a $b"; done < <src> > y; mv y <src>',
+            "sed 's/<old>/<new>/g' <src> > <tmp> && mv <tmp> <src>",
+            "awk '{gsub(/<old>/,\"<new>\")} 1' <src> > <tmp>; cat <tmp> > <src>; rm <tmp>",
+            'while read -r a b; do [ "$b" = <old> ] && b=<new>; echo "$a $b"; done < <src> > <tmp>; mv <tmp> <src>',
             "printf '%s\\n' \"$(sed s/<old>/<new>/ <src>)\" > <src>",
         ),
     ),
@@ -320,8 +321,8 @@ ALTERNATIVES: dict[str, tuple[str, tuple[str, ...]]] = {
         (
             "chmod 0<m> ./<f>",
             "find . -name <f> -exec chmod <m> {} +",
-            "cp <f> x; chmod u+rw <f>; cat x > <f>; rm x; chmod <m> <f>",
-            "cp <f> x && rm -f <f> && install -m <m> x <f>",
+            "cp <f> <tmp>; chmod u+rw <f>; cat <tmp> > <f>; rm <tmp>; chmod <m> <f>",
+            "cp <f> <tmp> && rm -f <f> && install -m <m> <tmp> <f>",
         ),
     ),
     "rights_script": (
@@ -363,20 +364,20 @@ ALTERNATIVES: dict[str, tuple[str, tuple[str, ...]]] = {
     "config_comment": (
         r"s/\^(?P<a>#?)(?P<key>\w+)=/(?P<b>#?)\w+=/' (?P<f>\S+)$",
         (
-            'awk \'/^#?<key>=/{sub(/^#/,""); $0="<b>"$0} 1\' <f> > x; cat x > <f>; rm x',
-            "while IFS= read -r l; do case $l in '<a><key>='*) l='<b><key>='${l#*=};; esac; echo \"$l\"; done < <f> > x; mv x <f>",
-            "sed '/^<a><key>=/s/^<a>/<b>/' <f> > x && cp x <f>",
+            'awk \'/^#?<key>=/{sub(/^#/,""); $0="<b>"$0} 1\' <f> > <tmp>; cat <tmp> > <f>; rm <tmp>',
+            "while IFS= read -r l || [ -n \"$l\" ]; do case $l in '<a><key>='*) l='<b><key>='${l#*=};; esac; echo \"$l\"; done < <f> > <tmp>; mv <tmp> <f>",
+            "sed '/^<a><key>=/s/^<a>/<b>/' <f> > <tmp> && cp <tmp> <f>",
             "sed -i 's,^<a>\\(<key>=.*\\)$,<b>\\1,' <f>",
         ),
     ),
     "config_section": (
         r"\\\[(?P<s>\w+)\\\]/,/\^\\\[/s/\^(?P<k>\w+)=\.\*/\w+=(?P<v>\w+)/' (?P<f>\S+)",
         (
-            'awk \'/^\\[/{on=($0=="[<s>]")} on && /^<k>=/{$0="<k>=<v>"} 1\' <f> > x; mv x <f>',
+            'awk \'/^\\[/{on=($0=="[<s>]")} on && /^<k>=/{$0="<k>=<v>"} 1\' <f> > <tmp>; mv <tmp> <f>',
             "sed -i '/^\\[<s>]/{n;s/=.*/=<v>/}' <f>",
             (
-                "in=; while read -r l; do case $l in \\[*) in=$l;; <k>=*) [ \"$in\" = '[<s>]' ] && l='<k>=<v>';; esac; "
-                'echo "$l"; done < <f> > x; cat x > <f>'
+                "in=; while read -r l || [ -n \"$l\" ]; do case $l in \\[*) in=$l;; <k>=*) [ \"$in\" = '[<s>]' ] && l='<k>=<v>';; esac; "
+                'echo "$l"; done < <f> > <tmp>; cat <tmp> > <f>'
             ),
             "n=$(grep -n '^.<s>.$' <f> | cut -d: -f1); sed -i \"$((n+1))s/.*/<k>=<v>/\" <f>",
         ),
@@ -384,8 +385,8 @@ ALTERNATIVES: dict[str, tuple[str, tuple[str, ...]]] = {
     "config_merge": (
         r"cat (?P<b>\S+) >> (?P<a>\S+)",
         (
-            "cat <a> <b> > x && mv x <a> && rm <b>",
-            'while read -r l; do echo "$l" >> <a>; done < <b>; unlink <b>',
+            "cat <a> <b> > <tmp> && mv <tmp> <a> && rm <b>",
+            'while read -r l || [ -n "$l" ]; do echo "$l" >> <a>; done < <b>; unlink <b>',
             "awk 1 <b> >> <a>; rm -f <b>",
             "sed -i '$r <b>' <a>; rm <b>",
         ),
@@ -393,10 +394,10 @@ ALTERNATIVES: dict[str, tuple[str, tuple[str, ...]]] = {
     "config_set": (
         r"s/\^(?P<k>\w+)=\.\*/\w+=(?P<v>\w+)/' (?P<f>\S+)$",
         (
-            'awk -F= -v OFS== \'$1=="<k>"{$2="<v>"} 1\' <f> > x; cat x > <f>; rm x',
-            "grep -v '^<k>=' <f> > x; echo <k>=<v> >> x; mv x <f>",
-            "sed 's/^\\(<k>\\)=.*/\\1=<v>/' <f> > x && cp x <f>",
-            "while IFS== read -r a b; do [ $a = <k> ] && b=<v>; echo $a=$b; done < <f> > x; mv x <f>",
+            'awk -F= -v OFS== \'$1=="<k>"{$2="<v>"} 1\' <f> > <tmp>; cat <tmp> > <f>; rm <tmp>',
+            "grep -v '^<k>=' <f> > <tmp>; echo <k>=<v> >> <tmp>; mv <tmp> <f>",
+            "sed 's/^\\(<k>\\)=.*/\\1=<v>/' <f> > <tmp> && cp <tmp> <f>",
+            "while IFS== read -r a b; do [ $a = <k> ] && b=<v>; echo $a=$b; done < <f> > <tmp>; mv <tmp> <f>",
         ),
     ),
     "config_add": (
@@ -404,15 +405,15 @@ ALTERNATIVES: dict[str, tuple[str, tuple[str, ...]]] = {
         (
             "printf '%s' <l> >> <f>",
             "cat <<E >> <f>\n<l>\nE",
-            "{ cat <f>; echo <l>; } > x; mv x <f>",
-            "awk '1; END{print \"<l>\"}' <f> > x; cat x > <f>",
+            "{ cat <f>; echo <l>; } > <tmp>; mv <tmp> <f>",
+            "awk '1; END{print \"<l>\"}' <f> > <tmp>; cat <tmp> > <f>",
         ),
     ),
     "config_read": (
         r"grep \^(?P<k>\w+)= " + SRC_OUT,
         (
             "awk -F= '$1==\"<k>\"' <src> > <out>",
-            "while read -r l; do case $l in <k>=*) echo $l;; esac; done < <src> > <out>",
+            'while read -r l || [ -n "$l" ]; do case $l in <k>=*) echo $l;; esac; done < <src> > <out>',
             "sed '/^<k>=/!d' <src> > <out>",
             "echo $(grep '^<k>=' <src>) > <out>",
         ),
@@ -420,9 +421,9 @@ ALTERNATIVES: dict[str, tuple[str, tuple[str, ...]]] = {
     "config_drop": (
         r"/\^(?P<k>\w+)=/d' (?P<f>\S+)",
         (
-            "grep -v '^<k>=' <f> > x; mv x <f>",
-            "awk -F= '$1!=\"<k>\"' <f> > x; cat x > <f>",
-            "while read -r l; do case $l in <k>=*) ;; *) echo $l;; esac; done < <f> > x; mv x <f>",
+            "grep -v '^<k>=' <f> > <tmp>; mv <tmp> <f>",
+            "awk -F= '$1!=\"<k>\"' <f> > <tmp>; cat <tmp> > <f>",
+            'while read -r l || [ -n "$l" ]; do case $l in <k>=*) ;; *) echo $l;; esac; done < <f> > <tmp>; mv <tmp> <f>',
             "printf '%s\\n' \"$(grep -v ^<k>= <f>)\" > <f>",
         ),
     ),
@@ -432,7 +433,7 @@ ALTERNATIVES: dict[str, tuple[str, tuple[str, ...]]] = {
             "cat <f> > <b>; printf '%s\\n' <l> >> <f>",
             "mv <f> <b>; { cat <b>; echo <l>; } > <f>",
             "cp -a <f> <b> && sed -i '$a<l>' <f>",
-            "tee <b> < <f> > /dev/null; echo '<l>' | cat <f> - > x; mv x <f>",
+            "tee <b> < <f> > /dev/null; echo '<l>' | cat <f> - > <tmp>; mv <tmp> <f>",
         ),
     ),
     "logs_level": (
@@ -440,7 +441,7 @@ ALTERNATIVES: dict[str, tuple[str, tuple[str, ...]]] = {
         (
             "awk '$1==\"<w>\"' <src> > <out>",
             "sed -n '/^<w> /p' <src> > <out>",
-            'while read -r l; do case $l in <w>*) echo "$l";; esac; done < <src> > <out>',
+            'while read -r l || [ -n "$l" ]; do case $l in <w>*) echo "$l";; esac; done < <src> > <out>',
             "grep -F '<w>' <src> | tee <out>",
         ),
     ),
@@ -458,7 +459,7 @@ ALTERNATIVES: dict[str, tuple[str, tuple[str, ...]]] = {
         (
             "awk -F: '$1==\"<h>\"' <src> > <out>",
             "sed '/^<h>:/!d' <src> > <out>",
-            'while read -r l; do case $l in <h>:*) echo "$l";; esac; done < <src> > <out>',
+            'while read -r l || [ -n "$l" ]; do case $l in <h>:*) echo "$l";; esac; done < <src> > <out>',
             "grep '^<h>:[0-5][0-9]' <src> | cat > <out>",
         ),
     ),
@@ -487,7 +488,7 @@ ALTERNATIVES: dict[str, tuple[str, tuple[str, ...]]] = {
         r"ERROR (?P<src>\S+) > (?P<e>\S+)\ngrep WARN \S+ > (?P<w>\S+)",
         (
             'awk \'/^ERROR/{print > "<e>"} /^WARN/{print > "<w>"}\' <src>',
-            'while read -r l; do case $l in ERROR*) echo "$l" >> <e>;; WARN*) echo "$l" >> <w>;; esac; done < <src>',
+            'while read -r l || [ -n "$l" ]; do case $l in ERROR*) echo "$l" >> <e>;; WARN*) echo "$l" >> <w>;; esac; done < <src>',
             "sed -n -e '/^ERROR/w <e>' -e '/^WARN/w <w>' <src>",
             "for p in ERROR:<e> WARN:<w>; do grep ${p%%:*} <src> > ${p#*:}; done",
         ),
@@ -496,7 +497,7 @@ ALTERNATIVES: dict[str, tuple[str, tuple[str, ...]]] = {
         r"tar czf (?P<out>\S+) (?P<d>\S+)",
         (
             "tar czf <out> ./<d>",
-            "tar cf x.tar <d>; gzip -c x.tar > <out>; rm x.tar",
+            "tar cf <tmp> <d>; gzip -c <tmp> > <out>; rm <tmp>",
             "tar -cvzf <out> <d>/",
             "tar czf <out> <d>/*",
             "find <d> -type f | tar czf <out> -T -",
@@ -545,7 +546,7 @@ ALTERNATIVES: dict[str, tuple[str, tuple[str, ...]]] = {
         r"cut -d, -f(?P<n>\d) " + SRC_OUT,
         (
             "awk -F, '{print $<n>}' <src> > <out>",
-            "while IFS=, read -r a b c; do set -- $a $b $c; shift $((<n>-1)); echo $1; done < <src> > <out>",
+            'while IFS=, read -r a b c || [ -n "$a" ]; do set -- $a $b $c; shift $((<n>-1)); echo $1; done < <src> > <out>',
             "tr , '\\t' < <src> | cut -f<n> > <out>",
             "sed 's/,/ /g' <src> | cut -d' ' -f<n> > <out>",
         ),
@@ -556,13 +557,16 @@ ALTERNATIVES: dict[str, tuple[str, tuple[str, ...]]] = {
             "sed 'y/<a>/<b>/' <src> > <out>",
             'awk \'{gsub("<a>","<b>")} 1\' <src> > <out>',
             "cp <src> <out>; sed -i 's/[<a>]/<b>/g' <out>",
-            "while IFS='<a>' read -r x y z; do echo \"$x<b>$y<b>$z\"; done < <src> > <out>",
+            (
+                'while IFS= read -r l || [ -n "$l" ]; do while [ "${l#*<a>}" != "$l" ]; do l="${l%%<a>*}<b>${l#*<a>}"; done; '
+                'echo "$l"; done < <src> > <out>'
+            ),
         ),
     ),
     "convert_swap": (
         r"print \$2, \$1 \}' " + SRC_OUT,
         (
-            'while read -r a b; do echo "$b $a"; done < <src> > <out>',
+            'while read -r a b || [ -n "$a" ]; do echo "$b $a"; done < <src> > <out>',
             "sed 's/^\\([^ ]*\\) \\(.*\\)$/\\2 \\1/' <src> > <out>",
             "cut -d' ' -f1 <src> > a.tmp; cut -d' ' -f2 <src> | paste -d' ' - a.tmp > <out>",
             "awk '{printf \"%s %s\\n\", $2, $1}' <src> > <out>",
@@ -572,7 +576,7 @@ ALTERNATIVES: dict[str, tuple[str, tuple[str, ...]]] = {
         r"tr ' ' , < " + SRC_OUT,
         (
             "awk -v OFS=, '{$1=$1} 1' <src> > <out>",
-            "while read -r a b; do echo $a,$b; done < <src> > <out>",
+            'while read -r a b || [ -n "$a" ]; do echo $a,$b; done < <src> > <out>',
             "sed 'y/ /,/' <src> > <out>",
             "cut -d' ' -f1,2 --output-delimiter=, <src> > <out>",
         ),
@@ -582,7 +586,7 @@ ALTERNATIVES: dict[str, tuple[str, tuple[str, ...]]] = {
         (
             "tr '\\n' , < <src> | sed 's/,$//' > <out>",
             'awk \'NR>1{printf ","} {printf "%s",$0} END{print ""}\' <src> > <out>',
-            "s=; while read -r l; do s=$s,$l; done < <src>; echo ${s#,} > <out>",
+            's=; while read -r l || [ -n "$l" ]; do s=$s,$l; done < <src>; echo ${s#,} > <out>',
             "paste -s -d , <src> > <out>",
         ),
     ),
@@ -608,7 +612,7 @@ ALTERNATIVES: dict[str, tuple[str, tuple[str, ...]]] = {
         r"s/\^/export /' " + SRC_OUT,
         (
             "awk '{print \"export \"$0}' <src> > <out>",
-            "while read -r l; do echo export $l; done < <src> > <out>",
+            'while read -r l || [ -n "$l" ]; do echo export $l; done < <src> > <out>',
             "cp <src> <out>; sed -i 's/.*/export &/' <out>",
             "for l in $(cat <src>); do printf 'export %s\\n' $l; done > <out>",
         ),
@@ -627,7 +631,7 @@ ALTERNATIVES: dict[str, tuple[str, tuple[str, ...]]] = {
         (
             "printf '%s' '<l>' >> <f>",
             "cat >> <f> <<'E'\n<l>\nE",
-            "{ cat <f>; echo '<l>'; } > x; mv x <f>",
+            "{ cat <f>; echo '<l>'; } > <tmp>; mv <tmp> <f>",
             "sed -i '$a<l>' <f>",
         ),
     ),
@@ -636,7 +640,7 @@ ALTERNATIVES: dict[str, tuple[str, tuple[str, ...]]] = {
         (
             "printf '%s\\n' '<l>' >> <f>",
             "cat >> <f> <<'E'\n<l>\nE",
-            "{ cat <f>; echo '<l>'; } > x; mv x <f>",
+            "{ cat <f>; echo '<l>'; } > <tmp>; mv <tmp> <f>",
             "sed -i '$a<l>' <f>",
         ),
     ),
@@ -652,9 +656,9 @@ ALTERNATIVES: dict[str, tuple[str, tuple[str, ...]]] = {
     "session_unset": (
         r"s/\^export (?P<v>\w+)=\.\*/unset \w+/' (?P<f>\S+)",
         (
-            "awk '/^export <v>=/{$0=\"unset <v>\"} 1' <f> > x; mv x <f>",
-            "while read -r l; do case $l in 'export <v>='*) l='unset <v>';; esac; echo $l; done < <f> > x; cat x > <f>",
-            "sed 's/export <v>=[a-z]*/unset <v>/' <f> > x && cp x <f>",
+            "awk '/^export <v>=/{$0=\"unset <v>\"} 1' <f> > <tmp>; mv <tmp> <f>",
+            "while read -r l || [ -n \"$l\" ]; do case $l in 'export <v>='*) l='unset <v>';; esac; echo $l; done < <f> > <tmp>; cat <tmp> > <f>",
+            "sed 's/export <v>=[a-z]*/unset <v>/' <f> > <tmp> && cp <tmp> <f>",
             "n=$(grep -n '<v>=' <f> | cut -d: -f1); sed -i \"${n}c unset <v>\" <f>",
         ),
     ),
@@ -680,8 +684,8 @@ ALTERNATIVES: dict[str, tuple[str, tuple[str, ...]]] = {
     "build_repair": (
         r"s/(?P<w>\S+)/(?P<r>\S+)/g' (?P<f>\S+)\n",
         (
-            "sed 's/<w>/<r>/' <f> > x; cat x > <f>; rm x; sh <f>",
-            'awk \'{gsub("<w>","<r>")} 1\' <f> > x; mv x <f>; sh ./<f>',
+            "sed 's/<w>/<r>/' <f> > <tmp>; cat <tmp> > <f>; rm <tmp>; sh <f>",
+            'awk \'{gsub("<w>","<r>")} 1\' <f> > <tmp>; mv <tmp> <f>; sh ./<f>',
             "printf '%s\\n' \"$(sed 's,<w>,<r>,g' <f>)\" > <f>; . ./<f>",
             "sed -i '/<w>/s//<r>/g' <f>; cat <f> | sh",
         ),
@@ -733,9 +737,9 @@ ALTERNATIVES: dict[str, tuple[str, tuple[str, ...]]] = {
         r"'To: (?P<p>\w+)'; cat (?P<m>\S+); \} > (?P<c>\S+)",
         (
             "printf 'To: <p>\\n' > <c>; cat <m> >> <c>; sed -i 's/Status: new/Status: forwarded/' <m>",
-            "sed '1i To: <p>' <m> > <c>; sed 's/^Status: new$/Status: forwarded/' <m> > x; mv x <m>",
+            "sed '1i To: <p>' <m> > <c>; sed 's/^Status: new$/Status: forwarded/' <m> > <tmp>; mv <tmp> <m>",
             "cp <m> <c>; sed -i '1iTo: <p>' <c>; sed -i '/^Status/cStatus: forwarded' <m>",
-            "echo 'To: <p>' | cat - <m> > <c>; awk '/^Status: new/{$2=\"forwarded\"} 1' <m> > x; cat x > <m>",
+            "echo 'To: <p>' | cat - <m> > <c>; awk '/^Status: new/{$2=\"forwarded\"} 1' <m> > <tmp>; cat <tmp> > <m>",
         ),
     ),
     "ticket_close": (
@@ -743,7 +747,7 @@ ALTERNATIVES: dict[str, tuple[str, tuple[str, ...]]] = {
         (
             "sed 's/^state: open/state: closed/' <t> > <d>/$(basename <t>); rm <t>",
             "mv <t> <d>; sed -i 's/^state:.*/state: closed/' <d>/${f:-$(basename <t>)}",
-            "awk '/^state:/{$2=\"closed\"} 1' <t> > x; mv x <d>/$(basename <t>) && rm <t>",
+            "awk '/^state:/{$2=\"closed\"} 1' <t> > <tmp>; mv <tmp> <d>/$(basename <t>) && rm <t>",
             "sed -i '/^state/s/open/closed/' <t>; cp <t> <d>/ && unlink <t>",
         ),
     ),
@@ -751,9 +755,9 @@ ALTERNATIVES: dict[str, tuple[str, tuple[str, ...]]] = {
         r"owner: (?P<o>\w+)/' \$\(grep -l 'title: (?P<t>\w+)' (?P<d>\S+)/\*",
         (
             "for f in <d>/*; do grep -q '^title: <t>$' $f && sed -i 's/^owner:.*/owner: <o>/' $f; done",
-            "f=$(grep -rl '^title: <t>' <d>); awk '/^owner:/{$2=\"<o>\"} 1' $f > x; cat x > $f",
+            "f=$(grep -rl '^title: <t>' <d>); awk '/^owner:/{$2=\"<o>\"} 1' $f > <tmp>; cat <tmp> > $f",
             "find <d> -type f -exec grep -q 'title: <t>$' {} \\; -exec sed -i '/^owner/cowner: <o>' {} \\;",
-            "f=$(awk '/^title: <t>$/{print FILENAME}' <d>/*); sed \"2s/.*/owner: <o>/\" $f > x && mv x $f",
+            "f=$(awk '/^title: <t>$/{print FILENAME}' <d>/*); sed \"2s/.*/owner: <o>/\" $f > <tmp> && mv <tmp> $f",
         ),
     ),
     "ticket_open": (
@@ -777,25 +781,25 @@ ALTERNATIVES: dict[str, tuple[str, tuple[str, ...]]] = {
         (
             "printf '%s' '<l>' >> <f>",
             "cat >> <f> <<'E'\n<l>\nE",
-            "{ cat <f>; echo '<l>'; } > x; mv x <f>",
+            "{ cat <f>; echo '<l>'; } > <tmp>; mv <tmp> <f>",
             "sed -i '$a<l>' <f>",
         ),
     ),
     "schedule_shift": (
         r"/ (?P<j>\w+)\$/s/\^(?P<m>\d+) (?P<a>\d+) /\d+ (?P<b>\d+) /' (?P<f>\S+)",
         (
-            "awk '$6==\"<j>\"{$2=<b>} 1' <f> > x; mv x <f>",
-            "grep -v ' <j>$' <f> > x; echo '<m> <b> * * * <j>' >> x; mv x <f>",
-            "set -f; while read -r m h r; do case $r in *' <j>') h=<b>;; esac; echo \"$m $h $r\"; done < <f> > x; mv x <f>",
-            "sed 's/^\\([0-9]*\\) <a> \\(.* <j>\\)$/\\1 <b> \\2/' <f> > x && cat x > <f>",
+            "awk '$6==\"<j>\"{$2=<b>} 1' <f> > <tmp>; mv <tmp> <f>",
+            "grep -v ' <j>$' <f> > <tmp>; echo '<m> <b> * * * <j>' >> <tmp>; mv <tmp> <f>",
+            "set -f; while read -r m h r; do case $r in *' <j>') h=<b>;; esac; echo \"$m $h $r\"; done < <f> > <tmp>; mv <tmp> <f>",
+            "sed 's/^\\([0-9]*\\) <a> \\(.* <j>\\)$/\\1 <b> \\2/' <f> > <tmp> && cat <tmp> > <f>",
         ),
     ),
     "schedule_pause": (
         r"/ (?P<j>\w+)\$/s/\^/#/' (?P<f>\S+)",
         (
-            'awk \'$6=="<j>"{$0="#"$0} 1\' <f> > x; mv x <f>',
-            "sed '/ <j>$/s/^/# /' <f> > x && cp x <f>",
-            'while IFS= read -r l; do case $l in *\' <j>\') l="#$l";; esac; echo "$l"; done < <f> > x; cat x > <f>',
+            'awk \'$6=="<j>"{$0="#"$0} 1\' <f> > <tmp>; mv <tmp> <f>',
+            "sed '/ <j>$/s/^/# /' <f> > <tmp> && cp <tmp> <f>",
+            'while IFS= read -r l || [ -n "$l" ]; do case $l in *\' <j>\') l="#$l";; esac; echo "$l"; done < <f> > <tmp>; cat <tmp> > <f>',
             "sed -i 's/^[0-9].* <j>$/#&/' <f>",
         ),
     ),
@@ -813,9 +817,9 @@ ALTERNATIVES: dict[str, tuple[str, tuple[str, ...]]] = {
     "service_port": (
         r"port=(?P<p>\d+)/' (?P<c>\S+)\nsh (?P<f>\S+) restart",
         (
-            "awk -F= -v OFS== '$1==\"port\"{$2=<p>} 1' <c> > x; cat x > <c>; sh <f> restart",
-            "sed 's/^port=[0-9]*/port=<p>/' <c> > x && mv x <c> && sh ./<f> restart",
-            "while read -r l; do case $l in port=*) l=port=<p>;; esac; echo $l; done < <c> > x; mv x <c>; sh <f> restart",
+            "awk -F= -v OFS== '$1==\"port\"{$2=<p>} 1' <c> > <tmp>; cat <tmp> > <c>; sh <f> restart",
+            "sed 's/^port=[0-9]*/port=<p>/' <c> > <tmp> && mv <tmp> <c> && sh ./<f> restart",
+            'while read -r l || [ -n "$l" ]; do case $l in port=*) l=port=<p>;; esac; echo $l; done < <c> > <tmp>; mv <tmp> <c>; sh <f> restart',
             "sed -i '/^port/cport=<p>' <c>; set -- restart; . ./<f>",
         ),
     ),
@@ -834,7 +838,7 @@ ALTERNATIVES: dict[str, tuple[str, tuple[str, ...]]] = {
         (
             "printf '%s\\n' <n> >> <l>; sh <f> start",
             "sed -i '$a<n>' <l> && sh ./<f> start",
-            "{ cat <l>; echo <n>; } > x; mv x <l>; dash <f> start",
+            "{ cat <l>; echo <n>; } > <tmp>; mv <tmp> <l>; dash <f> start",
             "cat >> <l> <<E\n<n>\nE\ncat <f> | sh -s start",
         ),
     ),
@@ -850,10 +854,10 @@ ALTERNATIVES: dict[str, tuple[str, tuple[str, ...]]] = {
     "process_reload": (
         r"=\.\*/(?P<k>\w+)=(?P<v>\w+)/' (?P<n>\w+)\.conf",
         (
-            'awk -F= -v OFS== \'$1=="<k>"{$2="<v>"} 1\' <n>.conf > x; cat x > <n>.conf; kill -1 $(cat <n>.pid); sleep 1',
-            "grep -v ^<k>= <n>.conf > x; echo <k>=<v> >> x; mv x <n>.conf; kill -HUP $(cat <n>.pid); sleep 1",
+            'awk -F= -v OFS== \'$1=="<k>"{$2="<v>"} 1\' <n>.conf > <tmp>; cat <tmp> > <n>.conf; kill -1 $(cat <n>.pid); sleep 1',
+            "grep -v ^<k>= <n>.conf > <tmp>; echo <k>=<v> >> <tmp>; mv <tmp> <n>.conf; kill -HUP $(cat <n>.pid); sleep 1",
             "sed -i '/^<k>=/c<k>=<v>' <n>.conf; read p < <n>.pid; kill -s HUP $p; sleep 1",
-            "sed 's/^<k>=.*/<k>=<v>/' <n>.conf > x && mv x <n>.conf; pkill -HUP -f '<n>.sh wait'; sleep 1",
+            "sed 's/^<k>=.*/<k>=<v>/' <n>.conf > <tmp> && mv <tmp> <n>.conf; pkill -HUP -f '<n>.sh wait'; sleep 1",
         ),
     ),
     "process_report": (
@@ -886,7 +890,7 @@ ALTERNATIVES: dict[str, tuple[str, tuple[str, ...]]] = {
     "compare_missing": (
         r"comm -23 (?P<a>\S+) (?P<b>\S+) > (?P<out>\S+)",
         (
-            'while read -r l; do grep -qx "$l" <b> || echo "$l"; done < <a> > <out>',
+            'while read -r l || [ -n "$l" ]; do grep -qx "$l" <b> || echo "$l"; done < <a> > <out>',
             "awk 'NR==FNR{s[$0];next} !($0 in s)' <b> <a> > <out>",
             "diff <a> <b> | sed -n 's/^< //p' > <out>",
         ),
@@ -896,7 +900,7 @@ ALTERNATIVES: dict[str, tuple[str, tuple[str, ...]]] = {
         (
             "diff -q <a> <b> | awk '{print $2}' | xargs basename > <out>",
             "for f in <a>/*; do diff -q $f <b>/${f##*/} > /dev/null || echo ${f##*/}; done > <out>",
-            "(cd <a>; cksum *) > x; (cd <b>; cksum *) | diff x - | awk '/^</{print $NF}' > <out>",
+            "(cd <a>; cksum *) > <tmp>; (cd <b>; cksum *) | diff <tmp> - | awk '/^</{print $NF}' > <out>",
             'for f in <a>/*; do [ "$(cat $f)" = "$(cat <b>/$(basename $f))" ] || printf %s $f; done > <out>',
         ),
     ),
@@ -945,13 +949,14 @@ OWN = {name for name in AUTHORS if name.startswith("tool_")}
 WRAPPED = ("sh -c '{}'", "( {} )", "{{ {}; }} && :", "eval '{}'")
 
 
-def answers(name, commands, *, in_order=False):
+def answers(name, commands, *, in_order=False, aside="x"):
     """Return the other right answers to one piece of work.
 
     Args:
         name: of its archetype.
         commands: of its reference solution.
         in_order: its directive asks for an order.
+        aside: name of the file that an answer puts something aside in, `<tmp>`; no other answer of a session uses it.
     """
     solution = "\n".join(commands)
     if name in OWN:
@@ -960,4 +965,5 @@ def answers(name, commands, *, in_order=False):
     templates += () if in_order else ANY_ORDER.get(name, ())
     found = re.search(pattern, solution, re.MULTILINE)
     assert found, (pattern, solution)
-    return [re.sub(r"<(\w+)>", lambda m: found.groupdict().get(m[1], m[0]), template) for template in templates]
+    facts = {"tmp": aside} | found.groupdict()
+    return [re.sub(r"<(\w+)>", lambda m: facts.get(m[1], m[0]), template) for template in templates]

@@ -4,9 +4,11 @@ import contextlib
 import re
 import subprocess
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from alternatives import ALTERNATIVES, answers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from plain_folder import PLAIN, SEEDS, author, failed, passes
@@ -72,6 +74,78 @@ def test_what_goes_on_with_a_former_result_has_a_checker_that_holds(name, first,
         assert not passes(work, (), Path(folder) / "untouched", given)
         for i, near in enumerate(work.near_misses):
             assert not passes(work, near, Path(folder) / f"near{i}", given), near
+
+
+def other_forms(source):
+    """Return the file of a former step as it may be besides: without its last newline, or with other lines."""
+    return [(lines, end) for lines in (source.lines, *source.others) for end in ("\n", "")][1:]
+
+
+@pytest.mark.parametrize("name", sorted(FOLLOWS))
+def test_work_is_judged_by_the_file_it_was_given(name, tmp_path):
+    """Whatever right form the file of a former step has, what a solution makes of it is right, and nothing less is."""
+    lines = ("fig 12 oak", "sage 7 elm", "fig 44 ash", "teak 3 fir")
+    sources = [
+        Source("plum.txt", lines, others=(("fig 12 oaksage 7 elm", *lines[2:]),)),
+        Source("plum.txt", ("fig,12,oak",)),
+        Source("plum.txt", ("fig 12", "sage 7", "fig 44")),
+        Source("plum.txt", ("ERROR fig 12", "WARN oak 3", "ERROR elm 4")),
+        Source("plum.txt", ("fig", "sage", "fig")),
+        Source("plum.txt", ("fig,12,oak", "sage,7,elm")),
+        Source("plum.txt", ("fig=12", "sage=7")),
+    ]
+    tried = 0
+    for i, source in enumerate(sources):
+        try:
+            work = author(name, 3, source=source)
+        except Unsuitable:
+            continue
+        if source.path in work.outputs:
+            continue
+        tried += 1
+        for j, (made, end) in enumerate(other_forms(source)):
+            given = [replace(text_file(source.path, made), content="\n".join(made) + end)]
+            for k, commands in enumerate((work.solution, *work.ways)):
+                assert passes(work, commands, tmp_path / f"{i}-{j}-{k}", given), (commands, made, end)
+            assert not passes(work, (), tmp_path / f"{i}-{j}", given)
+    assert tried
+
+
+def test_a_checksum_of_a_file_with_newline_is_not_one_without(tmp_path):
+    """The other form of a file is no excuse: its result counts where the file has that form."""
+    source = Source("plum.txt", ("fig", "sage"))
+    work = author("text_checksum", 3, source=source)
+    (command,) = work.solution
+    without = command.replace("plum.txt", "other.txt")
+    given = text_file(source.path, source.lines)
+    assert passes(work, (f"printf 'fig\nsage\n' > other.txt; {without}",), tmp_path / "right", [given])
+    assert not passes(work, (f"printf 'fig\nsage' > other.txt; {without}",), tmp_path / "wrong", [given])
+
+
+@pytest.mark.parametrize("name", sorted(FOLLOWS & set(ALTERNATIVES)))
+def test_other_answers_take_a_file_without_its_last_newline(name, tmp_path):
+    for source in (Source("plum.txt", ("fig 12", "sage 7", "fig 44")), Source("plum.txt", ("fig,12,oak",))):
+        try:
+            work = author(name, 3, source=source)
+        except Unsuitable:
+            continue
+        if source.path in work.outputs:
+            continue
+        given = [replace(text_file(source.path, source.lines), content="\n".join(source.lines))]
+        for i, answer in enumerate(answers(name, work.solution)):
+            assert failed(work, (answer,), tmp_path / f"{len(source.lines)}-{i}", given) == [], answer
+
+
+def test_joining_runs_lines_together_and_later_work_knows(tmp_path):
+    """A file without its last newline is joined, and what is made of that is judged by what came of it."""
+    first = author("files_join", 3, source=Source("plum.txt", ("fig,sage",)))
+    joined = first.result
+    assert joined.others == ((f"fig,sage{joined.lines[1]}", *joined.lines[2:]),)
+    for name in ("tool_seal", "text_reverse", "text_upper", "text_checksum"):
+        second = author(name, 5, source=joined)
+        given = replace(text_file("plum.txt", ["fig,sage"]), content="fig,sage")
+        both = replace(first, checks=(*first.checks, *second.checks), fixtures=(*first.fixtures, *second.fixtures))
+        assert passes(both, (*first.solution, *second.solution), tmp_path / name, [given]), name
 
 
 @pytest.mark.parametrize("name", sorted(FOLLOWS))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tiararodney.posix_sdc.errors import UsageError
 from tiararodney.posix_sdc.factory.bundles import dumps, generate
 from tiararodney.posix_sdc.factory.herrings import HERRINGS
-from tiararodney.posix_sdc.factory.taxonomy import BY_NAME, SOUGHT, archetypes_of
+from tiararodney.posix_sdc.factory.taxonomy import BY_NAME, NAMED, SOUGHT, archetypes_of
 from tiararodney.posix_sdc.records.axes import announcement_kind, block_of, herrings_of, level_of
 from tiararodney.posix_sdc.records.schema import Scenario
 
@@ -101,6 +101,22 @@ def test_a_chain_leads_from_place_to_place_and_names_the_provider_at_its_end(man
         assert s.provider.name in text
 
 
+def test_a_named_place_holds_the_file_that_names_the_provider(many):
+    worlds = [*many, *generate(200, 0, "holdout"), *generate(300, 0, course="first")]
+    named = [s for s in worlds if s.announcement.extra.get("named")]
+    assert {announcement_kind(s.announcement) for s in named} == set(NAMED)
+    for s in named:
+        said = s.announcement.text
+        assert s.provider.name not in said
+        (path,) = [f.path for f in s.fixtures if re.search(rf"\b{s.provider.name}\b", f.content)]
+        if announcement_kind(s.announcement) == "above":
+            assert path.rpartition("/")[0] == s.workdir.rpartition("/")[0]
+        else:
+            assert any(
+                path == word or path.startswith(f"{word}/") for word in re.findall(r"(?:/\w+){2,}[.\w]*\w", said)
+            )
+
+
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 10**9), split=st.sampled_from(["train", "holdout"]))
 def test_a_scenario_survives_its_file(seed, split):
@@ -156,7 +172,7 @@ def test_training_never_uses_the_commands_that_held_out_archetypes_need(many):
 
 def test_the_announcement_names_the_provider_and_no_file_of_the_work(many):
     for s in many[:300]:
-        if announcement_kind(s.announcement) not in ("chained", *SOUGHT):
+        if announcement_kind(s.announcement) not in ("chained", *NAMED, *SOUGHT):
             assert s.provider.name in s.announcement.text
         works = {i.rpartition("/")[2] for d in s.directives for w in d.extra["works"] for i in w["inputs"]}
         assert not works & set(s.announcement.text.split())

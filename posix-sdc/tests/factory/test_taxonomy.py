@@ -1,6 +1,7 @@
 """The axes cover what the issues ask for, and every archetype has its author."""
 
 import random
+import re
 from collections import Counter
 
 import pytest
@@ -16,6 +17,7 @@ from tiararodney.posix_sdc.factory.taxonomy import (
     DEPTHS,
     FIRST,
     HELD_OUT,
+    NAMED,
     PROVIDERS,
     SOUGHT,
     announcements_of,
@@ -60,7 +62,7 @@ def test_a_thousand_scenarios_show_every_value_of_every_axis(thousand):
     assert {s.archetype for s in thousand} == set(AUTHORS)
     assert {s.provider.kind for s in thousand} == {p.name for p in PROVIDERS}
     assert {s.provider.documentation for s in thousand} == set(DOCUMENTATION_KINDS)
-    assert {announcement_kind(s.announcement) for s in thousand} == {*ANNOUNCEMENT_KINDS, CHAINED, *SOUGHT}
+    assert {announcement_kind(s.announcement) for s in thousand} == {*ANNOUNCEMENT_KINDS, CHAINED, *NAMED, *SOUGHT}
     assert {block_of(s) for s in thousand} == {"", *BLOCKS}
     assert {depth_of(s) for s in thousand} == set(DEPTHS)
     assert {level_of(s) for s in thousand} >= set(range(1, 11))
@@ -115,7 +117,7 @@ def test_one_axis_can_be_held_out_alone(axis):
     expected = {
         "archetypes": {"archetype text", "archetype files", "archetype compare"},
         "providers": {"provider makefile", "provider wicket", "provider roster", "provider cards"},
-        "announcements": {"announcement cron", "announcement home", "announcement signpost"},
+        "announcements": {"announcement cron", "announcement home", "announcement cabinet", "announcement slips"},
         "utilities": {"archetype tool"},
     }
     assert found >= expected[axis]
@@ -135,6 +137,25 @@ def test_half_of_the_worlds_take_an_invented_utility(thousand):
         return any(w["archetype"].startswith("tool_") for d in s.directives for w in d.extra["works"])
 
     assert 0.45 <= sum(map(takes, thousand)) / len(thousand) <= 0.7
+
+
+@pytest.mark.parametrize("course", COURSES)
+def test_training_worlds_name_places_of_several_kinds(course):
+    worlds = list(generate(400, 0, course=course))
+    found = Counter(announcement_kind(s.announcement) for s in worlds)
+    named = {kind: n for kind, n in found.items() if kind in NAMED}
+    assert set(named) == {"folder", "notice", "spool", "above"}
+    assert sum(named.values()) / len(worlds) >= {"full": 0.07, "first": 0.25}[course]
+    carriers = Counter(s.announcement.kind for s in worlds if announcement_kind(s.announcement) in NAMED)
+    assert set(carriers) == set(ANNOUNCEMENT_KINDS)
+
+
+def test_a_named_place_is_said_in_many_ways():
+    said = [s.announcement for s in generate(800, 0, course="first") if s.announcement.extra.get("named")]
+    plain = [x.text for x in said if x.kind in ("env", "file")]  # nothing is drawn around these
+    shapes = {re.sub(r"(/\w+)+[.\w]*\w", "PLACE", text) for text in plain}
+    assert len(plain) > 80
+    assert len(shapes) > len(plain) / 2
 
 
 def test_a_third_of_the_worlds_announce_where_one_has_to_look(thousand):

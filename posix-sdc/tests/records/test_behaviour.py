@@ -6,13 +6,13 @@ from tiararodney.posix_sdc.records.behaviour import behaviour, rates
 from tiararodney.posix_sdc.records.schema import Trajectory, Turn
 
 
-def session(*exchanges):
+def session(*exchanges, end="exit"):
     """Return a session of commands with outputs; a command that begins with ! is no target of training."""
     turns = [Turn("system", "A terminal."), Turn("user", "Ask bolvik.\n$ ")]
     for command, output in exchanges:
         turns.append(Turn("assistant", command.removeprefix("!"), train=not command.startswith("!")))
         turns.append(Turn("user", f"{output}$ "))
-    turns.append(Turn("assistant", "exit"))
+    turns.append(Turn("assistant", end))
     names = ("id", "scenario_id", "version", "archetype", "terminal", "split")
     told = dict.fromkeys(names, "a") | {"outcome": "success", "operator_model": "a", "verified": True, "keep": True}
     return Trajectory(**told, steps=len(exchanges) + 1, meta={}, turns=tuple(turns))
@@ -89,6 +89,18 @@ def test_an_exploration_leads_where_what_it_first_shows_is_used_later():
 def test_a_recovery_is_a_mistake_that_is_no_target_with_what_follows():
     assert behaviour(session(("!cat fgi.txt", "cat: fgi.txt: No such file\n"), ("ls", "fig.txt\n"))).recovered
     assert not behaviour(session(("cat fgi.txt", "cat: fgi.txt: No such file\n"), ("ls", "fig.txt\n"))).recovered
+
+
+def test_an_error_is_given_up_on_where_a_panic_follows_soon():
+    error, look = ("cat fgi.txt", "cat: fgi.txt: No such file or directory\n"), ("ls", "fig.txt\n")
+    stuck, late = session(error, look, end="panic no fgi.txt"), session(error, *[look] * 3, end="panic no fgi.txt")
+    assert [(b.failed, b.gave_up) for b in map(behaviour, (stuck, late, session(error, look)))] == [
+        (1, 1),
+        (1, 0),
+        (1, 0),
+    ]
+    assert behaviour(session(("bolvik --help", "Usage: bolvik list\n"), end="panic no")).failed == 0
+    assert rates([behaviour(stuck), behaviour(late)])["of these followed by a panic within three commands"] == 0.5
 
 
 def test_rates_are_shares_of_what_they_name():

@@ -90,10 +90,26 @@ def test_errors_mostly_come_from_ones_own_act(sessions):
                 after.append(reply.content.split()[0])
     assert len(after) > 40
     assert "panic" not in after
+    found = rates([behaviour(t) for _, t in sessions])
+    assert found["of these followed by a panic within three commands"] < 0.13
     kinds = {"exit": set(), "panic": set()}
     for s, t in sessions:
         kinds[s.terminal] |= set(re.findall("No such file|Permission denied", "".join(x.content for x in t.turns)))
     assert kinds["exit"] == kinds["panic"] == {"No such file", "Permission denied"}
+
+
+def test_a_named_place_is_gone_to(sessions):
+    """The place is looked into before the provider is known, and what went wrong on the way is put right."""
+    named = [(s, t) for s, t in sessions if s.announcement.extra.get("named")]
+    assert len(named) >= 12
+    astray = 0
+    for s, t in named:
+        commands = [(x.content, x.train) for x in t.turns if x.role == "assistant"]
+        first = next(i for i, (c, _) in enumerate(commands) if re.search(rf"\b{s.provider.name}\b", c))
+        last = s.announcement.extra["leads"][-1]["try"]
+        assert any(c in last for c, train in commands[:first] if train), (t.id, commands)
+        astray += any(not train and re.match("cat|ls", c) for c, train in commands[: first - 1])
+    assert 0.1 <= astray / len(named) <= 0.7
 
 
 def test_a_result_is_sometimes_looked_for_before_the_work(sessions):
@@ -117,6 +133,7 @@ def test_every_kind_of_mistake_happens_in_a_real_world(kind, sessions, monkeypat
     monkeypatch.setattr(mistakes, "KINDS", {kind: KINDS[kind]})
     monkeypatch.setattr(reference, "_MISTAKEN", 1.0)
     monkeypatch.setattr(reference, "_EARLY", 0.0)
+    monkeypatch.setattr(reference, "_ASTRAY", 0.0)
     played = []
     for s, _ in sessions[-FIRST:]:
         if s.terminal == "exit" and len(played) < 3:

@@ -10,6 +10,7 @@ import hashlib
 import posixpath
 import shlex
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -49,11 +50,13 @@ class Source:
         path: relative to the working directory.
         lines: what it will hold.
         order: words that ask for this order of the lines, where the directive that makes the file asks for none.
+        others: other lines that it may rightly hold, where it was made of a file without a newline at its end.
     """
 
     path: str
     lines: tuple[str, ...]
     order: str = ""
+    others: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -127,6 +130,67 @@ def begun(request: Request, own: Fixture) -> tuple[Fixture, tuple[Fixture, ...]]
     if request.source is None:
         return own, (own,)
     return text_file(request.source.path, request.source.lines), ()
+
+
+@dataclass(frozen=True)
+class Form:
+    """One form in which an earlier piece of work may have left a file, each of them right.
+
+    What follows from the lines alone counts whether the last newline is there or not: some utilities add it.
+
+    Args:
+        lines: what the file holds.
+        ended: take it as a file with a newline at its end.
+        test: a condition of `/bin/sh` that holds where the file can be taken for this form.
+    """
+
+    lines: tuple[str, ...]
+    ended: bool
+    test: str
+
+
+def forms(source: Source | None) -> tuple[Form, ...]:
+    """Return the forms of a file that an earlier piece of work makes, the one of its reference solution first."""
+    if source is None:
+        return ()
+    out = []
+    for lines in (source.lines, *source.others):
+        same, open_ended = holds(source.path, lines).test, f'[ -n "$(tail -c 1 {q(source.path)})" ]'
+        out.append(Form(lines, ended=True, test=same))
+        out.append(Form(lines, ended=False, test=f"{same} && {open_ended}"))
+    return tuple(out)
+
+
+def check_by_form(source: Source | None, usual: Check, of: Callable[[Form], Check]) -> Check:
+    """Return a check of a result that is judged by the form in which a session left the file it is made of.
+
+    Args:
+        source: the file that an earlier piece of work makes, if there is one.
+        usual: what has to hold where that file is as its reference solution leaves it.
+        of: what has to hold for a form of it; raises ValueError or IndexError where nothing can be made of that form.
+    """
+    tests = [usual.test]
+    for form in forms(source)[1:]:
+        with suppress(ValueError, IndexError):
+            test = of(form).test
+            tests += [f"{form.test} && {{ {test}; }}"] * (test != usual.test)
+    return usual if len(tests) == 1 else replace(usual, test=" || ".join(f"{{ {test}; }}" for test in tests))
+
+
+def source_untouched(source: Source | None, file: Fixture) -> Check:
+    """Return a check that the file which work starts from is as it was, in any of its forms."""
+    return check_by_form(source, untouched(file), lambda form: holds(file.path, form.lines))
+
+
+def other_results(
+    source: Source | None, usual: Sequence[str], of: Callable[[Form], Sequence[str]]
+) -> tuple[tuple[str, ...], ...]:
+    """Return the lines besides the usual ones that forms of a file result in, see `check_by_form`."""
+    found: dict[tuple[str, ...], None] = {tuple(usual): None}
+    for form in forms(source)[1:]:
+        with suppress(ValueError, IndexError):
+            found[tuple(of(form))] = None
+    return tuple(found)[1:]
 
 
 def word_lines(draw: Draw, low: int = 4, high: int = 8) -> list[str]:

@@ -82,7 +82,10 @@ _SAME: tuple[tuple[str, tuple[str, ...]], ...] = (
         (r"the top \1 lines", r"\1 lines from the top", r"lines 1 to \1", r"\1 leading lines"),
     ),
     (r"\bthe last (\d+) lines\b", (r"the bottom \1 lines", r"\1 lines from the end", r"\1 closing lines")),
-    (r"\bat the end of\b", ("at the bottom of", "at the tail of", "at the foot of", "as the end of", "to finish")),
+    (
+        r"\bat the end of\b",
+        ("at the very end of", "at the bottom of", "at the tail of", "at the foot of", "as the end of", "to finish"),
+    ),
     (r"\b(?<!at )the end of\b", ("the bottom of", "the tail of", "the foot of")),
     (r"\ban empty file\b", ("a blank file", "a file of no bytes", "a zero-length file", "a file without content")),
     (r"(?<!In )\bhow many lines\b", ("what number of lines", "the count of lines", "the line count:")),
@@ -134,7 +137,7 @@ _SAME: tuple[tuple[str, tuple[str, ...]], ...] = (
     (r"\bthe other sections\b", ("other sections", "all other sections", "the remaining sections", "the rest")),
     (r"\bas they are\b", ("untouched", "alone", "the same", "as before")),
     (r"\bunder the name\b", ("as", "by the name", "named", "called")),
-    (r"\bone line with\b", ("a single line with", "one row with", "one long line with", "just one line with")),
+    (r"\bone line with\b", ("just one row with", "one row with", "one long line with", "just one line with")),
     (r"\bJoin\b", ("Merge", "Combine", "Collapse", "Pull together")),
 )
 _BEGINNING = re.compile(r"(?:^|(?<=[.?!] ))(?=(?:a|the|our|this) )\w")

@@ -309,11 +309,13 @@ LISTINGS = (
 # contradicts itself; the program that has to be used fails.
 BLOCKS = ("missing", "denied", "contradiction", "failing")
 
-# Announcements that have to be looked for: a notice in the parent folder, a mail spool, a folder under /etc, a README
-# in a sibling folder, a file among others, a process's command line, a crontab, the home directory; and a folder that
-# the login points at.
-SOUGHT = ("parent", "mail", "etc", "sibling", "search", "process", "cron", "home", "signpost")
-HELD_ANNOUNCEMENTS = frozenset({"cron", "home", "signpost"})
+# Announcements that nothing points to: a notice in the parent folder, a mail spool, a folder under /etc, a README in a
+# sibling folder, a file among others, a process's command line, a crontab, the home directory.
+SOUGHT = ("parent", "mail", "etc", "sibling", "search", "process", "cron", "home")
+# Announcements that name a place to go to: a folder with one file, a file, a folder of several files, the parent folder
+# in words, a folder of folders, a folder with a file for each account.
+NAMED = ("folder", "notice", "spool", "above", "cabinet", "slips")
+HELD_ANNOUNCEMENTS = frozenset({"cron", "home", "cabinet", "slips"})
 TOOL_SHARE = 0.6  # of the worlds in which a further piece of work can be one that takes an invented utility
 
 # What a holdout scenario can be made of that no training scenario has.
@@ -324,17 +326,20 @@ FULL = Course(
     {1: 16, 2: 18, 3: 16, 4: 13, 5: 11, 6: 8, 7: 6, 8: 5, 9: 4, 10: 3},
     PROVIDERS,
     {"motd": 4, "banner": 3, "env": 3, "file": 3, CHAINED: 5}
-    | {"parent": 2, "mail": 2, "etc": 2, "sibling": 2, "search": 1, "process": 1, "cron": 2, "home": 2, "signpost": 1},
+    | {"folder": 1, "notice": 1, "spool": 1, "above": 1, "cabinet": 1, "slips": 1}
+    | {"parent": 2, "mail": 2, "etc": 2, "sibling": 2, "search": 1, "process": 1, "cron": 2, "home": 2},
     {"help": 5, "man": 4, "usage": 4},
     {"line": 6, "short": 6, "long": 4, "pages": 3},
     0.5,
 )
-# One or two steps, an announcement that names the provider, nothing misleading: what the smallest models begin with.
+# One or two steps, an announcement that names the provider or a place to go to, nothing misleading: what the smallest
+# models begin with.
 FIRST = Course(
     "first",
     {},
     tuple(p for p in PROVIDERS if p.listing in ("ids", "paths", "next", "stdin")),
-    {"motd": 8, "banner": 5, "env": 4, "file": 4, "signpost": 1},
+    {"motd": 8, "banner": 5, "env": 4, "file": 4}
+    | {"folder": 4, "notice": 3, "spool": 2, "above": 2, "cabinet": 1, "slips": 1},
     {"help": 5, "man": 4, "usage": 4},
     {"line": 12, "short": 7, "long": 1},
     0.0,

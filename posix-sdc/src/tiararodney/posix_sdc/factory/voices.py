@@ -16,15 +16,15 @@ BANS = wordings(
     - (Do not|Don't|Never) (create|make|write|add|leave) {0}.
     - (Nothing|No file) (named|called) {0} (may be made|is allowed|may appear|is wanted).
     - {0} (must not exist|may not exist|must be absent|has to be gone) (afterwards|in the end|when you leave|then).
-    - {0} (is forbidden|is off limits|stays uncreated|must stay absent|is banned|is out).
+    - {0} (is forbidden|is off limits|must not be created|must stay absent|is banned).
     - (Hands off|Stay clear of|Keep away from|Avoid|Beware of) {0}; (it|that file) (must|may|shall) not
       (exist|appear|be there|come about).
-    - (However|But|Only|Mind): no file {0}(, please| here|).
+    - (However|But): no file {0}(, please| here|).
     - {0} is (reserved|somebody else's|another team's|taken|spoken for): (leave it alone|create none|it may not appear).
     - (A|Any) file {0} would (upset|break|confuse) (others|the next job|monitoring); (make none|leave it out|avoid it).
-    - (You|We) (may|can) have (no|not any) {0} (here|around|lying about|in the way).
-    - (Absent|Missing|Not there|Gone) in the (end|result): {0}.
-    - (Under no circumstances|On no account|In no case) {0}.
+    - (Let there be|See that there is|We want) no {0} (here|around|lying about|left)( afterwards| when you leave|).
+    - (Not wanted|Unwanted|Not needed|Not allowed)( here| at all| in the end|): {0}.
+    - (Under no circumstances|On no account) (create|make|leave|add) {0}.
     - (Make sure|See to it|Take care|Check) that {0} (does not exist|is absent|never appears|is not created).
     - {0}: (forbidden|banned|not allowed|must not exist|no|never).
     - (Creating|Making|Writing|Leaving) {0} is (forbidden|prohibited|not allowed|ruled out).
@@ -67,16 +67,16 @@ _STOP_STEPS = wordings(
     - (Those|What comes|Anything) (below|after) (a failed|a blocked|an impossible) {noun} (should be left|is
       dropped|is void).
     - (You can|You may|Please) (quit|end|break off) (where|when) (the going stops|something {bad}).
-    - (Further|Later) {noun}s (assume|presume|rely on|need) (the earlier ones|earlier ones|what precedes);
+    - (Further|Later) {noun}s (assume|build on|rely on|need) (the earlier ones|earlier ones|what precedes);
       (without them|otherwise),
       (stop|leave).
     - If (you are blocked|you get stuck|no way leads on), (end|finish) (there and then|with that {noun}).
-    - (In order|One after another|Singly), (until|up to where) (one|something) {bad}.
+    - (Work in order|Take them in turn|Go one by one), until (one|something) {bad}.
     - (There is no point in|Do without|Refrain from) (going on|continuing|further work) (when|after|once) one
       {noun} {bad}.
     - (Consider|Regard|Treat) (the rest|everything later|what remains) as (cancelled|withdrawn|void)
       (if|should) {noun}s above (fail|be impossible).
-    - (An impossible|A blocked|A hopeless) {noun} (ends it|is where you stop|means stop).
+    - (An impossible|A blocked|A hopeless) {noun} (ends it|is where you stop|means you stop).
     - (Cannot|Can't) do (one|some {noun})? (Skip everything|Omit what comes|Leave all) (after|below) it.
     - (We|I) (expect|ask) nothing (more|further) (once|after) a {noun} {bad}.
     """
@@ -114,8 +114,8 @@ _STOP_DIRECTIVES = wordings(
       (this|what came before) (worked|succeeded|went through).
     - (You have|There is|Expect) more (on your list|on the list|in store). (Give up|Leave|Drop) (the
       rest|that|all of it) (if|where) (an entry|one) {bad}.
-    - (Later|Lower) entries (rely|build|depend) on (this|earlier ones): (do none|none counts|none is due)
-      (after|below) (a failed one|a failure|an obstacle).
+    - (Later|Lower) entries (rely|build|depend) on (this|earlier ones): (do none|skip them all|try none)
+      after (a failed one|a failure|an obstacle).
     - (Do not|Don't) (forget|overlook|miss) (the other entries|other entries|the rest), (unless|except
       when|until) one {bad}.
     - (Entries|Orders) (after|behind) (an impossible|a failed|a blocked|an unworkable) one (are
@@ -139,7 +139,7 @@ _BAD = (
     "cannot work",
     "gets stuck",
     "breaks down",
-    "is unworkable",
+    "goes wrong",
     "leads nowhere",
     "cannot succeed",
     "stalls",
@@ -148,9 +148,9 @@ _BAD = (
     "isn't possible",
     "won't succeed",
     "cannot proceed",
-    "is barred",
+    "can't finish",
     "gets nowhere",
-    "is unfeasible",
+    "isn't doable",
 )
 
 

@@ -46,7 +46,13 @@ _ERROR = re.compile(
     r"No such file|[Pp]ermission denied|not found|cannot |can't |[Uu]sage: |invalid option|unrecognized|unknown |"
     r"missing operand|[Ss]yntax error|Not a directory|Is a directory|not permitted|: no |: see |: locked|not been taken"
 )
+# Of these, what a utility says that was kept from its work; the rest is how documentation speaks, too.
+_FAILED = re.compile(
+    r"No such file|[Pp]ermission denied|cannot |can't |not found|invalid option|unrecognized|Not a directory|"
+    r"Is a directory|not permitted"
+)
 _SHORTEST = 3
+_SOON = 3  # commands after an error
 
 
 @dataclass(frozen=True)
@@ -77,6 +83,8 @@ class Behaviour:
         untrained: assistant turns that are no target.
         recovered: a turn that is no target is followed by one that is.
         errors: commands for which the terminal showed an error.
+        failed: of these, those that a utility of the system reports.
+        gave_up: of these, those that a panic follows within three commands.
     """
 
     changes: int
@@ -87,6 +95,8 @@ class Behaviour:
     untrained: int
     recovered: bool
     errors: int
+    failed: int
+    gave_up: int
 
 
 def behaviour(session: Trajectory) -> Behaviour:
@@ -97,6 +107,8 @@ def behaviour(session: Trajectory) -> Behaviour:
     with_input = [(i, ins) for i, ins, _ in changes if ins]
     with_output = [(i, outs) for i, _, outs in changes if outs]
     flags = [s.train for s in steps]
+    failed = [i for i, s in enumerate(steps) if _FAILED.search(s.output)]
+    panicked = session.turns[-1].content.split()[:1] == ["panic"]
     return Behaviour(
         changes=len(with_input),
         looked_before=sum(any(_shows(s, ins) for s in steps[:i]) for i, ins in with_input),
@@ -106,6 +118,8 @@ def behaviour(session: Trajectory) -> Behaviour:
         untrained=flags.count(False),
         recovered=False in flags and True in flags[flags.index(False) :],
         errors=sum(bool(_ERROR.search(s.output)) for s in steps),
+        failed=len(failed),
+        gave_up=sum(panicked and i >= len(steps) - _SOON for i in failed),
     )
 
 
@@ -126,6 +140,10 @@ def rates(sessions: Sequence[Behaviour]) -> dict[str, float | int]:
         "explorations that lead somewhere": sum(b.led for b in sessions),
         "sessions with a recovery": share(sum(b.recovered for b in sessions), n),
         "sessions that show an error": share(sum(b.errors > 0 for b in sessions), n),
+        "errors of utilities": sum(b.failed for b in sessions),
+        "of these followed by a panic within three commands": share(
+            sum(b.gave_up for b in sessions), sum(b.failed for b in sessions)
+        ),
         "turns that are no target": sum(b.untrained for b in sessions),
     }
 

@@ -171,7 +171,10 @@ _ONE_LINE = Filter(
     (
         "Join the lines of {source} into one line with commas between them, in {out}",
         "{out} (must|should) contain the lines of {source} as one line, separated by commas.",
-        "Write {source} to {out} as a single line: a comma instead of each line break, none at the end.",
+        (
+            "Write {source} to {out} as (a single|one long|just one) line: (a comma instead of each line break|commas "
+            "replace the line breaks), (none at the end|none after the last word|but no comma last)."
+        ),
     ),
     ("paste -sd, {source} > {out}", "sed ':a;N;$!ba;s/\\n/,/g' {source} > {out}"),
     ("cat {source} > {out}", "tr '\\n' , < {source} > {out}", "tr -d '\\n' < {source} > {out}"),

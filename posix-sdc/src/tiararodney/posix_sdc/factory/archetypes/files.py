@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from tiararodney.posix_sdc.factory.checks import (
     Author,
     Check,
+    Form,
     Request,
     Source,
     Work,
     absent,
     begun,
+    check_by_form,
     holds,
     is_empty,
     is_file,
+    other_results,
     q,
+    source_untouched,
     text_file,
     untouched,
     word_lines,
 )
+
+if TYPE_CHECKING:
+    from tiararodney.posix_sdc.records.schema import Fixture
 
 
 def note(request: Request) -> Work:
@@ -112,18 +121,33 @@ def join(request: Request) -> Work:
         ]
     )
     b = text_file(two, word_lines(d, 2, 3))
+    wanted = (a.content + b.content).splitlines()
+
+    def of(form: Form) -> list[str]:
+        """Return what cat makes of them: two lines run together where the first file has no newline at its end."""
+        return ("\n".join(form.lines) + ("\n" if form.ended else "") + b.content).splitlines()
+
     return Work(
         text,
         (f"cat {one} {two} > {out}",),
-        (holds(out, a.content + b.content), untouched(a), untouched(b)),
+        (
+            check_by_form(request.source, holds(out, wanted), lambda form: holds(out, of(form))),
+            source_untouched(request.source, a),
+            untouched(b),
+        ),
         (*given, b),
         (one, two),
         (out,),
         ((f"cat {two} {one} > {out}",), (f"cat {one} > {out}",), (f"cat {two} > {out}",)),
         (f"cat {out}",),
         ways=((f"cat {one} > {out}; cat {two} >> {out}",), (f"sed '' {one} {two} > {out}",)),
-        result=Source(out, tuple((a.content + b.content).splitlines())),
+        result=Source(out, tuple(wanted), others=other_results(request.source, wanted, of)),
     )
+
+
+def _same_as(source: Source | None, file: Fixture, path: str) -> Check:
+    """Return a check that a path holds what the file holds that work starts from."""
+    return check_by_form(source, holds(path, file.content), lambda form: holds(path, form.lines))
 
 
 def copy(request: Request) -> Work:
@@ -142,7 +166,7 @@ def copy(request: Request) -> Work:
     return Work(
         text,
         (f"cp {old} {new}",),
-        (holds(new, file.content), is_file(new), untouched(file)),
+        (_same_as(request.source, file, new), is_file(new), source_untouched(request.source, file)),
         fixtures,
         (old,),
         (new,),
@@ -171,7 +195,7 @@ def link(request: Request) -> Work:
     return Work(
         text,
         (f"ln -s {target} {name}",),
-        (_is_link(name), holds(name, given.content), untouched(given)),
+        (_is_link(name), _same_as(request.source, given, name), source_untouched(request.source, given)),
         fixtures,
         (),
         (name,),

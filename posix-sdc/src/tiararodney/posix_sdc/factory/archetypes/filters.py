@@ -9,14 +9,17 @@ from typing import Any
 from tiararodney.posix_sdc.factory.checks import (
     Author,
     Check,
+    Form,
     Request,
     Source,
     Unsuitable,
     Work,
+    check_by_form,
     holds,
     number_in,
+    other_results,
+    source_untouched,
     text_file,
-    untouched,
 )
 from tiararodney.posix_sdc.factory.vocabulary import Draw
 
@@ -45,6 +48,7 @@ class Filter:
         check: of the output's lines, from its path and these.
         verify: what a careful person ends with.
         passes_on: the output is text that a later step can take up.
+        open_ended: the output's lines where the input has no newline at its end, if that makes a difference.
     """
 
     wordings: tuple[str, ...]
@@ -58,6 +62,7 @@ class Filter:
     check: Callable[[str, Sequence[str]], Check] = holds
     verify: tuple[str, ...] = ("cat {out}",)
     passes_on: bool = True
+    open_ended: Callable[[Sequence[str], Values], Lines] | None = None
 
 
 def follows(table: Filter) -> bool:
@@ -84,6 +89,12 @@ def author(table: Filter) -> Author:
         wanted = table.result(lines, values)
         file = text_file(source, lines)
 
+        def of(form: Form) -> Lines:
+            result = table.result if form.ended or table.open_ended is None else table.open_ended
+            return result(form.lines, values)
+
+        check = check_by_form(given, table.check(out, wanted), lambda form: table.check(out, of(form)))
+
         def filled(templates: Sequence[str]) -> tuple[str, ...]:
             return tuple(t.format(**names) for t in templates)
 
@@ -91,14 +102,14 @@ def author(table: Filter) -> Author:
         return Work(
             text,
             (usual,),
-            (table.check(out, wanted), untouched(file)),
+            (check, source_untouched(given, file)),
             () if given else (file,),
             (source,),
             (out,),
             tuple((command,) for command in filled(table.near_misses)),
             filled(table.verify),
             ways=tuple((command,) for command in others),
-            result=Source(out, tuple(wanted)) if table.passes_on else None,
+            result=Source(out, tuple(wanted), others=other_results(given, wanted, of)) if table.passes_on else None,
         )
 
     return write

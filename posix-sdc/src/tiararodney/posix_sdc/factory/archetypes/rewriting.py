@@ -113,8 +113,8 @@ def _digest(draw: Draw, lines: Sequence[str]) -> Values:  # noqa: ARG001 - the s
     }
 
 
-def _digested(lines: Sequence[str], v: Values) -> Lines:
-    content = "".join(f"{line}\n" for line in lines)
+def _digested(lines: Sequence[str], v: Values, end: str = "\n") -> Lines:
+    content = "\n".join(lines) + end
     return [hashlib.new(v["kind"], content.encode(), usedforsecurity=False).hexdigest()]
 
 
@@ -227,6 +227,7 @@ _CHECKSUM = Filter(
     check=_holds_digest,
     verify=("ls {out}",),
     passes_on=False,
+    open_ended=lambda lines, v: _digested(lines, v, ""),
 )
 
 TABLE: dict[str, Filter] = {

@@ -12,6 +12,7 @@ from tiararodney.posix_sdc.factory.checks import (
     mode_is,
     q,
     runnable,
+    source_untouched,
     text_file,
     untouched,
     word_lines,
@@ -36,7 +37,7 @@ def mode(request: Request) -> Work:
     return Work(
         text,
         (f"chmod {wanted} {path}",),
-        (mode_is(path, wanted), untouched(given)),
+        (mode_is(path, wanted), source_untouched(request.source, given)),
         fixtures,
         (path,),
         (),
@@ -158,7 +159,7 @@ def private(request: Request) -> Work:
     return Work(
         text,
         (f"chmod go-rwx {path}",),
-        (mode_is(path, mode), untouched(given)),
+        (mode_is(path, mode), source_untouched(request.source, given)),
         fixtures,
         (path,),
         (),

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import re
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from tiararodney.posix_sdc.factory.archetypes.filters import Filter, Lines, Values, author, one_number
 from tiararodney.posix_sdc.factory.checks import (
     Author,
+    Check,
     Request,
     Unsuitable,
     Work,
     begun,
+    check_by_form,
     columns,
+    source_untouched,
     text_file,
     untouched,
     word_lines,
@@ -160,6 +164,7 @@ _COUNT = Filter(
     reads=("txt", "list", "csv"),
     check=one_number,
     passes_on=False,
+    open_ended=lambda lines, _: [str(len(lines) - 1)],  # what wc counts
 )
 
 _MATCHING = Filter(
@@ -266,7 +271,7 @@ _BOTTOM = Filter(
         "Write the last line of {source} to {out}",
         "{out} (must|should) contain the last line of {source}.",
         "(Take|Get) (the last line of|what {source} ends with, a line, from) {source} and save it as {out}.",
-        "Save (the line at the end|the closing line|the lowest line) of {source} in {out}.",
+        "Save (the bottom line|the closing line|the lowest line) of {source} in {out}.",
     ),
     ("tail -n 1 {source} > {out}", "sed -n '$p' {source} > {out}"),
     ("head -n 1 {source} > {out}", "tail -n 2 {source} > {out}", "cat {source} > {out}"),
@@ -336,6 +341,7 @@ _REVERSE = Filter(
     own_lines(3, 5),
     lambda lines, _: list(lines[::-1]),
     _lopsided,
+    open_ended=lambda lines, _: [lines[-1] + lines[-2], *lines[-3::-1]],  # what tac makes of it
 )
 
 
@@ -356,10 +362,18 @@ def paste(request: Request) -> Work:
         ]
     )
     b = text_file(right, counts)
+
+    def table(lines: Sequence[str]) -> Check:
+        return columns(out, [[cell for cell in row if cell] for row in zip_longest(lines, counts)])
+
     return Work(
         text,
         (f"paste {left} {right} > {out}",),
-        (columns(out, list(zip(names, counts, strict=True))), untouched(a), untouched(b)),
+        (
+            check_by_form(request.source, table(names), lambda form: table(form.lines)),
+            source_untouched(request.source, a),
+            untouched(b),
+        ),
         (*given, b),
         (left, right),
         (out,),

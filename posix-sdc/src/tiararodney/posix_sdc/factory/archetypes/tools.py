@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING
 
 from tiararodney.posix_sdc.factory.checks import (
     Author,
+    Form,
     Request,
     Source,
     Unsuitable,
     Work,
+    check_by_form,
     holds,
+    other_results,
     q,
+    source_untouched,
     text_file,
     untouched,
     word_lines,
@@ -45,6 +49,7 @@ class Transform:
         own: draws the lines of a fresh input.
         passes_on: the output is text that a later step can take up.
         secret: the documentation states the setting, and the directive does not.
+        open_ended: its result where the input has no newline at its end, if that makes a difference.
     """
 
     trades: tuple[str, ...]
@@ -59,6 +64,7 @@ class Transform:
     own: Callable[[Draw], Lines] = lambda d: word_lines(d, 4, 8)
     passes_on: bool = True
     secret: bool = False
+    open_ended: Callable[[Sequence[str], str], Lines] | None = None
 
 
 # How documentation says where a result goes, by the shape of the call.
@@ -146,17 +152,25 @@ def transform(table: Transform) -> Author:
         text = d.wording(table.wordings).format(tool=tool.mention, source=source, out=out, value=value)
         file = text_file(source, lines)
         other = table.other(d, value)
+
+        def of(form: Form) -> Lines:
+            result = table.result if form.ended or table.open_ended is None else table.open_ended
+            return result(form.lines, value)
+
         return Work(
             text,
             (call(source, out, value),),
-            (holds(out, wanted), untouched(file)),
+            (
+                check_by_form(given, holds(out, wanted), lambda form: holds(out, of(form))),
+                source_untouched(given, file),
+            ),
             (*tool.files, *(() if given else (file,))),
             (source,),
             (out,),
             ((call(source, out, other),), (f"cp {source} {out}",), (f": > {out}",)),
             (f"cat {out}",),
             ways=((call(source, out, value, last=True),),),
-            result=Source(out, tuple(wanted)) if table.passes_on else None,
+            result=Source(out, tuple(wanted), others=other_results(given, wanted, of)) if table.passes_on else None,
             learn=tool.learn,
         )
 
@@ -212,8 +226,8 @@ _CONVERT = (
 )
 
 
-def _sealed(lines: Sequence[str], value: str) -> Lines:
-    text = "".join(f"{line}\n" for line in [value, *lines])
+def _sealed(lines: Sequence[str], value: str, end: str = "\n") -> Lines:
+    text = "\n".join([value, *lines]) + end
     return [f"{value} {hashlib.sha256(text.encode()).hexdigest()[:16]}"]
 
 
@@ -295,7 +309,7 @@ TABLE: Mapping[str, Transform] = {
             - (We need|Needed:|Wanted:) {source} as {value}, (made|converted) by {tool}, under the name {out}
             - {tool} can (write|produce) {value}: (do that|do so) for {source} and (keep|leave) the
               (output|outcome) in {out}
-            - {source} (to|into) {value}, via {tool}; (file|output|result): {out}
+            - {source} (in|into) notation {value}, via {tool}; (file|output|result): {out}
             - {out} (is|becomes) {source}, (rewritten|put) as {value} (by|with) {tool}
             """
         ),
@@ -365,6 +379,7 @@ TABLE: Mapping[str, Transform] = {
         _sealed,
         passes_on=False,
         secret=True,
+        open_ended=lambda lines, value: _sealed(lines, value, ""),
     ),
     "tool_deal": Transform(
         ("dealing lines", "sharing lines out", "line dealing"),

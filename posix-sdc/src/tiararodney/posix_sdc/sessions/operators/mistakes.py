@@ -104,7 +104,7 @@ KINDS: dict[str, tuple[int, Callable[[Moment], Plan | None]]] = {
     "name": (3, _name),
     "option": (2, _option),
     "directory": (2, _directory),
-    "denied": (2, _denied),
+    "denied": (5, _denied),
     "result": (5, _result),
     "output": (2, _output),
 }

@@ -30,7 +30,9 @@ Outcome = Generator[str, str, str]  # the same, and returns why the work cannot 
 _TROUBLE = ("No such file", "cannot", "can't", "Permission denied", "not permitted", "denied")
 _MISTAKEN = 0.31  # share of the sessions that hold a mistake
 _EARLY = 0.3  # of these, those that make it with the provider
+_ASTRAY = 0.4  # share of the named places that are taken for a file, or looked for here
 _PREVIEW = 0.12  # share of the works whose output is looked for before there is any
+_PLAIN_PREVIEW = 0.3  # the same in plain worlds, which have one or two works: errors have to be commoner than panics
 _LONG = 12  # lines of a file beyond which one reads its beginning first
 _LOOKS = 8  # at what a piece of work takes for granted, before it is given up as unplayable
 
@@ -166,7 +168,9 @@ class ReferenceOperator:
         """Look around until the provider's name has been shown."""
         name, said = self.scenario.provider.name, self.scenario.announcement
         chain: list[Mapping[str, str]] = list(said.extra.get("chain", ()))
-        if said.extra.get("leads"):
+        if said.extra.get("named"):
+            yield from self._go(said.text, said.extra["leads"])
+        elif said.extra.get("leads"):
             yield from self._seek(said.extra["leads"])
         elif not self._knows(chain[0]["name"] if chain else name):
             if self._varied(0.12):
@@ -178,6 +182,26 @@ class ReferenceOperator:
             yield self._rng.choice(habits.READING[place["kind"]]).format(name=place["name"])
         if not self._knows(name):
             raise UnplayableError(f"{self.scenario.id}: nothing that was looked at names the provider {name}")
+
+    def _go(self, said: str, leads: Sequence[Mapping[str, Any]]) -> Plan:
+        """Read the announcement and go to the place that it names."""
+        if self._knows(self.scenario.provider.name):
+            return
+        if not self._knows(said):
+            yield from self._look_around(said)
+        if self._standing is None and self._maybe(_ASTRAY):
+            yield from self._go_astray(str(leads[0]["try"][0]))
+        yield from self._follow(leads)
+
+    def _go_astray(self, look: str) -> Plan:
+        """Take a folder for a file, or look for a place in the working directory, where the name alone is no path."""
+        utility, _, path = look.rpartition(" ")
+        folder, _, name = path.rpartition("/")
+        if utility == "cat":
+            yield Mistake(f"cat {name}")
+            yield f"ls {folder}"
+        else:
+            yield Mistake(self._rng.choice([f"cat {path}", *([f"ls {name}", f"cat {name}"] if folder else [])]))
 
     def _seek(self, leads: Sequence[Mapping[str, Any]]) -> Plan:
         """Look where people look first, in any order, then where something turned up."""
@@ -410,7 +434,7 @@ class ReferenceOperator:
     ) -> Generator[str, str, tuple[list[str], str]]:
         """Look for a result before there is one, or make a mistake; return the commands and the look that are left."""
         preview = self._usable([f"{self._rng.choice(('ls', 'cat'))} {out}" for out in outputs])
-        if preview and self._maybe(_PREVIEW) and not self._standing:
+        if preview and self._maybe(_PREVIEW if self.variety else _PLAIN_PREVIEW) and not self._standing:
             yield preview[0]
         look = self._look(guide, solution)
         moment = Moment(self._rng, solution, guide.get("inputs", ()), look, self._place)
