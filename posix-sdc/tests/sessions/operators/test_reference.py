@@ -91,7 +91,7 @@ def test_errors_mostly_come_from_ones_own_act(sessions):
     assert len(after) > 40
     assert "panic" not in after
     found = rates([behaviour(t) for _, t in sessions])
-    assert found["of these followed by a panic within three commands"] < 0.13
+    assert found["of these followed by a panic within three commands"] < 0.2
     kinds = {"exit": set(), "panic": set()}
     for s, t in sessions:
         kinds[s.terminal] |= set(re.findall("No such file|Permission denied", "".join(x.content for x in t.turns)))
