@@ -17,7 +17,7 @@ from tiararodney.sekft.resident import commands
 from tiararodney.sekft.resident.cycle import choose, failed, preferences, split_flags, trajectory
 from tiararodney.sekft.resident.loop import run_line
 from tiararodney.sekft.resident.runs import flags
-from tiararodney.sekft.resident.sweep import read_sweep
+from tiararodney.sekft.resident.sweep import Sweep, leaderboard, read_sweep, table, write_leaderboard
 
 if TYPE_CHECKING:
     from tiararodney.sekft.resident.state import Resident
@@ -70,6 +70,63 @@ def test_a_grid_gives_every_combination(tmp_path: Path) -> None:
 def test_what_is_no_sweep_is_named(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         read_sweep(sweep_file(tmp_path, text))
+
+
+def rate(k: int, n: int = 4) -> dict[str, Any]:
+    return {"k": k, "n": n, "value": k / n if n else None, "low": 0.0, "high": 1.0}
+
+
+def report_of(**success: int) -> dict[str, Any]:
+    """Return what matters here of an evaluation's report: successes of four worlds each, by model."""
+    models = [
+        {"name": n, "rates": {r: rate(k) for r in ("success", "verified", "operate")}} for n, k in success.items()
+    ]
+    paired = [
+        {"second": name, "rates": {"success": {"difference": (k - success["base"]) / 4, "p_value": 0.02}}}
+        for name, k in success.items()
+        if name != "base"
+    ]
+    return {"models": models, "paired": paired, "scenarios": {"n": 4}, "runtime": "bwrap"}
+
+
+def test_a_leaderboard_ranks_by_success_and_corrects_for_the_runs(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path, {}, {"one": {"seed": 1}, "two": {"seed": 2}, "broken": {}, "later": {}})
+    board = leaderboard(sweep, report_of(base=1, one=2, two=4), {"broken": "out of memory\nat step 3"})
+    assert [row["name"] for row in board["rows"]] == ["two", "one", "base"]
+    assert [row["settings"] for row in board["rows"]] == [{"seed": 2}, {"seed": 1}, {}]
+    assert board["rows"][0]["against_base"] == {"difference": 0.75, "p_value": 0.02, "p_holm": 0.04}
+    assert board["rows"][2]["against_base"] is None
+    assert (board["waiting"], list(board["failed"])) == (["later"], ["broken"])
+    assert [" ".join(line.split()) for line in table(board)][1:] == [
+        "1 two 4/4 1.00 [0.00, 1.00] 4/4 1.00 [0.00, 1.00] 4/4 1.00 [0.00, 1.00] +0.75 0.040",
+        "2 one 2/4 0.50 [0.00, 1.00] 2/4 0.50 [0.00, 1.00] 2/4 0.50 [0.00, 1.00] +0.25 0.040",
+        "3 base 1/4 0.25 [0.00, 1.00] 1/4 0.25 [0.00, 1.00] 1/4 0.25 [0.00, 1.00]",
+        "- broken failed: out of memory",
+    ]
+
+
+def test_a_leaderboard_of_nothing_says_what_waits(tmp_path: Path) -> None:
+    board = leaderboard(Sweep(tmp_path, {}, {"one": {}}), None, {})
+    assert (board["rows"], board["waiting"], board["worlds"]) == ([], ["one"], 0)
+
+
+def test_a_leaderboard_shows_what_a_training_came_to(tmp_path: Path) -> None:
+    adapter = tmp_path / "one" / "adapter"
+    adapter.mkdir(parents=True)
+    (adapter / "training.json").write_text(json.dumps({"result": {"step": 7, "seconds": 12.5}}))
+    (adapter / "curve.jsonl").write_text('{"loss": 2.0}\n{"validation_loss": 1}\n{"loss": 1.25}\n')
+    board = leaderboard(Sweep(tmp_path, {}, {"one": {}}), report_of(base=0, one=1), {})
+    assert board["rows"][0]["training"] == {"steps": 7, "seconds": 12.5, "loss": 1.25}
+    assert table(board)[1].split()[-2:] == ["1.2500", "12"]
+
+
+def test_a_leaderboards_page_escapes_what_a_file_says(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path, {}, {"one": {"data": "<script>"}, "two": {}})
+    write_leaderboard(sweep, leaderboard(sweep, report_of(base=0, one=1), {"two": "<b>"}))
+    page = (tmp_path / "leaderboard.html").read_text()
+    assert "data=&lt;script&gt;" in page
+    assert "failed: &lt;b&gt;" in page
+    assert json.loads((tmp_path / "leaderboard.json").read_text())["rows"][0]["settings"] == {"data": "<script>"}
 
 
 def test_settings_become_flags() -> None:

@@ -114,8 +114,7 @@ def serve(config: ResidentConfig) -> int:
                 resident.name = config.name
             log.info("ready; `help` lists the commands")
             code = serve_lines(resident, sys.stdin)
-            stays = address is not None or config.name is not None
-            if stays and not resident.quitting and not sys.stdin.isatty():
+            if (config.serve or config.name) and not resident.quitting and not sys.stdin.isatty():
                 log.info("end of the commands; going on until TERM, Ctrl-C or quit")
                 threading.Event().wait()
             return code
