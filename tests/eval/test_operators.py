@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tiararodney.posix_sdc.errors import InfrastructureError
 from tiararodney.sekft.endpoint import Completion, Unanswered, UnexpectedAnswer
 from tiararodney.sekft.errors import RunFailed, UsageError
 from tiararodney.sekft.eval.config import EvalConfig
@@ -17,7 +18,6 @@ from tiararodney.sekft.eval.operators import (
     BASELINES,
     EndpointPlayer,
     LocalPlayer,
-    NoAnswer,
     reply_text,
     stop_ids,
 )
@@ -182,7 +182,7 @@ def test_a_session_stays_with_one_of_several_replicas() -> None:
 
 @pytest.mark.parametrize("error", [Unanswered("timed out"), UnexpectedAnswer("HTTP 400: broken")])
 def test_a_request_without_an_answer_is_the_sessions_own_error(error: Exception) -> None:
-    with pytest.raises(NoAnswer, match=str(error)):
+    with pytest.raises(InfrastructureError, match=str(error)):
         session(behind(Server(error))).reply(ONE)
 
 

@@ -15,7 +15,7 @@ from tiararodney.posix_sdc import world
 from tiararodney.sekft.errors import RunFailed, UsageError
 from tiararodney.sekft.eval import worlds
 from tiararodney.sekft.eval.config import EvalConfig
-from tiararodney.sekft.eval.operators import NoAnswer, SessionOperator
+from tiararodney.sekft.eval.operators import SessionOperator
 from tiararodney.sekft.eval.worlds import Job, select, to_episode
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ def test_a_request_without_an_answer_spoils_its_session_after_all_attempts(
     scenarios: Path, memory_worlds: Callable[..., None]
 ) -> None:
     def reply(_: int) -> str:
-        raise NoAnswer("timed out")
+        raise theirs.InfrastructureError("timed out")
 
     kept, turns = played(scenarios, Acting(reply))
     assert {e.infrastructure for _, e in kept} == {"timed out"}

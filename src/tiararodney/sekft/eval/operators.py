@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from tiararodney.sekft.endpoint import PosixSdcError, Unanswered
-from tiararodney.sekft.errors import RunFailed, SekftError, UsageError
+from tiararodney.posix_sdc.errors import InfrastructureError, PosixSdcError
+from tiararodney.sekft.endpoint import Unanswered
+from tiararodney.sekft.errors import RunFailed, UsageError
 from tiararodney.sekft.eval.episodes import Generation, prompt_hash
 from tiararodney.sekft.render import Message, render_prompt
 
@@ -27,10 +28,6 @@ if TYPE_CHECKING:
 
     Messages = Sequence[Mapping[str, str]]
     Player = Callable[[Scenario, int], Operator]  # called in the session's thread, with the sample's number
-
-
-class NoAnswer(SekftError):
-    """One request got no usable answer although the server lives: an infrastructure error of its session alone."""
 
 
 @dataclass
@@ -140,9 +137,9 @@ class EndpointPlayer:
                     endpoint.check()
                 except UsageError:
                     raise RunFailed(f"--endpoint {error}. Start the server again; the same command resumes.") from error
-            raise NoAnswer(str(error)) from error
-        except PosixSdcError as error:
-            raise NoAnswer(str(error)) from error
+            raise
+        except PosixSdcError as error:  # the server lives: it spoils this session alone
+            raise InfrastructureError(str(error)) from error
         self.heard[index] = time.monotonic()
         stop = done.finish_reason if done.finish_reason in ("length", "context") else "end"
         if (why := done.without_content) and stop != "context":

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from tiararodney.posix_sdc import errors as theirs
 from tiararodney.sekft.errors import RunFailed, UsageError
 from tiararodney.sekft.eval.episodes import Episode
-from tiararodney.sekft.eval.operators import BASELINES, NoAnswer
+from tiararodney.sekft.eval.operators import BASELINES
 from tiararodney.sekft.eval.statistics import group
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ def scripts(seed: int) -> dict[str, Player]:
 
 
 class _Watched:
-    """An operator in posix-sdc's session loop: each turn is reported, and our errors are turned into theirs."""
+    """An operator in posix-sdc's session loop: each turn is reported, and a wish to stop is heard before it."""
 
     def __init__(self, operator: Operator, turn: Callable[[int], None], should_stop: Callable[[], bool]) -> None:
         self._operator, self._turn, self._should_stop = operator, turn, should_stop
@@ -164,10 +164,7 @@ class _Watched:
         self._turn(sum(m["role"] == "assistant" for m in messages) + 1)
         if self._should_stop():
             raise KeyboardInterrupt
-        try:
-            return self._operator.reply(messages)
-        except NoAnswer as error:
-            raise theirs.InfrastructureError(str(error)) from error
+        return self._operator.reply(messages)
 
 
 @contextmanager
