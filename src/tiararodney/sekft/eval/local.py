@@ -100,10 +100,11 @@ def precision_of(config: EvalConfig, base: Base | None) -> dict[str, str] | None
 
 def _tokenizer(base: Base, contestant: Contestant) -> Tokenizer:
     """Return what renders for a contestant: for an adapter, the base's with the template it was trained with."""
+    tokenizer: Tokenizer = base.tokenizer
     if contestant.kind == ADAPTER:
         try:
-            return contract_tokenizer(base.tokenizer, contestant.path)
+            return contract_tokenizer(tokenizer, contestant.path)
         except ContractMismatch:
             if contestant.contract == "match":
                 raise  # else it has no contract that can be read, and the user chose to go on
-    return base.tokenizer
+    return tokenizer
