@@ -22,9 +22,9 @@ from safetensors.torch import load_file  # noqa: E402 - torch first, or the whol
 
 from tiararodney.sekft.errors import RunFailed, UsageError  # noqa: E402
 from tiararodney.sekft.model import (  # noqa: E402
+    Generator,
     attach_adapter,
     fourbit,
-    generate_batch,
     load_base,
     use_adapter,
 )
@@ -92,9 +92,10 @@ def test_plain_peft_and_transformers_load_it_and_reply_the_same(configure: Confi
     attach_adapter(base, out, "tuned")
     ids = render_prompt(base.tokenizer, PROMPT)
     stop = base.tokenizer.control_tokens[base.tokenizer.eos_token]
-    plain = generate_batch(base, [ids], {stop}, max_new_tokens=16)[0]
+    generator = Generator(base)
+    plain = generator.generate([ids], {stop}, max_new_tokens=16)[0].ids
     with use_adapter(base, "tuned"):
-        ours = generate_batch(base, [ids], {stop}, max_new_tokens=16)[0]
+        ours = generator.generate([ids], {stop}, max_new_tokens=16)[0].ids
 
     from peft import AutoPeftModelForCausalLM
     from transformers import AutoTokenizer

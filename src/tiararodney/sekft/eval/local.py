@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
@@ -77,9 +78,10 @@ def local_player(adapter: str | None, generator: Generator, tokenizer: Tokenizer
     )
 
     def generate(ids: Sequence[int], key: str) -> tuple[Sequence[int], bool]:
-        reply = generator.submit(ids, sampling, adapter=adapter, key=key).result()
-        if reply.finish == "cancelled":
-            raise KeyboardInterrupt
+        try:
+            reply = generator.submit(ids, sampling, adapter=adapter, key=key).result()
+        except CancelledError:
+            raise KeyboardInterrupt from None
         return reply.ids, reply.stopped
 
     return LocalPlayer(generate, tokenizer, generator.context, config.max_new_tokens)

@@ -6,9 +6,9 @@ the function that needs it.
 
 from tiararodney.sekft.model.adapters import attach_adapter, changes_logits, detach_adapter, use_adapter
 from tiararodney.sekft.model.base import Adapters, Base, load_base
-from tiararodney.sekft.model.checksum import weights_checksum
-from tiararodney.sekft.model.fingerprint import base_fingerprint
-from tiararodney.sekft.model.generate import Generated, Generator, Handle, generate_batch
+from tiararodney.sekft.model.batch import Generated
+from tiararodney.sekft.model.fingerprint import base_fingerprint, weights_checksum
+from tiararodney.sekft.model.generate import Generator
 from tiararodney.sekft.model.sampling import Sampling, Token
 
 __all__ = [
@@ -16,14 +16,12 @@ __all__ = [
     "Base",
     "Generated",
     "Generator",
-    "Handle",
     "Sampling",
     "Token",
     "attach_adapter",
     "base_fingerprint",
     "changes_logits",
     "detach_adapter",
-    "generate_batch",
     "load_base",
     "use_adapter",
     "weights_checksum",

@@ -1,11 +1,14 @@
 """Attach LoRA adapters to a base and take them off again, leaving the base bit for bit as it was."""
 
 import json
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
+
+import torch
+from safetensors.torch import load_file
 
 from tiararodney.sekft.errors import UsageError
 from tiararodney.sekft.model.base import Base
@@ -16,6 +19,7 @@ WEIGHTS = "adapter_model.safetensors"
 RECORD = "training.json"
 BEYOND_LORA = ("modules_to_save", "bias", "trainable_token_indices", "layer_replication")
 UNMIXABLE = ("use_dora", "use_qalora", "use_bdlora", "alora_invocation_tokens", "arrow_config", "lora_bias")
+_versions = count(1)
 
 
 def attach_adapter(base: Base, path: str | Path, name: str) -> None:
@@ -40,66 +44,54 @@ def attach_adapter(base: Base, path: str | Path, name: str) -> None:
     config = read_config(folder)
     check_record(folder, base.fingerprint, base.path)
     with base.lock:
-        # Without weights of their own, which would only be overwritten: the file's become the layers'.
         add_adapter(base, config, name, empty=True)
         try:
-            load_weights(base, name, folder, assign=True)
+            load_weights(base, name, folder)
         except BaseException:
             detach_adapter(base, name)
             raise
         base.adapters.folders[name] = folder
 
 
-def load_weights(base: Base, name: str, folder: Path, flag: str = "--adapter", *, assign: bool = False) -> None:
+def load_weights(base: Base, name: str, folder: Path, flag: str = "--adapter") -> None:
     """Set the weights of LoRA layers that hang on the base from an adapter's folder.
 
     Args:
         base: The base.
-        name: What the layers are called.
+        name: What the layers are called; those without weights of their own get them in the base's compute type.
         folder: The adapter's.
         flag: What named it, for messages.
-        assign: Take the file's tensors over, in the compute type, instead of copying them into the layers' own.
 
     Raises:
         UsageError: A tensor has no place there, or a place no tensor: the adapter of another base.
     """
-    from peft import set_peft_model_state_dict
-    from safetensors.torch import load_file
-
     try:
         tensors = load_file(folder / WEIGHTS, device=base.device)
     except Exception as error:  # whatever a damaged file makes its reader raise
         raise UsageError(
             f"{flag} {folder / WEIGHTS}: found a file that cannot be read ({first_line(error)}). Copy it again."
         ) from error
-    if assign:
-        tensors = {key: tensor.to(base.dtype) for key, tensor in tensors.items()}
-    try:
-        outcome = set_peft_model_state_dict(
-            base.adapters.handle, dict(tensors), adapter_name=name, low_cpu_mem_usage=assign
-        )
-    except (RuntimeError, KeyError, ValueError) as error:
-        raise _another_base(base.path, folder, str(error).strip().splitlines()[-1].strip(), flag) from error
-    # Every tensor of the file must have its place and every place its tensor: else it would silently do nothing.
-    if odd := sorted(set(tensor_names(base, name)) ^ (set(tensors) | set(outcome.unexpected_keys))):
-        found = f"{len(odd)} tensors have no counterpart, the first is {odd[0]}"
+    places = _places(base, name)
+    shapes = {key: tensor.shape for key, (_, tensor) in places.items()}
+    if odd := sorted({*shapes.items()} ^ {(key, tensor.shape) for key, tensor in tensors.items()}):
+        found = f"{len({key for key, _ in odd})} tensors have no counterpart of their shape, the first is {odd[0][0]}"
         raise _another_base(base.path, folder, found, flag)
+    for key, (path, old) in places.items():
+        module, _, leaf = path.rpartition(".")
+        fresh = tensors[key].to(base.dtype if old.is_meta else old.dtype)
+        setattr(base.adapters.handle.get_submodule(module), leaf, torch.nn.Parameter(fresh, requires_grad=False))
 
 
 def tensor_names(base: Base, name: str) -> dict[str, Any]:
-    """The weights of an adapter on the base, under the names that peft's files have.
+    """The weights of an adapter that hangs on the base, under the names that peft's files have."""
+    return {key: tensor for key, (_, tensor) in _places(base, name).items()}
 
-    Args:
-        base: The base that the adapter hangs on.
-        name: The adapter's name.
 
-    Returns:
-        Name to parameter.
-    """
+def _places(base: Base, name: str) -> dict[str, tuple[str, torch.nn.Parameter]]:
     return {
-        key.replace(f".{name}.", ".").replace("lora_magnitude_vector.weight", "lora_magnitude_vector"): parameter
-        for key, parameter in base.adapters.handle.named_parameters()
-        if f".{name}." in key
+        path.replace(f".{name}.", ".").replace("lora_magnitude_vector.weight", "lora_magnitude_vector"): (path, tensor)
+        for path, tensor in base.adapters.handle.named_parameters()
+        if f".{name}." in path
     }
 
 
@@ -120,30 +112,22 @@ def add_adapter(base: Base, config: Any, name: str, *, empty: bool = False) -> N
     state = base.adapters
     how = {"low_cpu_mem_usage": empty, "autocast_adapter_dtype": not empty}
     try:
-        with warnings.catch_warnings():
-            # peft asks for a property by the name it had before transformers 5.2x
-            warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
-            if state.handle is None:
-                state.handle = PeftModel(base.model, config, adapter_name=name, **how)
-            else:
-                state.handle.add_adapter(name, config, **how)
+        if state.handle is None:
+            state.handle = PeftModel(base.model, config, adapter_name=name, **how)
+        else:
+            state.handle.add_adapter(name, config, **how)
     except Exception as error:  # whatever peft raises is about this configuration
         if state.handle is not None and name in state.handle.peft_config:
             detach_adapter(base, name)
         raise UsageError(f"adapter {name}: peft cannot put it on {base.path}: {first_line(error)}") from error
     state.handle.requires_grad_(requires_grad=False)
     state.handle.eval()
-    state.count(name)
-    state.switched = None
-    switch_adapter(base, state.active)
+    state.versions[name] = next(_versions)
+    switch_adapter(base, state.active, always=True)
 
 
 def detach_adapter(base: Base, name: str) -> None:
     """Take an adapter off. With the last one gone, the base's own layers are back in place.
-
-    Args:
-        base: The base.
-        name: An attached adapter's name.
 
     Raises:
         UsageError: No adapter of that name is attached.
@@ -158,14 +142,13 @@ def detach_adapter(base: Base, name: str) -> None:
         if len(state.handle.peft_config) > 1:
             state.handle.set_adapter(next(other for other in state.handle.peft_config if other != name))
             state.handle.delete_adapter(name)
-            state.switched = None
-            switch_adapter(base, state.active)
+            switch_adapter(base, state.active, always=True)
             return
         state.handle.unload()
         if hasattr(base.model, "peft_config"):
             del base.model.peft_config
         base.model.requires_grad_(requires_grad=False)
-        state.handle = state.switched = None
+        state.handle = None
 
 
 def _check_attached(base: Base, name: str | None) -> None:
@@ -176,14 +159,7 @@ def _check_attached(base: Base, name: str | None) -> None:
 
 @contextmanager
 def use_adapter(base: Base, name: str | None) -> Iterator[Base]:
-    """Generate with an attached adapter, or with the base alone, for the length of a `with` block.
-
-    Args:
-        base: The base.
-        name: An attached adapter's name, or None for the base alone.
-
-    Yields:
-        The same base, switched.
+    """Use an attached adapter, or with None the base alone, for the length of a `with` block; yield the base.
 
     Raises:
         UsageError: No adapter of that name is attached.
@@ -194,21 +170,23 @@ def use_adapter(base: Base, name: str | None) -> Iterator[Base]:
     try:
         yield base
     finally:
-        switch_adapter(base, before if base.adapters.version(before) is not None else None)
+        switch_adapter(base, before)
 
 
-def switch_adapter(base: Base, name: str | None) -> None:
-    """Activate one adapter or none, by the layers' own switches: no `state_dict`, no change to the base.
+def switch_adapter(base: Base, name: str | None, *, always: bool = False) -> None:
+    """Activate an adapter by the layers' own switches: no `state_dict`, no change to the base.
 
     Args:
         base: The base.
-        name: An attached adapter's name, or None for the base alone.
+        name: An adapter's name; the base alone where that is None, or no longer attached.
+        always: Set the switches even where this adapter is in use, as layers have come or gone.
     """
     from peft.tuners.tuners_utils import BaseTunerLayer
 
-    if base.adapters.switched == (name,):
+    name = name if base.adapters.version(name) is not None else None
+    if base.adapters.active == name and not always:
         return
-    base.adapters.active, base.adapters.switched = name, (name,)
+    base.adapters.active = name
     for module in base.model.modules():
         if isinstance(module, BaseTunerLayer):
             module.enable_adapters(enabled=name is not None)
@@ -217,31 +195,16 @@ def switch_adapter(base: Base, name: str | None) -> None:
 
 
 def can_mix(base: Base, name: str) -> bool:
-    """Tell whether PEFT can serve rows of this adapter and of others in one batch.
-
-    Args:
-        base: The base.
-        name: An adapter's name.
-
-    Returns:
-        True for plain LoRA; DoRA and the like compute a row in a way that no other row shares.
-    """
+    """Whether PEFT can serve rows of an adapter and of others in one batch: plain LoRA, but not DoRA and the like."""
     config = base.adapters.handle.peft_config.get(name) if base.adapters.handle is not None else None
     return config is not None and not any(getattr(config, kind, None) for kind in UNMIXABLE)
 
 
 def read_config(folder: Path, flag: str = "--adapter") -> Any:  # peft ships no types
-    """Read an adapter's configuration.
-
-    Args:
-        folder: The adapter's.
-        flag: What named it, for messages.
-
-    Returns:
-        A `peft.LoraConfig`.
+    """Read a folder's `peft.LoraConfig`; `flag` is what named it, for messages.
 
     Raises:
-        UsageError: There is no LoRA adapter.
+        UsageError: There is no adapter, or one that is not LoRA alone.
     """
     if not folder.is_dir():
         raise UsageError(f"{flag} {folder}: no such folder. Expected a folder that sekft-train --out wrote.")
@@ -251,9 +214,7 @@ def read_config(folder: Path, flag: str = "--adapter") -> Any:  # peft ships no 
     from peft import LoraConfig, PeftConfig
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # keys of a newer peft that this one leaves out
-            config = PeftConfig.from_pretrained(str(folder))
+        config = PeftConfig.from_pretrained(str(folder))
     except Exception as error:  # whatever peft makes of a broken file
         raise UsageError(f"{folder / CONFIG}: not an adapter configuration of peft ({first_line(error)}).") from error
     if not isinstance(config, LoraConfig):
@@ -268,17 +229,10 @@ def read_config(folder: Path, flag: str = "--adapter") -> Any:  # peft ships no 
 
 
 def changes_logits(base: Base, name: str) -> bool:
-    """Tell whether an attached adapter has any effect: whether the base with it computes other logits than alone.
+    """Tell whether the base computes other logits with an attached adapter than alone.
 
-    Args:
-        base: The base.
-        name: An attached adapter's name.
-
-    Returns:
-        False for an adapter that was never trained, or that does not reach what computes the reply.
+    It does not where the adapter was never trained, or does not reach what computes the reply.
     """
-    import torch
-
     size = base.model.get_input_embeddings().weight.shape[0]
     ids = torch.tensor([[(7919 * i + 13) % size for i in range(1, 17)]], device=base.device)
     found = []
@@ -289,13 +243,7 @@ def changes_logits(base: Base, name: str) -> bool:
 
 
 def check_record(folder: Path, fingerprint: str, path: Path, flag: str = "--adapter") -> None:
-    """Compare the base an adapter was trained on, where its folder records it, with the one at hand.
-
-    Args:
-        folder: The adapter's.
-        fingerprint: The base's at hand; see `base_fingerprint`.
-        path: The base's folder, for messages.
-        flag: What named the adapter, for messages.
+    """Compare the base an adapter was trained on, where its folder records it, with the one at hand, in `path`.
 
     Raises:
         UsageError: The adapter was trained on another base, or its record cannot be read.

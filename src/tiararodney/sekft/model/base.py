@@ -3,19 +3,19 @@
 import json
 import logging
 import os
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 
 from tiararodney.sekft import hub
 from tiararodney.sekft.errors import UsageError
 from tiararodney.sekft.model import fourbit
-from tiararodney.sekft.model.cache import find_copy, keep_copy
+from tiararodney.sekft.model.cache import load_four_bit
 from tiararodney.sekft.model.fingerprint import base_fingerprint, weight_files
-from tiararodney.sekft.model.loading import is_four_bit, load_model, quantised_with
-from tiararodney.sekft.model.lock import FairLock
+from tiararodney.sekft.model.loading import FOUR_BIT, load_model, quantised_with
 from tiararodney.sekft.model.memory import free_memory
 from tiararodney.sekft.model.precision import choose_dtype
 from tiararodney.sekft.render import Message, Tokenizer
@@ -23,10 +23,33 @@ from tiararodney.sekft.tokenizer import load_tokenizer
 
 log = logging.getLogger(__name__)
 
-# The dequantised weights stay within this share of the memory that is free, so that training has the rest.
-ROOM = 0.5
-PACKED = 4  # at most: weights in 4 bits, and parts that were not quantised
-EXPECTED = "a folder with config.json, weights and tokenizer.json"
+ROOM = 0.5  # share of the free memory that dequantised weights may take
+
+
+class FairLock:
+    """A re-entrant lock that a thread which takes it again and again cannot keep from others.
+
+    Python's own locks go to whoever is fastest, which is the thread that has just released one.
+    """
+
+    def __init__(self) -> None:
+        self._door, self._room = threading.Lock(), threading.Lock()
+        self._owner: int | None = None
+        self._depth = 0
+
+    def __enter__(self) -> Self:
+        if self._owner != threading.get_ident():
+            with self._door:  # who waits for the room holds the door shut for those that come later
+                self._room.acquire()
+            self._owner = threading.get_ident()
+        self._depth += 1
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._depth -= 1
+        if not self._depth:
+            self._owner = None
+            self._room.release()
 
 
 @dataclass
@@ -37,21 +60,13 @@ class Adapters:
         handle: The `peft.PeftModel` around the base's model, or None while no adapter is attached.
         folders: Adapter name to the folder it was read from.
         active: The adapter that is in use, or None for the base alone.
-        switched: The same in a tuple once the layers' own switches stand so; None where they have to be set.
-        versions: Adapter name to a number that no earlier adapter of that name had.
+        versions: Adapter name to a number that no earlier adapter had.
     """
 
     handle: Any = None
     folders: dict[str, Path] = field(default_factory=dict)
     active: str | None = None
-    switched: tuple[str | None] | None = None
     versions: dict[str, int] = field(default_factory=dict)
-    _counted: int = 0
-
-    def count(self, name: str) -> None:
-        """Give an adapter that has just been put on the base its version."""
-        self._counted += 1
-        self.versions[name] = self._counted
 
     def version(self, name: str | None) -> int | None:
         """The version of an adapter, 0 for the base alone, None where no adapter of that name is on the base."""
@@ -124,24 +139,27 @@ def load_base(
         UsageError: No model there, no such device, or bitsandbytes is missing.
     """
     folder = find_folder(path)
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    four_bit = four_bit or is_four_bit(config)
+    four_bit = four_bit or quantised_with(folder) == FOUR_BIT
     if four_bit:
         fourbit.require_bitsandbytes()
     device = find_device(device)
     precision = choose_dtype(dtype, device)
     compute = precision.dtype
-    keep_dequantised = four_bit and (_has_room(folder, device, compute) if dequantise is None else dequantise)
-    model = _four_bit(folder, device, compute, cache=cache) if four_bit else load_model(folder, device, compute)
-    if keep_dequantised:
-        fourbit.dequantise(model, compute)
-    elif four_bit:
+    if four_bit:
+        model = load_four_bit(folder, device, compute) if cache else load_model(folder, device, compute, four_bit=True)
         fourbit.guard_against_repacking(model)
+        if dequantise is None:
+            dequantise = fourbit.dequantised_bytes(model, compute) <= ROOM * free_memory(device)
+    else:
+        model = load_model(folder, device, compute)
+    dequantised = four_bit and bool(dequantise)
+    if dequantised:
+        fourbit.dequantise(model, compute)
     model.requires_grad_(requires_grad=False)
     model.eval()
     tokenizer = load_tokenizer(folder)
-    check_ids(model, tokenizer, folder)
-    nf4 = f"NF4{' dequantised' if keep_dequantised else ''}, " * four_bit
+    _check_ids(model, tokenizer, folder)
+    nf4 = f"NF4{' dequantised' if dequantised else ''}, " * four_bit
     log.info("base %s on %s, %sdtype %s: %s", folder, device, nf4, precision.name, precision.reason)
     return Base(
         model=model,
@@ -152,18 +170,12 @@ def load_base(
         dtype=compute,
         dtype_reason=precision.reason,
         fingerprint=base_fingerprint(folder, tokenizer),
-        dequantised=keep_dequantised,
+        dequantised=dequantised,
     )
 
 
 def find_folder(path: str | os.PathLike[str]) -> Path:
-    """Find the model folder that `path` names, and check that a model lies there.
-
-    Args:
-        path: A folder, or a hub id; what is not in the hub's cache is downloaded.
-
-    Returns:
-        The folder.
+    """Find the model folder that `path` names: a folder, or a hub id, which is downloaded if it is not in the cache.
 
     Raises:
         UsageError: It is no model folder.
@@ -171,31 +183,24 @@ def find_folder(path: str | os.PathLike[str]) -> Path:
     folder = hub.find(path, hub.MODEL, "--base")
     config = folder / "config.json"
     if not config.is_file():
-        kind = (
-            "it holds an adapter, not a base model" if (folder / "adapter_config.json").is_file() else "no config.json"
-        )
-        raise UsageError(f"--base {path}: not a model folder: {kind}. Expected {EXPECTED}.")
-    try:
-        model_type = json.loads(config.read_text(encoding="utf-8")).get("model_type")
-    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError) as error:
+        adapter = (folder / "adapter_config.json").is_file()
+        found = "it holds an adapter, not a base model" if adapter else "no config.json"
         raise UsageError(
-            f"{config}: not a JSON object ({error}). Expected a transformers model configuration."
+            f"--base {path}: not a model folder: {found}. Expected config.json, weights and tokenizer.json."
+        )
+    try:
+        json.loads(config.read_text(encoding="utf-8"))["model_type"]
+    except (ValueError, LookupError, TypeError) as error:
+        raise UsageError(
+            f"{config}: cannot read field model_type ({error!r}). Expected a transformers configuration."
         ) from error
-    if not model_type:
-        raise UsageError(f"{config}: field model_type is missing. Expected a transformers model configuration.")
     if not weight_files(folder):
         raise UsageError(f"--base {path}: no weights found. Expected model.safetensors or pytorch_model.bin.")
     return folder
 
 
 def find_device(device: str) -> str:
-    """Find the device that a name stands for.
-
-    Args:
-        device: "auto" (CUDA if there is a device, else the CPU) or a torch device.
-
-    Returns:
-        A torch device.
+    """Find the torch device that a name stands for; "auto" is CUDA if there is a device, else the CPU.
 
     Raises:
         UsageError: There is no such device.
@@ -209,27 +214,10 @@ def find_device(device: str) -> str:
     return device
 
 
-def _has_room(folder: Path, device: str, dtype: torch.dtype) -> bool:
-    """Whether the dequantised weights leave enough memory; files hold 16 bits a weight, or 4 if quantised already."""
-    weights = sum(file.stat().st_size for file in weight_files(folder)) * (PACKED if _is_quantised(folder) else 1)
-    return bool(weights * dtype.itemsize / 2 <= ROOM * free_memory(device))
-
-
-def check_ids(model: Any, tokenizer: Tokenizer, folder: Path) -> None:  # transformers ships no types
-    """Hold the tokenizer's ids against the embedding.
-
-    An added token beyond it is no fault as long as nothing writes it (a text model may share its tokenizer with one
-    that sees): those that the chat template writes are looked at.
-
-    Args:
-        model: The model.
-        tokenizer: Its tokenizer.
-        folder: The model's, for the message.
-
-    Raises:
-        UsageError: A token of the vocabulary, or of the template, has no embedding.
-    """
+def _check_ids(model: Any, tokenizer: Tokenizer, folder: Path) -> None:  # transformers ships no types
+    """Refuse a tokenizer with an id beyond the embedding, in its vocabulary or in what its template writes."""
     size = model.get_input_embeddings().weight.shape[0]
+    # Of added tokens only what is written counts: a text model may share its tokenizer with one that sees.
     vocabulary = tokenizer.backend.get_vocab(with_added_tokens=False)
     turns = [Message("user", "$ "), Message("assistant", "ls"), Message("user", "$ ")]
     written = tokenizer.encode(tokenizer.render_text(turns, add_generation_prompt=True))
@@ -239,24 +227,3 @@ def check_ids(model: Any, tokenizer: Tokenizer, folder: Path) -> None:  # transf
             f"--base {folder}: its tokenizer has token id {highest}, but the model has embeddings for {size} ids only. "
             "Take both from the same model."
         )
-
-
-def _is_quantised(folder: Path) -> bool:
-    return quantised_with(json.loads((folder / "config.json").read_text(encoding="utf-8"))) is not None
-
-
-def _four_bit(folder: Path, device: str, dtype: torch.dtype, *, cache: bool) -> Any:  # transformers ships no types
-    """Load a base in NF4: from the copy on disk, or quantising it, which leaves a copy there."""
-    if not cache or _is_quantised(folder):
-        return load_model(folder, device, dtype, four_bit=True)
-    if copy := find_copy(folder, device, str(dtype)):
-        try:
-            model = load_model(copy, device, dtype, four_bit=True)
-        except (UsageError, OSError) as error:
-            log.warning("the NF4 copy %s cannot be loaded (%s): quantising again", copy, error)
-            return load_model(folder, device, dtype, four_bit=True)
-        model.config._name_or_path = model.name_or_path = str(folder)  # noqa: SLF001 - the only name it has
-        return model
-    model = load_model(folder, device, dtype, four_bit=True)
-    keep_copy(model, folder, device, str(dtype))
-    return model

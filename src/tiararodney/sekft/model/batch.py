@@ -1,20 +1,46 @@
-"""Rows that go through the model together: prefilled in chunks, then decoded token by token."""
+"""Rows that go through the model together: prefilled in one block, then decoded token by token."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from tiararodney.sekft.model.kv import BatchCache, Row
+from tiararodney.sekft.model.kv import drop_row, join_rows, take_row
 
 if TYPE_CHECKING:
+    from tiararodney.sekft.model.kv import Row
     from tiararodney.sekft.model.sampling import Sampling, Token
 
 # Runs the model: (adapter of each row, arguments of its forward) -> logits of the last column [rows, vocabulary]
 Run = Callable[[Sequence[str | None], dict[str, Any]], torch.Tensor]
+
+# Tokens that a shared block may waste on padding: a share of those that are needed, and a few in any case.
+PADDING_SHARE = 0.5
+PADDING_LEAST = 64
+
+
+@dataclass(frozen=True)
+class Generated:
+    """One reply.
+
+    Attributes:
+        tokens: The new tokens, without the stop token, with their log-probabilities where those were asked for.
+        stopped: Whether a stop token, or `on_token`, ended it; False means that the limit cut it off.
+        cached_tokens: How many of the prompt's tokens were found in a cache.
+    """
+
+    tokens: tuple[Token, ...]
+    stopped: bool
+    cached_tokens: int = 0
+
+    @property
+    def ids(self) -> list[int]:
+        """The new token ids."""
+        return [token.id for token in self.tokens]
 
 
 @dataclass(eq=False)
@@ -22,194 +48,171 @@ class Request:
     """One prompt that is being continued.
 
     Attributes:
-        prompt: Token ids.
-        sampling: How its tokens are drawn.
+        ids: Token ids of prompt and reply; in a batch, all but the last are in its cache.
+        sampling: How the reply is drawn.
         adapter: The adapter's name, None for the base alone.
-        key: The session (and sample) it belongs to: names its draws, and the cache that is kept for its next turn.
+        key: Names its draws.
         version: Which of the adapters that had this name.
-        reply: The tokens so far.
+        on_token: Called with each token; returns whether the reader wants no more.
+        limit: How many tokens it may come to.
+        reply: The reply's tokens so far, a stop token excepted.
         cached_tokens: How many of the prompt's tokens were found in a cache.
+        outcome: What it came to, once it has ended.
+        future: What the reader waits for.
     """
 
-    prompt: list[int]
+    ids: list[int]
     sampling: Sampling
     adapter: str | None = None
     key: str = ""
     version: int = 0
+    on_token: Callable[[Token], bool | None] | None = None
     reply: list[Token] = field(default_factory=list)
     cached_tokens: int = 0
+    outcome: Generated | BaseException | None = None
+    future: Future[Generated] = field(default_factory=Future)
 
-    @property
-    def ids(self) -> list[int]:
-        """All tokens, the reply's included."""
-        return self.prompt + [token.id for token in self.reply]
+    def __post_init__(self) -> None:
+        self.limit = len(self.ids) + self.sampling.max_new_tokens
 
-    @property
-    def limit(self) -> int:
-        """How many tokens it may come to."""
-        return len(self.prompt) + self.sampling.max_new_tokens
-
-
-class Prefill:
-    """Prompts on their way into a batch.
-
-    The block of new tokens is as wide as the longest of them. A row with fewer starts earlier, in what its cache
-    holds already, or has padding on the left if it has no cache: its tokens stay without a gap. See `can_share`.
-
-    Args:
-        config: The model's configuration, for the cache.
-        requests: What to prefill.
-        prefixes: Each request's cache of a prefix of its tokens, None where there is none.
-        device: The model's.
-    """
-
-    def __init__(self, config: Any, requests: Sequence[Request], prefixes: Sequence[Row | None], device: str) -> None:
-        self.requests = list(requests)
-        self.cache = BatchCache(config)
-        self._device = device
-        tokens = [request.ids for request in requests]
-        self.lengths = [len(ids) for ids in tokens]
-        self.block = max(n - (p.length if p else 0) for n, p in zip(self.lengths, prefixes, strict=True))
-        starts = [max(n - self.block, 0) if p else 0 for n, p in zip(self.lengths, prefixes, strict=True)]
-        self._past = max(starts)
-        if self._past:
-            like = next(prefix for prefix in prefixes if prefix)
-            rows = [p.prefix(start) if p else like.emptied() for p, start in zip(prefixes, starts, strict=True)]
-            self.cache.join(rows, self._past)
-        for request, start in zip(requests, starts, strict=True):
-            request.cached_tokens = max(request.cached_tokens, start)
-        self._ids = torch.zeros(len(tokens), self.block, dtype=torch.long)
-        for row, (ids, start) in enumerate(zip(tokens, starts, strict=True)):
-            self._ids[row, self.block - (len(ids) - start) :] = torch.tensor(ids[start:])
-        self._done = 0
-
-    def advance(self, run: Run, tokens: int) -> torch.Tensor | None:
-        """Put the next chunk through the model.
-
-        Args:
-            run: Runs the model.
-            tokens: Size of a chunk, all rows together.
-
-        Returns:
-            The logits that the replies start from, once all is done; None before.
-        """
-        end = min(self.block, self._done + max(1, tokens // len(self.requests)))
-        columns = torch.arange(self._done, end, device=self._device)
-        lengths = torch.tensor(self.lengths, device=self._device)[:, None]
-        inputs = {
-            "input_ids": self._ids[:, self._done : end].to(self._device),
-            "position_ids": (lengths - self.block + columns).clamp(min=0),
-            "attention_mask": _mask(self.lengths, self._past + self.block, self._device)[:, : self._past + end],
-            "cache": self.cache.cache,
-        }
-        if min(self.lengths) == self._past + self.block:
-            del inputs["attention_mask"]  # no padding: the model's own causal mask, which has faster kernels
-        logits = run([request.adapter for request in self.requests], inputs)
-        self._done = end
-        return logits if end == self.block else None
+    def accept(self, token: Token) -> None:
+        """Append the next token, hand it out, and see whether the reply has ended."""
+        self.ids.append(token.id)
+        enough = token.id in self.sampling.stop_ids
+        if not enough:
+            self.reply.append(token)
+            try:
+                enough = bool(self.on_token is not None and self.on_token(token))
+            except Exception as error:  # noqa: BLE001 - a reader's fault ends its own reply only
+                self.outcome = error
+                return
+        if enough or len(self.reply) >= self.sampling.max_new_tokens:
+            self.outcome = Generated(tuple(self.reply), enough, self.cached_tokens)
 
 
 class Batch:
     """Rows that are decoded together.
 
-    Prompts are in the cache; the last token of each reply has not been through the model yet. Where a model's cache
-    cannot be relied on there is none, and everything is computed again for every token.
-
     Args:
+        requests: The rows.
+        cache: Of all their tokens but the last, ending at the same column; see `kv`. None where a model's cache cannot
+            be relied on: everything is then computed again for every token.
         device: The model's.
     """
 
-    def __init__(self, device: str) -> None:
-        self._device = device
-        self.requests: list[Request] = []
-        self.lengths: list[int] = []
-        self.cache: BatchCache | None = None
+    def __init__(self, requests: Sequence[Request], cache: Any, device: str) -> None:
+        self.requests, self.cache, self._device = list(requests), cache, device
 
     @property
     def width(self) -> int:
         """Tokens of the longest row."""
-        return max(self.lengths, default=0)
-
-    def start(self, requests: Sequence[Request]) -> None:
-        """Take requests over that are computed without a cache."""
-        self.requests += requests
-        self.lengths += [0] * len(requests)
-
-    def join(self, prefill: Prefill) -> None:
-        """Take over what has been prefilled."""
-        width = max(self.width, *prefill.lengths)
-        if self.cache is None or not self.requests:
-            self.cache = prefill.cache
-            self.cache.narrow(width)
-        else:
-            rows = [prefill.cache.row(row, length) for row, length in enumerate(prefill.lengths)]
-            self.cache.join(rows, width)
-        self.requests += prefill.requests
-        self.lengths += prefill.lengths
+        return max(len(request.ids) for request in self.requests)
 
     def decode(self, run: Run) -> torch.Tensor:
-        """Put each row's last token through the model.
+        """Put each row's last token through the model; return the logits of the next one."""
+        ids = torch.tensor([[request.ids[-1]] for request in self.requests])
+        return next(logits for logits in self.forward(ids, run) if logits is not None)
+
+    def forward(self, ids: torch.Tensor, run: Run, chunk: int = 1) -> Iterator[torch.Tensor | None]:
+        """Put the last tokens of every row through the model, chunk by chunk.
 
         Args:
+            ids: The tokens that the cache lacks, or whose row has padding in front of them: [rows, columns].
             run: Runs the model.
+            chunk: How many columns go through it at once.
 
-        Returns:
-            The logits of the next token of every row.
+        Yields:
+            None for each chunk but the last, then the logits of the last column: [rows, vocabulary].
         """
+        adapters = [request.adapter for request in self.requests]
         if self.cache is None:
-            rows = ((r.adapter, torch.tensor([r.ids], device=self._device)) for r in self.requests)
-            return torch.cat([run([adapter], {"input_ids": ids, "use_cache": False}) for adapter, ids in rows])
-        inputs = {
-            "input_ids": torch.tensor([[request.reply[-1].id] for request in self.requests], device=self._device),
-            "position_ids": torch.tensor(self.lengths, device=self._device)[:, None],
-            "cache": self.cache.cache,
-        }
-        if min(self.lengths) < self.width:
-            inputs["attention_mask"] = _mask([n + 1 for n in self.lengths], self.width + 1, self._device)
-        logits = run([request.adapter for request in self.requests], inputs)
-        self.lengths = [n + 1 for n in self.lengths]
-        return logits
+            rows = [torch.tensor([request.ids], device=self._device) for request in self.requests]
+            each = zip(adapters, rows, strict=True)
+            yield torch.cat([run([adapter], {"input_ids": row, "use_cache": False}) for adapter, row in each])
+            return
+        lengths = torch.tensor([len(request.ids) for request in self.requests], device=self._device)[:, None]
+        width, columns = self.width, ids.shape[1]
+        # Without padding the model's own causal mask will do, which has faster kernels.
+        padded = any(len(request.ids) < width for request in self.requests)
+        mask = (torch.arange(width, device=self._device) >= width - lengths).long() if padded else None
+        for begin in range(0, columns, chunk):
+            end = min(begin + chunk, columns)
+            positions = lengths - columns + torch.arange(begin, end, device=self._device)
+            inputs = {"input_ids": ids[:, begin:end].to(self._device), "position_ids": positions.clamp(min=0)}
+            if mask is not None:
+                inputs["attention_mask"] = mask[:, : width - columns + end]
+            logits = run(adapters, inputs | {"cache": self.cache})
+            yield logits if end == columns else None
 
-    def leave(self, request: Request, *, keep: bool) -> Row | None:
-        """Drop a row.
+    def join(self, other: Batch) -> Batch:
+        """Take over the rows of another batch; return this one, or the other where this is empty."""
+        if not self.requests:
+            return other
+        self.requests += other.requests
+        if self.cache is not None and other.requests:
+            rows = [take_row(other.cache, row, len(request.ids) - 1) for row, request in enumerate(other.requests)]
+            join_rows(self.cache, rows, self.width - 1)
+        return self
 
-        Args:
-            request: Whose.
-            keep: Whether its cache is wanted.
-
-        Returns:
-            The cache of all its tokens but the last.
-        """
+    def leave(self, request: Request) -> Row | None:
+        """Drop a row; return its cache."""
         row = self.requests.index(request)
-        kept = self.cache.row(row, self.lengths[row]).copied() if keep and self.cache is not None else None
-        self.requests[row], self.lengths[row] = self.requests[-1], self.lengths[-1]
-        del self.requests[-1], self.lengths[-1]
-        if self.requests and self.cache is not None:
-            self.cache.leave(row, self.width)
-        else:
+        kept = None if self.cache is None else take_row(self.cache, row, len(request.ids) - 1).copied()
+        self.requests[row] = self.requests[-1]
+        del self.requests[-1]
+        if not self.requests:
             self.cache = None
+        elif self.cache is not None:
+            drop_row(self.cache, row, self.width - 1)
         return kept
 
 
-def can_share(first: tuple[int, Row | None], other: tuple[int, Row | None], recurrent: bool) -> bool:
-    """Tell whether two prompts can be prefilled in one block.
+def prefill(
+    prompts: Sequence[tuple[Request, Row | None]], cache: Any, device: str, run: Run, chunk: int = 1 << 30
+) -> tuple[Batch, Iterator[torch.Tensor | None]]:
+    """Make a batch of prompts, which go through the model in one block, chunk by chunk.
+
+    The block is as wide as the longest of what is new. A row with less starts earlier, in what its cache holds already,
+    or has padding on the left if it has no cache: its tokens stay without a gap. See `can_share`.
 
     Args:
-        first: How many tokens a prompt has, and its cache of a prefix of them.
-        other: The same of the other.
-        recurrent: Whether the model holds a state that padding would go into.
+        prompts: Each with its cache of a prefix of its tokens, None where there is none.
+        cache: An empty one; None where none can be used.
+        device: The model's.
+        run: Runs the model.
+        chunk: Tokens that go through it at once, all rows together.
 
     Returns:
-        Whether the block's padding, and the tokens that one computes again, leave both exact.
+        The batch, and what `Batch.forward` yields: in the end the logits that the replies start from.
     """
-    (n, p), (m, q) = first, other
-    new = [n - (p.length if p else 0), m - (q.length if q else 0)]
-    if recurrent:
-        return new[0] == new[1] and (p is None) == (q is None)
-    return new[0] == new[1] or not any(row.windowed for row in (p, q) if row)
+    batch = Batch([request for request, _ in prompts], cache, device)
+    block = max(len(request.ids) - (prefix.length if prefix else 0) for request, prefix in prompts)
+    starts = [max(len(request.ids) - block, 0) if prefix else 0 for request, prefix in prompts]
+    ids = torch.zeros(len(prompts), block, dtype=torch.long)
+    for row, (request, start) in enumerate(zip(batch.requests, starts, strict=True)):
+        ids[row, block - (len(request.ids) - start) :] = torch.tensor(request.ids[start:])
+        request.cached_tokens = max(request.cached_tokens, start)
+    if any(starts):
+        like = next(prefix for _, prefix in prompts if prefix)
+        rows = [(prefix or like).prefix(start) for (_, prefix), start in zip(prompts, starts, strict=True)]
+        join_rows(cache, rows, max(starts))
+    return batch, batch.forward(ids, run, max(1, chunk // len(prompts)))
 
 
-def _mask(lengths: Sequence[int], width: int, device: str) -> torch.Tensor:
-    """1 where a row has a token, 0 where it has padding: [rows, width]."""
-    columns = torch.arange(width, device=device)
-    return (columns >= width - torch.tensor(lengths, device=device)[:, None]).long()
+def can_share(prompts: Sequence[tuple[int, Row | None]], *, stateful: bool) -> bool:
+    """Tell whether prompts can be prefilled in one block.
+
+    Args:
+        prompts: How many tokens each has, and its cache of a prefix of them.
+        stateful: Whether the model holds states, into which padding would go.
+
+    Returns:
+        Whether the padding, and the tokens that some compute again, are few and leave all exact.
+    """
+    new = [length - (prefix.length if prefix else 0) for length, prefix in prompts]
+    padding = max(new) * len(new) - sum(new)
+    if stateful:
+        return not padding and len({prefix is None for _, prefix in prompts}) == 1
+    if padding > PADDING_SHARE * sum(new) + PADDING_LEAST:
+        return False
+    return not padding or all(prefix is None or prefix.cuttable for _, prefix in prompts)

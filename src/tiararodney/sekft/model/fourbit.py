@@ -1,7 +1,7 @@
 """NF4 weights: quantise, keep dequantised where there is room, and keep bitsandbytes from corrupting them."""
 
 import gc
-from types import ModuleType
+import logging
 from typing import Any
 
 import torch
@@ -10,35 +10,23 @@ from torch import nn
 from tiararodney.sekft.errors import UsageError
 
 
-def require_bitsandbytes() -> ModuleType:
+def require_bitsandbytes() -> None:
     """Import bitsandbytes or say how to get it.
-
-    Returns:
-        The module.
 
     Raises:
         UsageError: It is not installed, or its native part does not load.
     """
     try:
-        import bitsandbytes
+        import bitsandbytes  # noqa: F401
     except (ImportError, OSError, RuntimeError) as error:
         raise UsageError(
             f"--load-4bit needs bitsandbytes, which cannot be imported ({error}).\n"
             "Install it with `pip install 'tiararodney.sekft[gpu]'`, or leave --load-4bit out."
         ) from error
-    module: ModuleType = bitsandbytes
-    return module
 
 
 def quantisation_config(dtype: torch.dtype = torch.bfloat16) -> Any:  # transformers ships no types
-    """The one 4-bit setting: NF4 with nested scales. What adapters are trained and evaluated on.
-
-    Args:
-        dtype: The compute type.
-
-    Returns:
-        A `BitsAndBytesConfig`.
-    """
+    """The one 4-bit setting (a `BitsAndBytesConfig`): NF4 with nested scales, computing in `dtype`."""
     from transformers import BitsAndBytesConfig
 
     return BitsAndBytesConfig(
@@ -50,15 +38,8 @@ def quantisation_config(dtype: torch.dtype = torch.bfloat16) -> Any:  # transfor
 
 
 def set_compute_type(model: nn.Module, dtype: torch.dtype | str) -> None:
-    """Make a 4-bit model compute in a type, whatever the type that its files name.
-
-    Args:
-        model: A model with or without `Linear4bit` layers; without, nothing is changed.
-        dtype: The compute type; "auto" leaves it.
-    """
-    import bitsandbytes
-
-    layers = [module for module in model.modules() if isinstance(module, bitsandbytes.nn.Linear4bit)]
+    """Make a model with `Linear4bit` layers compute in a type, whatever its files name; "auto" leaves that."""
+    layers = _layers(model)
     if not layers or not isinstance(dtype, torch.dtype):
         return
     for layer in layers:
@@ -73,59 +54,33 @@ def set_compute_type(model: nn.Module, dtype: torch.dtype | str) -> None:
             parameter.data = parameter.data.to(dtype)
 
 
-def guard_against_repacking(model: nn.Module) -> int:
+def guard_against_repacking(model: nn.Module) -> None:
     """Keep bitsandbytes from repacking 4-bit weights for AVX512-BF16 CPUs.
 
     With bitsandbytes 0.50.2 a forward in eval mode repacks the weights, and any later `state_dict()` unpacks them
     wrongly: the base is then silently not the base any more. Must run before the first forward.
-
-    Args:
-        model: A model with `Linear4bit` layers.
-
-    Returns:
-        How many layers were guarded.
     """
-    import bitsandbytes
-
-    layers = [module for module in model.modules() if isinstance(module, bitsandbytes.nn.Linear4bit)]
-    for layer in layers:
+    for layer in _layers(model):
         layer.support_avx512bf16_for_cpu = False
-    return len(layers)
 
 
-def dequantise(model: nn.Module, dtype: torch.dtype = torch.bfloat16) -> int:
-    """Replace every `Linear4bit` by a plain linear layer that holds the dequantised NF4 weights.
+def dequantised_bytes(model: nn.Module, dtype: torch.dtype) -> int:
+    """What the 4-bit weights would take dequantised, in bytes."""
+    return int(sum(layer.in_features * layer.out_features for layer in _layers(model)) * dtype.itemsize)
 
-    The same function as the 4-bit layers compute (they dequantise to `dtype` in every pass), paid once.
 
-    Args:
-        model: A model with `Linear4bit` layers; changed in place.
-        dtype: The compute type of the 4-bit layers.
+def dequantise(model: Any, dtype: torch.dtype = torch.bfloat16) -> None:  # transformers ships no types
+    """Replace every `Linear4bit` of a model by a plain linear layer that holds the dequantised NF4 weights.
 
-    Returns:
-        How many layers were replaced.
+    The same function as the 4-bit layers compute (they dequantise to `dtype`, their compute type, in every pass).
     """
+    logging.getLogger("transformers.integrations.bitsandbytes").setLevel(logging.ERROR)  # it warns of the type
+    model.dequantize(dtype=dtype)
+    model.requires_grad_(requires_grad=False)
+    gc.collect()  # a 4-bit weight and its layer know each other: without this both stay for a while
+
+
+def _layers(model: nn.Module) -> list[Any]:
     import bitsandbytes
 
-    count = 0
-    for parent in list(model.modules()):
-        for name, layer in list(parent.named_children()):
-            if not isinstance(layer, bitsandbytes.nn.Linear4bit):
-                continue
-            with torch.no_grad():
-                weight = bitsandbytes.functional.dequantize_4bit(layer.weight.data, layer.weight.quant_state).to(dtype)
-            with torch.device("meta"):
-                plain = nn.Linear(layer.in_features, layer.out_features, bias=layer.bias is not None, dtype=dtype)
-            plain.weight = nn.Parameter(weight.contiguous(), requires_grad=False)
-            if layer.bias is not None:
-                plain.bias = nn.Parameter(layer.bias.data.to(dtype), requires_grad=False)
-            setattr(parent, name, plain)
-            count += 1
-    gc.collect()  # a 4-bit weight and its layer know each other: without this both stay for a while
-    # transformers would take the model for a quantised one and refuse to save or move it.
-    quantised: Any = model
-    quantised.is_quantized = False
-    for owner, name in ((quantised, "hf_quantizer"), (quantised.config, "quantization_config")):
-        if hasattr(owner, name):
-            delattr(owner, name)
-    return count
+    return [module for module in model.modules() if isinstance(module, bitsandbytes.nn.Linear4bit)]

@@ -28,14 +28,7 @@ OUT_OF_MEMORY = (
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether an error means that memory ran out, whatever raised it.
-
-    Args:
-        error: What was caught.
-
-    Returns:
-        True for torch's own error classes and for those of allocators, cuBLAS, cuDNN and oneDNN that say so in words.
-    """
+    """Tell whether memory ran out: by torch's error classes, or the words of allocators, cuBLAS, cuDNN and oneDNN."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     words = str(error).lower()
@@ -50,19 +43,14 @@ def release_memory() -> None:
 
 
 def free_memory(device: torch.device | str) -> int:
-    """Tell how much memory can be had.
+    """How many bytes can be had on a device.
 
-    Args:
-        device: Where.
-
-    Returns:
-        Bytes: of the accelerator, with what torch holds there for reuse; else what Linux can give without swapping,
-        within the limit of a container.
+    Of an accelerator, with what torch holds there for reuse; else what Linux can give without swapping, within the
+    limit of a container.
     """
-    where = torch.device(device)
-    if where.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(where)
-        return int(free + torch.cuda.memory_reserved(where) - torch.cuda.memory_allocated(where))
+    if torch.device(device).type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return int(free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))
     return min(_of_the_machine(), *_of_groups())
 
 
@@ -81,7 +69,6 @@ def _of_groups() -> Iterator[int]:
         except OSError:
             continue
         if most.strip().isdigit():
-            yield min(
-                max(int(most) - int(used) + int(dict(map(str.split, stat.splitlines())).get(cached, 0)), 0), int(most)
-            )
+            page_cache = int(dict(map(str.split, stat.splitlines())).get(cached, 0))
+            yield min(max(int(most) - int(used) + page_cache, 0), int(most))
     yield 1 << 62  # no group, or one without a limit

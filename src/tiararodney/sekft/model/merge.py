@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -32,7 +31,7 @@ _SPACE = "▁"
 OF_THE_ADAPTER = {CONFIG, WEIGHTS, RECORD, "README.md", "curve.jsonl", "curve.png"}
 
 
-def merge_adapter(base: Path, adapter: Path, out: Path, flag: str = "--adapter") -> Path:
+def merge_adapter(base: Path, adapter: Path, out: Path) -> Path:
     """Write the model that base and adapter make together, in the base's own precision.
 
     An adapter that was trained on NF4 weights is merged into the weights before rounding: the result computes what the
@@ -41,31 +40,27 @@ def merge_adapter(base: Path, adapter: Path, out: Path, flag: str = "--adapter")
     Args:
         base: The base model's folder.
         adapter: An adapter's folder.
-        out: The folder to write; it appears complete or not at all. Tokenizer and chat template are the adapter's.
-        flag: What named the adapter, for messages.
-
-    Returns:
-        `out`.
+        out: The folder to write, and to return: complete or not at all, with the adapter's tokenizer and chat template.
 
     Raises:
         UsageError: The adapter is of another base, or `out` exists.
         RunFailed: The disk refuses.
     """
     from peft import PeftModel
+    from peft.tuners.tuners_utils import BaseTunerLayer
 
     if out.exists():
         raise UsageError(f"{out}: exists. Name a new folder for the merged model.")
     folder = find_folder(base)
-    read_config(adapter, flag)
-    check_record(adapter, base_fingerprint(folder), folder, flag)
+    read_config(adapter)
+    check_record(adapter, base_fingerprint(folder), folder)
     model = load_model(folder, "cpu", "auto")
-    with warnings.catch_warnings():
-        # peft asks for a property by the name it had before transformers 5.2x
-        warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
-        handle: Any = PeftModel.from_pretrained(model, str(adapter))
-    if model.config.get_text_config(decoder=True).tie_word_embeddings and _is_on_head(handle):
+    handle: Any = PeftModel.from_pretrained(model, str(adapter))
+    ends = (model.get_output_embeddings(), model.get_input_embeddings())
+    tied = model.config.get_text_config(decoder=True).tie_word_embeddings
+    if tied and any(isinstance(layer, BaseTunerLayer) for layer in ends):
         raise UsageError(
-            f"{flag} {adapter}: it has LoRA on the output head, whose weights {base} shares with its embedding: "
+            f"{adapter}: it has LoRA on the output head, whose weights {base} shares with its embedding: "
             "merged, it would change both. Serve the adapter beside the base, or train it without lm_head."
         )
     with torch.no_grad():
@@ -80,13 +75,6 @@ def merge_adapter(base: Path, adapter: Path, out: Path, flag: str = "--adapter")
             _tell_prefix(fresh)
     log.info("merged model in %s", out)
     return out
-
-
-def _is_on_head(handle: Any) -> bool:
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
-    layers = (handle.get_base_model().get_output_embeddings(), handle.get_base_model().get_input_embeddings())
-    return any(isinstance(layer, BaseTunerLayer) for layer in layers)
 
 
 def _tell_prefix(folder: Path) -> None:

@@ -11,14 +11,8 @@ import torch
 
 from tiararodney.sekft.errors import UsageError
 
-TYPES = {
-    "bfloat16": torch.bfloat16,
-    "bf16": torch.bfloat16,
-    "float16": torch.float16,
-    "fp16": torch.float16,
-    "float32": torch.float32,
-    "fp32": torch.float32,
-}
+TYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+TYPES |= {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 # With bf16 instructions a product takes half the time of fp32, without them 8 to 40 times as long. The limit is far
 # from both: a busy machine must not change the type between a run and its resumption.
 SPEEDUP = 0.5
@@ -51,15 +45,8 @@ def choose_dtype(name: str, device: str) -> Precision:
     AVX512-BF16 or AMX that torch may use (`ATEN_CPU_CAPABILITY` and `ONEDNN_MAX_CPU_ISA` can forbid it). Everywhere
     else it is fp32: fp16 is fast on older GPUs, but overflows in models made for bf16 and needs loss scaling.
 
-    Args:
-        name: "auto", or a name among `TYPES`.
-        device: A torch device.
-
-    Returns:
-        The type and the reason.
-
     Raises:
-        UsageError: The name is unknown.
+        UsageError: The name is neither "auto" nor among `TYPES`.
     """
     if name != "auto":
         if name not in TYPES:
@@ -77,11 +64,8 @@ def _of_cuda(device: str) -> Precision:
     major, minor = torch.cuda.get_device_capability(device)
     if torch.version.hip or major >= 8:  # noqa: PLR2004 - Ampere
         return Precision(torch.bfloat16, f"compute capability {major}.{minor}")
-    return Precision(
-        torch.float32,
-        f"compute capability {major}.{minor} has no bf16 (from 8.0 on), and fp16 may overflow; "
-        "--dtype float16 is faster where the model bears it",
-    )
+    reason = f"compute capability {major}.{minor} has no bf16 (from 8.0 on), and fp16, which is faster, may overflow"
+    return Precision(torch.float32, reason)
 
 
 @cache

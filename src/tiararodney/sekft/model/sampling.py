@@ -56,22 +56,14 @@ def draw(seed: int, key: str, position: int) -> float:
 
 
 def choose(logits: torch.Tensor, how: Sequence[Sampling], draws: Sequence[float]) -> list[Token]:
-    """Choose a token for every row.
+    """Choose a token for every row of logits [rows, vocabulary].
 
-    Args:
-        logits: [rows, vocabulary].
-        how: Each row's settings.
-        draws: Each row's random number; unused where its temperature is 0.
-
-    Returns:
-        One token a row.
+    Each has its own settings, and its random number, which is unused where its temperature is 0.
     """
     picked = logits.argmax(dim=-1)
-    # Apart, so that no row's draw depends on whether another's is cut.
-    for cut in (False, True):
-        rows = [row for row, s in enumerate(how) if s.temperature > 0 and (s.top_p < 1) == cut]
-        if rows:
-            picked[rows] = _sample(logits[rows], [how[row] for row in rows], [draws[row] for row in rows], cut=cut)
+    for row, sampling in enumerate(how):
+        if sampling.temperature > 0:
+            picked[row] = _sample(logits[row], sampling, draws[row])
     tokens = [Token(token) for token in picked.tolist()]
     for row, sampling in enumerate(how):
         if sampling.logprobs is not None:
@@ -79,20 +71,15 @@ def choose(logits: torch.Tensor, how: Sequence[Sampling], draws: Sequence[float]
     return tokens
 
 
-def _sample(logits: torch.Tensor, how: Sequence[Sampling], draws: Sequence[float], *, cut: bool) -> torch.Tensor:
-    """Invert each row's cumulative distribution at its random number."""
-    temperatures = torch.tensor([s.temperature for s in how], device=logits.device)
-    chances = torch.softmax(logits.float() / temperatures[:, None], dim=-1)
-    order = None
-    if cut:
-        limits = torch.tensor([s.top_p for s in how], device=logits.device)
-        chances, order = chances.sort(dim=-1, descending=True)
-        chances = chances.masked_fill(chances.cumsum(dim=-1) - chances >= limits[:, None], 0.0)
-    wide = chances if logits.device.type == "mps" else chances.double()
-    sums = wide.cumsum(dim=-1)
-    points = torch.tensor(draws, dtype=sums.dtype, device=logits.device)[:, None] * sums[:, -1:]
-    found = torch.searchsorted(sums, points, right=True).clamp_(max=sums.shape[-1] - 1)
-    return (found if order is None else order.gather(-1, found)).squeeze(-1)
+def _sample(logits: torch.Tensor, how: Sampling, drawn: float) -> torch.Tensor:
+    """Invert the cumulative distribution at a random number."""
+    chances, order = torch.softmax(logits.float() / how.temperature, dim=-1), None
+    if how.top_p < 1:
+        chances, order = chances.sort(descending=True)
+        chances = chances.masked_fill(chances.cumsum(dim=-1) - chances >= how.top_p, 0.0)
+    sums = (chances if logits.device.type == "mps" else chances.double()).cumsum(dim=-1)
+    found = torch.searchsorted(sums, drawn * sums[-1:], right=True).clamp_(max=len(sums) - 1)
+    return found[0] if order is None else order[found[0]]
 
 
 def _with_logprobs(logits: torch.Tensor, token: int, alternatives: int) -> Token:

@@ -9,14 +9,12 @@ from weakref import WeakKeyDictionary
 
 import torch
 
-from tiararodney.sekft.model.batch import Batch, Prefill, Request, Run
-from tiararodney.sekft.model.kv import UnknownLayer, row_bytes
+from tiararodney.sekft.model.batch import Request, Run, prefill
+from tiararodney.sekft.model.kv import Row, new_cache, take_row
 from tiararodney.sekft.model.memory import is_out_of_memory
-from tiararodney.sekft.model.sampling import Sampling, Token
+from tiararodney.sekft.model.sampling import Sampling
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tiararodney.sekft.model.base import Base
 
 log = logging.getLogger(__name__)
@@ -30,18 +28,18 @@ class Traits:
     """What holds for a model's cache.
 
     Attributes:
-        cached: Decoding with the cache computes what a forward pass over the whole sequence does.
-        batches: So it does for rows of different lengths side by side.
-        extends: So it does for several tokens put on a cache at once.
-        recurrent: A layer holds a state, which padding would go into.
+        can_decode: Decoding with the cache computes what a forward pass over the whole sequence does.
+        can_batch: So it does for rows of different lengths side by side.
+        can_extend: So it does for several tokens put on a cache at once.
+        stateful: A layer holds a state, which padding would go into.
         per_token: Bytes that a token's keys and values take.
         fixed: Bytes of a row's states.
     """
 
-    cached: bool = False
-    batches: bool = False
-    extends: bool = False
-    recurrent: bool = False
+    can_decode: bool = False
+    can_batch: bool = False
+    can_extend: bool = False
+    stateful: bool = False
     per_token: int = 0
     fixed: int = 0
 
@@ -50,89 +48,56 @@ _found: WeakKeyDictionary[Any, Traits] = WeakKeyDictionary()
 
 
 def find_traits(base: Base, run: Run) -> Traits:
-    """Try the model's cache, once.
-
-    Args:
-        base: The base; the base alone is tried.
-        run: Runs the model.
-
-    Returns:
-        What may be relied on. What does not hold is logged: generation is slower without it.
-    """
+    """Try the model's cache, once, without adapters. What does not hold is logged: generation is slower without it."""
     if base.model not in _found:
         _found[base.model] = traits = _try(base, run)
-        lacking = [
-            text
-            for holds, text in (
-                (traits.cached, "its cache: every token computes the whole session again"),
-                (traits.batches or not traits.cached, "batches of sessions: they take turns"),
-                (traits.extends or not traits.cached, "a kept cache: every turn computes its prompt again"),
-            )
-            if not holds
-        ]
-        if lacking:
-            log.warning("%s: generation without %s", base.model.config.model_type, "; without ".join(lacking))
+        if lacking := [what for what in ("decode", "batch", "extend") if not getattr(traits, f"can_{what}")]:
+            kind = base.model.config.model_type
+            log.warning("%s: generation is slow, as its KV cache cannot %s", kind, " nor ".join(lacking))
     return _found[base.model]
 
 
 def _try(base: Base, run: Run) -> Traits:
+    size = base.model.get_input_embeddings().weight.shape[0]
+    # A multiplicative walk touches embeddings all over the vocabulary.
+    walk = [(7919 * i + 13) % size for i in range(1, 40)]
+    long, short = walk[:14], walk[20:29]
+
+    def right(logits: torch.Tensor, *prompts: list[int]) -> bool:
+        """Whether they are those of plain forward passes over the prompts."""
+        plain = [run([None], {"input_ids": torch.tensor([p], device=base.device), "use_cache": False}) for p in prompts]
+        expected = torch.cat(plain).float()
+        spread = expected - expected.mean(dim=-1, keepdim=True)
+        tolerance = TOLERANCE.get(base.dtype, ROUNDED)
+        return bool(((logits.float() - expected).norm(dim=-1) <= tolerance * spread.norm(dim=-1)).all())
+
+    def prefilled(*prompts: list[int], prefix: Row | None = None) -> Any:
+        rows = [(Request([*prompt], Sampling()), prefix) for prompt in prompts]
+        batch, [logits] = prefill(rows, new_cache(base.model.config), base.device, run)
+        return batch, logits
+
+    def decoded(*prompts: list[int]) -> Any:
+        batches = []
+        for prompt in prompts:
+            batches.append(prefilled(prompt[:-1])[0])
+            batches[-1].requests[0].ids.append(prompt[-1])
+        for other in batches[1:]:
+            batches[0].join(other)
+        return batches[0], batches[0].decode(run)
+
     found = Traits()
     try:
-        for found in _steps(base, run):  # noqa: B007 - the last one counts, also where the next step fails
-            pass
-    except UnknownLayer as error:
-        log.debug("the cache has layers of an unknown kind: %s", error)
+        batch, logits = decoded(long)
+        row = take_row(batch.cache, 0, len(long)).copied()
+        growing, fixed = row.sizes()
+        found = Traits(right(logits, long), stateful=row.stateful, per_token=-(-growing // len(long)), fixed=fixed)
+        if found.can_decode:
+            side_by_side = right(decoded(long, short)[1], long, short)
+            padded = row.stateful or right(prefilled(long, short)[1], long, short)
+            found = replace(found, can_batch=side_by_side and padded)
+            found = replace(found, can_extend=right(prefilled(walk, prefix=row)[1], walk))
     except Exception as error:  # a family's cache may fail in any way; without it generation is slow, but right
         if is_out_of_memory(error):
             raise
         log.debug("trying the cache failed", exc_info=True)
     return found
-
-
-def _steps(base: Base, run: Run) -> Iterator[Traits]:
-    """Yield what is known after each trial."""
-    size = base.model.get_input_embeddings().weight.shape[0]
-    # A multiplicative walk touches embeddings all over the vocabulary.
-    walk = [(7919 * i + 13) % size for i in range(1, 40)]
-    long, short = walk[:14], walk[20:29]
-    tolerance = TOLERANCE.get(base.dtype, ROUNDED)
-
-    def plain(ids: list[int]) -> torch.Tensor:
-        return run([None], {"input_ids": torch.tensor([ids], device=base.device), "use_cache": False})[0].float()
-
-    def matches(logits: torch.Tensor, ids: list[int]) -> bool:
-        expected = plain(ids)
-        spread = expected - expected.mean()
-        return bool((logits.float() - expected).norm() <= tolerance * spread.norm())
-
-    def prefilled(prompts: list[list[int]], prefixes: list[Any]) -> tuple[Prefill, torch.Tensor]:
-        made = Prefill(base.model.config, [Request(p, Sampling()) for p in prompts], prefixes, base.device)
-        logits = made.advance(run, 1 << 20)
-        assert logits is not None
-        return made, logits
-
-    def decoded(*prompts: list[int]) -> tuple[Batch, torch.Tensor]:
-        batch = Batch(base.device)
-        for ids in prompts:
-            batch.join(prefilled([ids[:-1]], [None])[0])
-        for request, ids in zip(batch.requests, prompts, strict=True):
-            request.reply.append(Token(ids[-1]))
-        return batch, batch.decode(run)
-
-    batch, [alone] = decoded(long)
-    assert batch.cache is not None
-    row = batch.cache.row(0, len(long)).copied()
-    growing, fixed = row_bytes(row)
-    found = Traits(matches(alone, long), recurrent=row.stateful, per_token=-(-growing // len(long)), fixed=fixed)
-    yield found
-    if not found.cached:
-        return
-    _, both = decoded(long, short)
-    batches = matches(both[0], long) and matches(both[1], short)
-    if batches and not row.stateful:
-        _, both = prefilled([long, short], [None, None])
-        batches = matches(both[0], long) and matches(both[1], short)
-    found = replace(found, batches=batches)
-    yield found
-    _, [longer] = prefilled([walk], [row])
-    yield replace(found, extends=matches(longer, walk))

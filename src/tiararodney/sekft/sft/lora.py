@@ -150,7 +150,7 @@ def fresh_adapter(base: Base, config: TrainConfig) -> Iterator[dict[str, torch.n
                 parameter.data = parameter.data.float()
             if config.init_adapter is None:
                 targets = read_targets(config.target_modules)
-                check_targets(base, NAME, targets, parameters, flag_of("target_modules"))
+                check_targets(base, targets, parameters, flag_of("target_modules"))
             with training_turn(base, parameters):
                 pass  # what wraps the model looks for weights that can be trained
             yield parameters
@@ -158,7 +158,7 @@ def fresh_adapter(base: Base, config: TrainConfig) -> Iterator[dict[str, torch.n
             with base.lock:
                 base.model.eval()
                 detach_adapter(base, NAME)
-                switch_adapter(base, before if base.adapters.version(before) is not None else None)
+                switch_adapter(base, before)
 
 
 @contextmanager

@@ -17,9 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
     from concurrent.futures import Future
 
-    from tiararodney.sekft.model import Generator
-    from tiararodney.sekft.model.generate import Generated, Handle
-    from tiararodney.sekft.model.sampling import Token
+    from tiararodney.sekft.model import Generated, Generator, Token
     from tiararodney.sekft.resident.serving.models import Served
     from tiararodney.sekft.resident.serving.requests import ChatMessage
 
@@ -86,14 +84,14 @@ class Reply:
     Args:
         prompt: token ids.
         decoder: turns its tokens into text.
-        handle: of the generator, once submitted.
+        future: the generator's, once submitted.
         tokens: what came so far, stop tokens left out.
         done: the generator's result, once there.
     """
 
     prompt: list[int]
     decoder: Decoder
-    handle: Handle | None = None
+    future: Future[Generated] | None = None
     tokens: list[Token] = field(default_factory=list)
     done: Generated | None = None
 
@@ -185,16 +183,17 @@ class Replies:
                 return watcher.stopped
 
             def on_end(future: Future[Generated], index: int = index) -> None:
-                put(index, future.exception() or future.result())
+                if not future.cancelled():
+                    put(index, future.exception() or future.result())
 
             try:
-                reply.handle = self._generator.submit(
+                reply.future = self._generator.submit(
                     reply.prompt, sampling, adapter=self.served.adapter, key=str(index), on_token=on_token
                 )
             except SekftError as error:
                 self.cancel()
                 raise ApiError(400, str(error), "prompt") from None
-            reply.handle.future.add_done_callback(on_end)
+            reply.future.add_done_callback(on_end)
 
     async def events(self) -> AsyncIterator[tuple[int, str, Token | None]]:
         """Yield ``(prompt's index, new text, token)`` as tokens come, with None for the rest at a reply's end.
@@ -222,5 +221,5 @@ class Replies:
     def cancel(self) -> None:
         """End all replies after the current step."""
         for reply in self.replies:
-            if reply.handle is not None:
-                reply.handle.cancel()
+            if reply.future is not None:
+                reply.future.cancel()

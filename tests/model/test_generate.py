@@ -4,6 +4,7 @@ import random
 import subprocess
 import sys
 import threading
+from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,6 @@ from tiararodney.sekft.model import (  # noqa: E402
     Sampling,
     attach_adapter,
     detach_adapter,
-    generate_batch,
     use_adapter,
 )
 from tiararodney.sekft.model.sampling import choose, draw  # noqa: E402
@@ -129,14 +129,14 @@ def test_a_stop_token_ends_one_row_only(llama: Base):
     stop = whole[0][2]
     for reply, expected in zip(Generator(llama).generate(prompts, {stop}, 12), whole, strict=True):
         assert reply.ids == (expected[: expected.index(stop)] if stop in expected else expected)
-        assert reply.finish == ("stop" if stop in expected else "length")
+        assert reply.stopped == (stop in expected)
 
 
 def test_tokens_stream_with_their_log_probabilities(llama: Base):
     [prompt] = some_ids(6, 9)
-    handle = Generator(llama).submit(prompt, Sampling(max_new_tokens=5, logprobs=3))
-    tokens = list(handle)
-    assert tuple(tokens) == handle.result().tokens
+    tokens: list[Any] = []
+    reply = Generator(llama).submit(prompt, Sampling(max_new_tokens=5, logprobs=3), on_token=tokens.append).result()
+    assert tuple(tokens) == reply.tokens
     ids = prompt + [token.id for token in tokens]
     with torch.no_grad():
         expected = llama.model(input_ids=torch.tensor([ids])).logits[0].log_softmax(-1)
@@ -153,7 +153,7 @@ def test_a_reader_can_end_a_reply(llama: Base):
         prompt, Sampling(max_new_tokens=20), on_token=lambda token: (seen.append(token.id), len(seen) == 3)[1]
     )
     assert reply.result().ids == seen == reference(llama, prompt, 3)
-    assert reply.result().finish == "stop"
+    assert reply.result().stopped
 
 
 def test_a_cancelled_reply_ends_and_others_go_on(llama: Base):
@@ -162,14 +162,15 @@ def test_a_cancelled_reply_ends_and_others_go_on(llama: Base):
     long = generator.submit(one, Sampling(max_new_tokens=3000), on_token=lambda _: begun.set())
     short = generator.submit(other, Sampling(max_new_tokens=12))
     assert begun.wait(60)
-    long.cancel()
-    cut = long.result(60)
-    assert cut.finish == "cancelled"
-    assert 0 < len(cut.ids) < 3000
+    assert long.cancel()
+    with pytest.raises(CancelledError):
+        long.result(60)
     assert short.result().ids == reference(llama, other, 12)
+    generator.generate([other], (), 1)
+    assert not generator._batch.requests, "the cancelled row has left the batch"
 
 
-def test_a_prompt_cancelled_halfway_leaves_others_alone(llama: Base, monkeypatch: pytest.MonkeyPatch):
+def test_a_prompt_cancelled_in_its_block_leaves_others_alone(llama: Base, monkeypatch: pytest.MonkeyPatch):
     long, short = some_ids(17, 300, 280)
     generator = Generator(llama, chunk=128)
     generator.generate([[1, 2, 3]], (), 1)
@@ -181,21 +182,23 @@ def test_a_prompt_cancelled_halfway_leaves_others_alone(llama: Base, monkeypatch
         return real(*args, **kwargs)
 
     monkeypatch.setattr(llama.model, "forward", slow)
-    handles = generator._submit([(long, None, "", None), (short, None, "", None)], Sampling(max_new_tokens=4))
+    with llama.lock:  # both go into one block
+        futures = [generator.submit(prompt, Sampling(max_new_tokens=4)) for prompt in (long, short)]
     assert begun.wait(60)
-    handles[0].cancel()
+    assert futures[0].cancel()
     go.set()
-    assert handles[0].result(60).ids == []
-    reply = handles[1].result(60)
+    reply = futures[1].result(60)
     monkeypatch.undo()
     assert reply.ids == reference(llama, short, 4)
 
 
 def test_python_exits_cleanly_in_the_middle_of_a_reply(tiny_base: Path):
     code = (
-        "import sys; from tiararodney.sekft.model import *\n"
+        "import sys, threading; from tiararodney.sekft.model import *\n"
         "generator = Generator(load_base(sys.argv[1], dtype='fp32', device='cpu'))\n"
-        "next(iter(generator.submit([1, 2, 3], Sampling(max_new_tokens=4000))))\n"
+        "begun = threading.Event()\n"
+        "generator.submit([1, 2, 3], Sampling(max_new_tokens=4000), on_token=lambda _: begun.set())\n"
+        "assert begun.wait(60)\n"
     )
     done = subprocess.run([sys.executable, "-c", code, str(tiny_base)], capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
@@ -233,7 +236,8 @@ def test_draws_depend_on_seed_and_key_alone(llama: Base):
     generator = Generator(llama)
     handles = [generator.submit(prompt, sampling, key="k") for prompt in prompts]
     assert [handle.result().ids for handle in handles] == together
-    assert generate_batch(llama, prompts, (), 8, 1.0, seed=3) != generate_batch(llama, prompts, (), 8, 1.0, seed=4)
+    one, other = (generator.generate(prompts, (), 8, temperature=1.0, seed=seed) for seed in (3, 4))
+    assert [reply.ids for reply in one] != [reply.ids for reply in other]
 
 
 def test_equal_prompts_of_other_keys_get_other_replies(llama: Base):
