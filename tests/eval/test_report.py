@@ -81,8 +81,22 @@ def test_the_table_shows_rates_pairs_failures_and_notes(two: dict[str, Any]) -> 
         "why sessions failed base tuned",
         "checker failed 6 0",
         "",
+        "success by archetype base tuned",
+        "repair 0/6 0.00 [0.00, 0.39] 6/6 1.00 [0.61, 1.00]",
+        "",
         "A note for the reader.",
     ]
+
+
+def test_archetypes_with_few_scenarios_show_when_asked_for(episode: Callable[..., Episode]) -> None:
+    report = report_over([episode(f"s{i}", archetype="repair" if i else "audit") for i in range(6)], "base")
+    report["scenarios"]["archetypes"] = {"audit": 1, "repair": 5, "sort": 1}
+    shown = [" ".join(line.split()) for line in table(report).splitlines()]
+    assert "repair 5/5 1.00 [0.57, 1.00]" in shown
+    assert "2 archetypes with fewer than 5 scenarios: see --by-archetype" in shown
+    everything = [" ".join(line.split()) for line in table(report, all_archetypes=True).splitlines()]
+    assert {"audit 1/1 1.00 [0.21, 1.00]", "sort -"} <= set(everything)
+    assert not any("--by-archetype" in line for line in everything)
 
 
 def test_columns_stand_below_each_other(two: dict[str, Any]) -> None:

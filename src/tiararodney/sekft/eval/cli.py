@@ -74,21 +74,21 @@ def evaluate_and_print(
 
     with naming_the_extra("a local base"):
         report = evaluate(config, base, should_stop)
-    print_report(report, config.out / "report.html", as_json=config.json)
+    print_report(report, config.out / "report.html", as_json=config.json, all_archetypes=config.by_archetype)
     missed = misses(report, thresholds(config.fail_under))
     for line in missed:
         log.error(line)
     return 1 if missed else 0
 
 
-def print_report(report: Mapping[str, Any], page: Path | None, *, as_json: bool) -> None:
+def print_report(report: Mapping[str, Any], page: Path | None, *, as_json: bool, all_archetypes: bool) -> None:
     """Print a report on stdout, as JSON or as a table with the page's path below."""
     from tiararodney.sekft.eval.report import table
 
     if as_json:
         print(json.dumps(report, indent=2, ensure_ascii=False))
         return
-    print(table(report))
+    print(table(report, all_archetypes=all_archetypes))
     if page is not None:
         print(f"\nreport: {page}")
 
@@ -120,7 +120,7 @@ def compare(argv: Sequence[str]) -> int:
     report, episodes = compare_runs(config.runs)
     if config.out is not None:
         write_whole(config.out, page(report, episodes))
-    print_report(report, config.out, as_json=config.json)
+    print_report(report, config.out, as_json=config.json, all_archetypes=config.by_archetype)
     return 0
 
 

@@ -32,6 +32,7 @@ class CompareConfig:
     runs: tuple[Path, ...] = ()
     out: Path | None = setting("also write the page here", default=None, metavar="FILE.html", group="results")
     json: bool = setting("print the report as JSON instead of the table", default=False)
+    by_archetype: bool = setting("also show archetypes with fewer than five scenarios", default=False)
 
 
 def read_compare(argv: Sequence[str]) -> tuple[CompareConfig, Common]:

@@ -100,6 +100,9 @@ class EvalConfig:
     )
     request_seconds: float = flags.request_seconds(default=120.0)
 
+    by_archetype: bool = setting(
+        "also show archetypes with fewer than five scenarios in the table", default=False, group="results"
+    )
     json: bool = setting("print report.json instead of the table", default=False, group="results")
     junit: Path | None = setting("also write JUnit XML", default=None, metavar="FILE")
     log_format: str = setting(

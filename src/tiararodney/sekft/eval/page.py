@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from tiararodney.sekft.eval.episodes import Episode, Generation
 
-FEW = 5
-"""Archetypes with fewer scenarios say little by themselves: they are folded away."""
 _CUT = {"length": "cut at the token limit", "context": "the prompt no longer fits the model"}
 
 
@@ -39,9 +37,9 @@ def page(report: Mapping[str, Any], episodes: Sequence[Episode], bundles: Mappin
         labels=LABELS,
         meanings=MEANINGS,
         archetypes=sorted({e.archetype for e in episodes}),
-        many=[a for a, n in archetypes.items() if n >= FEW],
-        few=[a for a, n in archetypes.items() if n < FEW],
-        few_below=FEW,
+        many=[a for a, n in archetypes.items() if n >= view.FEW],
+        few=[a for a, n in archetypes.items() if n < view.FEW],
+        few_below=view.FEW,
         results=sorted({side["result"] for s in sessions for side in s["sides"]}),
         sessions=sessions,
         record=json.dumps(record, indent=2, ensure_ascii=False),

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 2
 BASE, ADAPTER, ENDPOINT, OPERATOR = "base", "adapter", "endpoint", "operator"
 LOCAL = (BASE, ADAPTER)
+FEW = 5
+"""Archetypes with fewer scenarios say little by themselves: they are folded away."""
 
 
 @dataclass(frozen=True)
@@ -188,8 +190,13 @@ def power_text(comparison: Mapping[str, Any]) -> str:
     return f"these {success['n']} pairs show a difference in success of {success['detectable']:.2f} with 80 % power"
 
 
-def table(report: Mapping[str, Any]) -> str:
-    """Return the table for stdout: rates of every model, the paired tests, why sessions failed."""
+def table(report: Mapping[str, Any], *, all_archetypes: bool = False) -> str:
+    """Return the table for stdout: rates of every model, the paired tests, why sessions failed, success by archetype.
+
+    Args:
+        report: The report.
+        all_archetypes: Also show archetypes with fewer than `FEW` scenarios.
+    """
     models = report["models"]
     names = [m["name"] for m in models]
     rows = [["", *names], *([LABELS[name], *(rate_text(m["rates"][name]) for m in models)] for name in LABELS)]
@@ -220,4 +227,11 @@ def table(report: Mapping[str, Any]) -> str:
     if kinds := failure_kinds(models):
         rows = [[f"  {kind}", *(str(m["failures"].get(kind, 0)) for m in models)] for kind in kinds]
         lines += ["", *aligned([["why sessions failed", *names], *rows])]
+    sizes = report["scenarios"]["archetypes"]
+    if shown := [a for a, n in sizes.items() if all_archetypes or n >= FEW]:
+        nothing = {"success": {"n": 0}}
+        rows = [[f"  {a}", *(rate_text(m["by_archetype"].get(a, nothing)["success"]) for m in models)] for a in shown]
+        lines += ["", *aligned([["success by archetype", *names], *rows])]
+    if hidden := len(sizes) - len(shown):
+        lines += ["", f"{hidden} archetype{'s' * (hidden != 1)} with fewer than {FEW} scenarios: see --by-archetype"]
     return "\n".join([*lines, *(["", *notes(report)] if notes(report) else [])])
