@@ -149,7 +149,6 @@ def gradients(model: Any, adapter: str, row: Any, *, recompute: bool = False) ->
     packed = PackedModel(model, adapter, choose_route(model))
     named = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
     grads = torch.autograd.grad(packed(row, recompute=recompute).total, list(named.values()), allow_unused=True)
-    packed.stop_recomputing()
     return {name: grad.float().cpu() for name, grad in zip(named, grads, strict=True) if grad is not None}
 
 

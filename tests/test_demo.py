@@ -65,7 +65,7 @@ def test_every_step_of_the_demo_parses(
 ) -> None:
     """The commands are read by their own parsers; nothing is run."""
     from tiararodney.sekft.eval.config import parse as eval_flags
-    from tiararodney.sekft.sft.flags import read as train_flags
+    from tiararodney.sekft.sft.config import read as train_flags
 
     taken: list[str] = []
 

@@ -36,7 +36,7 @@ def parse(words: list[str]) -> None:
     if name in AT_THE_PROMPT:
         name, settled = AT_THE_PROMPT[name], {"base": Path("base"), "load_4bit": True}
     if name == "sekft-train":
-        from tiararodney.sekft.sft.flags import read, train_config
+        from tiararodney.sekft.sft.config import read, train_config
 
         train_config(read(flags, settled=settled))
     elif name == "sekft-eval" and flags[:1] != ["compare"]:

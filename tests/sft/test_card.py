@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tiararodney.sekft.sft.card import licence_of
+from tiararodney.sekft.sft.adapter import licence_of
 from tiararodney.sekft.sft.config import TrainConfig
 
 pytestmark = pytest.mark.torch

@@ -10,8 +10,7 @@ import pytest
 from tiararodney.sekft.errors import UsageError
 from tiararodney.sekft.settings import preset_folder
 from tiararodney.sekft.sft.cli import main
-from tiararodney.sekft.sft.config import TrainConfig
-from tiararodney.sekft.sft.flags import read, train_config
+from tiararodney.sekft.sft.config import TrainConfig, read, train_config
 
 MINIMUM = ["--data", "d", "--base", "b", "--out", "o"]
 

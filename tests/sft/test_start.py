@@ -99,15 +99,13 @@ def test_dropout_draws_the_same_in_a_resumed_run(configure: Configure, tmp_path:
 def test_checkpointing_works_where_transformers_own_forward_is_used(
     configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    from torch.utils import checkpoint as checkpoint_module
+    from tiararodney.sekft.sft.step import forward
 
     config = configure(max_steps=2, use_dora=True)
     plain = train(config)
     calls: list[int] = []
-    real = checkpoint_module.checkpoint
-    monkeypatch.setattr(
-        "transformers.modeling_utils.checkpoint", lambda *a, **how: (calls.append(1), real(*a, **how))[1]
-    )
+    real = forward.checkpoint
+    monkeypatch.setattr(forward, "checkpoint", lambda *a, **how: (calls.append(1), real(*a, **how))[1])
     again = train(replace(config, out=tmp_path / "again", gradient_checkpointing="always"))
     assert calls, "layers went through it"
     assert losses(plain) == pytest.approx(losses(again), rel=1e-6)

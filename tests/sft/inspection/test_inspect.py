@@ -8,7 +8,6 @@ import random
 import re
 import subprocess
 import sys
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from tiararodney.posix_sdc.errors import SchemaError
 from tiararodney.sekft.console import run_cli
 from tiararodney.sekft.errors import UsageError
 from tiararodney.sekft.render import SessionRefused, build_masked_examples, normalize_for_template, render_prompt
-from tiararodney.sekft.sft.flags import InspectConfig
+from tiararodney.sekft.sft.config import InspectConfig
 from tiararodney.sekft.sft.inspection.inspect import run
 from tiararodney.sekft.tokenizer import load_tokenizer
 from tiararodney.sekft.trajectories import read_sessions
@@ -174,7 +173,7 @@ def test_the_page_is_escaped_and_self_contained(look, tmp_path):
     page = tmp_path / "page.html"
     look(row(0, ("echo '<b>&'", "exit"), output="\x1b[2J<script>alert(1)</script>\n$ "), html=str(page))
     text = page.read_text(encoding="utf-8")
-    assert "<mark>echo &#39;&lt;b&gt;&amp;&#39;&lt;|im_end|&gt;</mark>" in text
+    assert '<mark class="s1-32">echo &#39;&lt;b&gt;&amp;&#39;&lt;|im_end|&gt;</mark>' in text
     assert "<script" not in text
     assert "\x1b" not in text
     assert not re.search(r"""(?:src|href)=|url\(|@import""", text)
@@ -217,15 +216,13 @@ def test_characters_a_terminal_lacks_are_shown_as_codes(base, tmp_path):
     assert b"\\u27e6exit<|im_end|>\\u27e7" in done.stdout
 
 
-def test_lengths_are_shown_as_quantiles_and_a_histogram(look):
+def test_lengths_are_shown_as_quantiles(look):
     rows = [row(n, ("echo " + "x" * 10 * n, "exit")) for n in range(20)]
-    found = report(look, *rows)
-    assert sum(b["examples"] for b in found["length_histogram"]) == found["examples"] == 20
-    assert found["length_histogram"][0]["from"] == found["example_length"]["p0"]
-    assert found["length_histogram"][-1]["to"] == found["example_length"]["p100"]
-    assert all(a["to"] + 1 == b["from"] for a, b in pairwise(found["length_histogram"]))
+    found = report(look, *rows)["example_length"]
+    assert list(found) == ["p0", "p25", "p50", "p75", "p90", "p99", "p100"]
+    assert list(found.values()) == sorted(found.values())
     _, out = look(*rows)
-    assert re.search(r"[▁-█ ]+  \d+ to \d+ tokens", out)
+    assert f"p50 {found['p50']:,}, p75 {found['p75']:,}" in out
 
 
 def masked_row(n: int = 0, **flag: Any) -> dict:
@@ -272,8 +269,8 @@ def test_lines_break_between_words_only(look, monkeypatch, columns):
     rows = [row(n, archetype=f"archetype_{n}_with_a_long_name") for n in range(8)]
     _, out = look(*rows, show=0)
     lines = out.splitlines()
-    for line in lines:  # a path, or a bar, may be longer than a narrow line
-        assert len(line) <= int(columns) or " " not in line.strip() or "▁" in line or "█" in line, line
+    for line in lines:  # a path may be longer than a narrow line
+        assert len(line) <= int(columns) or " " not in line.strip(), line
     for r in rows:
         assert any(r["archetype"] in line for line in lines)
 
@@ -281,7 +278,7 @@ def test_lines_break_between_words_only(look, monkeypatch, columns):
 def test_the_page_shows_masked_replies(look, tmp_path):
     page = tmp_path / "page.html"
     look(masked_row(), html=str(page))
-    assert '<mark class="masked">rm x&lt;|im_end|&gt;</mark>' in page.read_text(encoding="utf-8")
+    assert '<mark class="s33">rm x&lt;|im_end|&gt;</mark>' in page.read_text(encoding="utf-8")
 
 
 def test_stderr_holds_nothing_but_the_log(base, tmp_path):

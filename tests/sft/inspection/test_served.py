@@ -17,7 +17,7 @@ from tiararodney.posix_sdc.support import http_json as client
 from tiararodney.sekft.console import run_cli
 from tiararodney.sekft.errors import RunFailed, UsageError
 from tiararodney.sekft.render import Message, canonical_chat_template
-from tiararodney.sekft.sft.flags import InspectConfig
+from tiararodney.sekft.sft.config import InspectConfig
 from tiararodney.sekft.sft.inspection.inspect import run
 from tiararodney.sekft.tokenizer import load_tokenizer
 
@@ -265,18 +265,16 @@ def test_messages_the_server_refuses_are_a_difference(kind, look, serve, tok):
     assert any("chat_template.jinja" in cause for cause in found["causes"])
 
 
-@pytest.mark.parametrize("kind", ROUTES)
-def test_prompts_beyond_the_servers_context_are_counted(kind, look, serve, served):
-    code, found = look(serve(served, kind, context=45))
+def test_prompts_beyond_the_servers_context_are_counted(look, serve, served):
+    code, found = look(serve(served, "plain", context=45))
     assert code == 0
     assert found["turns"] == 2
     assert found["too_long"] == 4
 
 
-@pytest.mark.parametrize("kind", ROUTES)
-def test_a_server_whose_context_takes_nothing_fails_the_run(kind, look, serve, served):
+def test_a_server_whose_context_takes_nothing_fails_the_run(look, serve, served):
     with pytest.raises(RunFailed, match="longer than its context"):
-        look(serve(served, kind, context=15))
+        look(serve(served, "plain", context=15))
 
 
 @pytest.mark.parametrize("kind", ROUTES)

@@ -97,13 +97,12 @@ def test_a_row_is_what_its_sessions_are_alone(family: str):
 
 def assert_same(model: Any, route: Route) -> None:
     nll, grads = plain(model)
-    packed = PackedModel(model, "default", route).train(mode=False)
+    packed = PackedModel(model, "default", route).eval()
     for recompute in (False, True):
         loss = packed(pack_row(sessions()), recompute=recompute)
         torch.testing.assert_close(loss.nll, nll, rtol=1e-3, atol=1e-4)
         found = gradient(model, loss.total)
         assert float((found - grads).norm() / grads.norm()) < 1e-3, f"recompute={recompute}"
-    packed.stop_recomputing()
 
 
 @pytest.mark.sweep

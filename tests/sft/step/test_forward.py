@@ -215,7 +215,6 @@ def test_compiled_elementwise_parts_compute_the_same(dtype: Any, tmp_path: Path,
         inverse = torch.rand(tokens, 1, generator=generator) + 0.5
         cases = {
             elementwise.normalise: (x, weight, 1e-5),
-            elementwise.normalise_again: (x, weight, inverse),
             elementwise.normalise_backward: (grad, x, weight, inverse),
             elementwise.rotate: (random(tokens, 4, 16), random(tokens, 1, 8), random(tokens, 1, 8)),
             elementwise.swiglu: (x, up),
@@ -228,6 +227,19 @@ def test_compiled_elementwise_parts_compute_the_same(dtype: Any, tmp_path: Path,
                 assert one.dtype == other.dtype
                 limit = {"rtol": 1e-5, "atol": 1e-5} if dtype == torch.float32 else {"rtol": 2e-2, "atol": 2e-2}
                 torch.testing.assert_close(one, other, **limit)
+
+
+def test_a_compiled_rotation_has_the_plain_gradient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    if not elementwise.can_compile("cpu"):
+        pytest.skip("needs a C++ compiler and Python's headers")
+    torch.manual_seed(0)
+    x, angles = torch.randn(33, 4, 16, requires_grad=True), (torch.randn(33, 1, 8), torch.randn(33, 1, 8))
+    plain, compiled = (
+        torch.autograd.grad(rotate(x, *angles).square().sum(), x)[0]
+        for rotate in (elementwise.rotate, elementwise._compiled(elementwise.rotate.__wrapped__))
+    )
+    torch.testing.assert_close(compiled, plain)
 
 
 def test_bf16_gradients_stay_as_near_to_fp32_as_autocast_ones():

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tiararodney.sekft.render import IGNORED, Example, weigh_terminal
-from tiararodney.sekft.sft.step.pack import documents, pack_row, plan_steps, split_step, terminal_start, total_weight
+from tiararodney.sekft.sft.step.pack import idle_row, pack_row, plan_steps, split_step, terminal_start, total_weight
 
 
 def example(ids: list[int], trained: set[int]) -> Example:
@@ -42,8 +42,8 @@ def test_the_seed_orders_and_each_epoch_differs():
 
 def test_a_row_is_the_documents_behind_each_other():
     row = pack_row([example([1, 2, 3, 4], {2, 3}), example([1, 2, 9], {2})])
-    assert row.input_ids == (1, 2, 3, 4, 1, 2, 9)
-    assert row.position_ids == (0, 1, 2, 3, 0, 1, 2)
+    assert row.input_ids == [1, 2, 3, 4, 1, 2, 9]
+    assert row.position_ids == [0, 1, 2, 3, 0, 1, 2]
     assert (row.lengths, row.tokens) == ((4, 3), 7)
     assert row.keep == (1, 2, 5)
     assert row.targets == (3, 4, 9)
@@ -56,10 +56,16 @@ def test_a_token_without_weight_is_context():
     assert total_weight([masked, masked]) == 1.0
 
 
-@given(st.lists(st.integers(2, 9), min_size=1, max_size=5))
-def test_a_row_comes_apart_into_its_documents(sizes):
-    whole = [example(list(range(10, 10 + size)), {size - 1}) for size in sizes]
-    assert documents(pack_row(whole)) == [pack_row([one]) for one in whole]
+def test_an_idle_row_trains_nothing():
+    row = pack_row([example([1, 2, 3, 4], {2, 3}), example([1, 2, 9], {2})])
+    assert (idle_row(row).input_ids, idle_row(row).targets) == (row.input_ids, ())
+
+
+@given(lengths, st.integers(1, 120), st.integers(1, 4))
+def test_every_process_has_a_row(sizes, budget, processes):
+    rows = split_step(range(len(sizes)), sizes, budget, processes)
+    assert len(rows) >= min(processes, len(sizes))
+    assert sorted(index for row in rows for index in row) == list(range(len(sizes)))
 
 
 def test_a_row_tells_terminals_from_commands_and_where_turns_begin():

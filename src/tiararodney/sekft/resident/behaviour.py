@@ -16,9 +16,8 @@ if TYPE_CHECKING:
 
     from tiararodney.sekft.eval.episodes import Episode
     from tiararodney.sekft.model import Base
-    from tiararodney.sekft.sft.config import TrainConfig
-    from tiararodney.sekft.sft.flags import BehaviourFlags
-    from tiararodney.sekft.sft.judge import Judge
+    from tiararodney.sekft.sft.callbacks import Judge
+    from tiararodney.sekft.sft.config import BehaviourFlags, TrainConfig
 
 
 def make_judge(base: Base, config: TrainConfig, flags: BehaviourFlags, should_stop: Callable[[], bool]) -> Judge:
@@ -34,7 +33,7 @@ def make_judge(base: Base, config: TrainConfig, flags: BehaviourFlags, should_st
         UsageError: the scenarios cannot be read, or no runtime can be used.
     """
     from tiararodney.sekft.model import Generator
-    from tiararodney.sekft.sft.judge import Judge
+    from tiararodney.sekft.sft.callbacks import Judge
     from tiararodney.sekft.sft.lora import NAME
 
     assert flags.eval_scenarios is not None

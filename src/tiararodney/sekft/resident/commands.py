@@ -16,9 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from tiararodney.sekft.resident.state import Resident
-    from tiararodney.sekft.sft.config import TrainConfig
-    from tiararodney.sekft.sft.flags import BehaviourFlags
-    from tiararodney.sekft.sft.judge import Judge
+    from tiararodney.sekft.sft.callbacks import Judge
+    from tiararodney.sekft.sft.config import BehaviourFlags, TrainConfig
 
 
 def train(resident: Resident, *args: str) -> None:

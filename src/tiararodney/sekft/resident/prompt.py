@@ -15,8 +15,7 @@ from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from tiararodney.sekft.eval.config import EvalConfig
 from tiararodney.sekft.resident.commands import COMMANDS
 from tiararodney.sekft.settings import settings_of
-from tiararodney.sekft.sft.config import TrainConfig
-from tiararodney.sekft.sft.flags import InspectConfig
+from tiararodney.sekft.sft.config import InspectConfig, TrainConfig
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -36,7 +36,7 @@ def check_training(resident: Resident, argv: Sequence[str], prog: str) -> None:
     Raises:
         UsageError: naming what is wrong.
     """
-    from tiararodney.sekft.sft.flags import read, train_config
+    from tiararodney.sekft.sft.config import read, train_config
 
     if train_config(read([*argv, "--out=unused"], prog, resident.base.settings())) is None:
         raise UsageError(f"{prog}: --inspect trains nothing. Leave it out.")

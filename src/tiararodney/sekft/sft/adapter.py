@@ -1,21 +1,26 @@
-"""Write what a run made: a folder that plain peft loads, complete or not there at all."""
+"""Write what a run made: a folder that plain peft loads, complete or not there at all; and upload it."""
 
 from __future__ import annotations
 
 import json
 import logging
+from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from httpx import HTTPError
+from huggingface_hub import HfApi, ModelCardData, metadata_load
+from jinja2 import Environment, StrictUndefined
 from safetensors.torch import save_file
+from yaml import YAMLError
 
+from tiararodney.sekft.errors import RunFailed, UsageError
 from tiararodney.sekft.folders import new_folder
+from tiararodney.sekft.hub import is_hub_id
 from tiararodney.sekft.model.adapters import RECORD, WEIGHTS
-from tiararodney.sekft.sft.card import model_card
-from tiararodney.sekft.sft.curve import draw_curve
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from pathlib import Path
+    from collections.abc import Callable, Mapping, Sequence
 
     import torch
 
@@ -24,6 +29,18 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CURVE, PICTURE, CARD = "curve.jsonl", "curve.png", "README.md"
+PANELS = {
+    "loss (nats a token)": {"loss": "training", "validation_loss": "validation"},
+    "tokens predicted": {
+        "command_accuracy": "commands",
+        "terminal_accuracy": "terminals",
+        "validation_command_accuracy": "commands, validation",
+        "validation_terminal_accuracy": "terminals, validation",
+    },
+    "success": {"validation_success": "in worlds"},
+    "would end": {"validation_too_early": "too early", "validation_too_late": "too late"},
+    "learning rate": {"learning_rate": "learning rate"},
+}
 
 
 def write_adapter(
@@ -74,3 +91,111 @@ def _best_effort(name: str, write: Callable[[], object]) -> None:
         log.warning("%s is not written: it needs %s. Install it: pip install %s", name, error.name, error.name)
     except Exception as error:  # noqa: BLE001 - nothing about a picture may cost a training
         log.warning("%s is not written: %s: %s", name, type(error).__name__, error)
+
+
+def model_card(name: str, record: Mapping[str, Any], contract: Mapping[str, Any]) -> str:
+    """Write the card of an adapter.
+
+    Args:
+        name: The adapter's.
+        record: What is in `training.json`, with its curve.
+        contract: What is in `render.json`.
+
+    Returns:
+        Markdown with the hub's front matter; a licence that is not known is left out, and so are paths of this machine:
+        a base that has no id on the hub goes by its folder's name.
+    """
+    base, config = record["base"], record["config"]
+    sets = [str(source) for source in (*config["hub"], *config["data"]) if is_hub_id(source)]
+    head = ModelCardData(
+        library_name="peft",
+        pipeline_tag="text-generation",
+        tags=["lora", "sekft", "posix-shell"],
+        base_model=None if Path(base["name"]).is_absolute() else base["name"],
+        license=base["license"],
+        datasets=sets or None,
+    )
+    at = record["result"]["best_step"]
+    found = [entry for entry in record["curve"] if "validation_loss" in entry and entry["step"] == at]
+    environment = Environment(undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True)  # noqa: S701 - Markdown
+    card = environment.from_string(files("tiararodney.sekft.sft").joinpath("card.md").read_text(encoding="utf-8"))
+    return f"---\n{head.to_yaml()}\n---\n\n" + card.render(
+        name=name, base=Path(base["name"]).name, record=record, contract=contract, measured=found[-1] if found else None
+    )
+
+
+def licence_of(folder: Path) -> str | None:
+    """Return the licence that the card in a base's folder names; None where it has none, or no card."""
+    try:
+        found = (metadata_load(folder / "README.md") or {}).get("license")
+    except (OSError, ValueError, YAMLError):
+        return None
+    return found if isinstance(found, str) else None
+
+
+def draw_curve(curve: Sequence[Mapping[str, Any]], title: str, file: Path) -> None:
+    """Draw the records of `curve.jsonl` as a PNG: loss, accuracy, ends too early and too late, learning rate.
+
+    Raises:
+        ModuleNotFoundError: matplotlib is not installed.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    measured = {key for entry in curve for key in entry}
+    panels = {name: lines for name, lines in PANELS.items() if measured & lines.keys()}
+    figure = Figure(figsize=(9, 2.4 * len(panels)), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
+    for axis, (name, lines) in zip(axes, panels.items(), strict=True):
+        for key, label in lines.items():
+            points = [(entry["step"], entry[key]) for entry in curve if key in entry]
+            marker = "o" if key.startswith("validation") else None
+            if points:
+                axis.plot(*zip(*points, strict=True), label=label, marker=marker, markersize=3, linewidth=1.2)
+        axis.set_ylabel(name)
+        axis.grid(visible=True, alpha=0.3)
+        if len(lines) > 1:
+            axis.legend(fontsize="small", frameon=False)
+    axes[0].set_title(title)
+    axes[-1].set_xlabel("step")
+    axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
+    figure.savefig(file, dpi=110, metadata={"Software": None})
+
+
+def open_repository(name: str, *, public: bool) -> None:
+    """Make the repository that an adapter goes to, unless it is there, before hours are spent.
+
+    Args:
+        name: The repository, such as ``me/adapter``.
+        public: Whether everybody may see one that is made.
+
+    Raises:
+        UsageError: It is no repository's name, nobody is logged in, or the hub refuses or does not answer.
+    """
+    try:
+        HfApi().create_repo(name, token=True, private=not public, exist_ok=True)
+    except (HTTPError, OSError, ValueError) as error:
+        raise UsageError(
+            f"--push-to-hub {name}: {error}. Expected a name such as me/adapter, and a login: run `hf auth login`, or "
+            "set HF_TOKEN."
+        ) from None
+
+
+def push(folder: Path, name: str) -> None:
+    """Upload an adapter's folder to a repository that `open_repository` has made.
+
+    Raises:
+        RunFailed: The hub refuses; the folder is complete all the same.
+    """
+    listed = ", ".join(f"{file.name} ({file.stat().st_size} bytes)" for file in sorted(folder.iterdir()))
+    log.info("uploading to %s: %s", name, listed)
+    try:
+        done = HfApi().upload_folder(repo_id=name, folder_path=folder, commit_message="Adapter trained by sekft-train")
+    except (HTTPError, OSError) as error:
+        raise RunFailed(
+            f"--push-to-hub {name}: the hub refuses: {error}. The adapter is complete in {folder}; "
+            f"upload it with `hf upload {name} {folder}`."
+        ) from error
+    log.info("uploaded: %s", done)

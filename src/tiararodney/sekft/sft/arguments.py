@@ -17,16 +17,13 @@ if TYPE_CHECKING:
 
 
 def training_arguments(config: TrainConfig, folder: Path, steps: int, device: str) -> Any:
-    """Make the Trainer's arguments.
+    """Make transformers' `TrainingArguments`.
 
     Args:
         config: The run's configuration.
         folder: Where checkpoints go.
         steps: Optimizer steps of the run.
         device: Where the base lies.
-
-    Returns:
-        transformers' `TrainingArguments`.
 
     Raises:
         UsageError: transformers does not know a name in it.
@@ -70,14 +67,7 @@ def training_arguments(config: TrainConfig, folder: Path, steps: int, device: st
 
 
 def check_trackers(config: TrainConfig) -> None:
-    """Refuse trackers that are unknown or not installed, before hours are spent.
-
-    Args:
-        config: Names them.
-
-    Raises:
-        UsageError: Naming the one that cannot be used.
-    """
+    """Refuse trackers that are unknown or not installed with a UsageError, before hours are spent."""
     for name in config.report_to:
         try:
             get_reporting_integration_callbacks([name])[0]()

@@ -1,4 +1,4 @@
-"""Callbacks of a run: progress on stderr, evaluation after some steps, divergence; and signals that stop it."""
+"""Callbacks of a run: progress on stderr, evaluation after some steps, divergence; and what stops or judges it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from tiararodney.sekft.errors import RunFailed
 from tiararodney.sekft.provenance import peak_memory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from types import FrameType
 
 log = logging.getLogger(__name__)
@@ -35,28 +36,24 @@ class LogProgress(TrainerCallback):  # type: ignore[misc]  # transformers' types
 
     def __init__(self, remaining: int, device: str) -> None:
         self._remaining, self._device = remaining, device
-        self._tokens = self._trained = 0
+        self._tokens = 0
         self._begin = self._logged = time.monotonic()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:  # noqa: ARG002
         """Log a step, if it is time to; log every validation."""
         if not state.is_world_process_zero:
             return
-        if "eval_success" in logs:
-            log.info("behaviour step=%d success=%s", state.global_step, _percent(logs["eval_success"]))
-        if "eval_loss" in logs:
-            rates = (logs.get(f"eval_{name}") for name in (
-                "command_accuracy", "terminal_accuracy", "too_early", "too_late",
-            ))  # fmt: skip
-            log.info(
-                "validation step=%d loss=%.4f command_accuracy=%s terminal_accuracy=%s too_early=%s too_late=%s",
-                state.global_step, logs["eval_loss"], *map(_percent, rates),
-            )  # fmt: skip
-        elif "loss" in logs:
+        if "loss" in logs:
             self._remaining -= logs["tokens"]
             self._tokens += logs["tokens"]
-            self._trained += logs["trained_tokens"]
             self._log_step(state, logs)
+            return
+        if "eval_success" in logs:
+            log.info("behaviour step=%d success=%.1f%%", state.global_step, 100 * logs["eval_success"])
+        if "eval_loss" in logs:
+            rates = ("command_accuracy", "terminal_accuracy", "too_early", "too_late")
+            found = " ".join(f"{rate}={100 * logs[f'eval_{rate}']:.1f}%" for rate in rates if f"eval_{rate}" in logs)
+            log.info("validation step=%d loss=%.4f %s", state.global_step, logs["eval_loss"], found)
 
     def _log_step(self, state: Any, logs: Any) -> None:
         now = time.monotonic()
@@ -74,18 +71,29 @@ class LogProgress(TrainerCallback):  # type: ignore[misc]  # transformers' types
 
 
 class EvaluateAfter(TrainerCallback):  # type: ignore[misc]  # transformers' types are skipped
-    """Evaluates after some steps of ours (the ends of epochs, the last one), whatever the Trainer's `eval_steps`.
+    """Evaluates after `steps`, counted from 1 (the ends of epochs, the last one), beside the Trainer's `eval_steps`."""
 
-    Args:
-        due: Tells of a step, and of the run's last one, whether to evaluate after it.
-    """
-
-    def __init__(self, due: Callable[[int, int], bool]) -> None:
-        self._due = due
+    def __init__(self, steps: Collection[int]) -> None:
+        self._steps = steps
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
         """Ask for an evaluation."""
-        control.should_evaluate |= self._due(state.global_step, state.max_steps)
+        control.should_evaluate |= state.global_step in self._steps
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Best checkpoint by behaviour: plays the adapter in training in worlds; the best success rate is kept.
+
+    Args:
+        every: Steps between evaluations; the last step is evaluated too.
+        success: Plays and returns the success rate in [0, 1]; called while the base is free.
+        identity: JSON values that must be the same for a run to be resumed.
+    """
+
+    every: int
+    success: Callable[[], float]
+    identity: Mapping[str, Any]
 
 
 class StopAtDivergence(TrainerCallback):  # type: ignore[misc]  # transformers' types are skipped
@@ -102,39 +110,28 @@ class StopAtDivergence(TrainerCallback):  # type: ignore[misc]  # transformers' 
     def on_log(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
         """Look at the losses so far."""
         losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
+        if not self._steps or not losses or losses[-1] <= loss_limit(losses):
+            return
+        control.should_save = False
         if is_diverging(losses, self._steps):
-            control.should_save = False
             raise RunFailed(
                 f"the loss was over {loss_limit(losses):.2f} for {self._steps} steps, {losses[-1]:.2f} in step "
                 f"{state.global_step}: the run diverged. Lower --learning-rate (here {self._learning_rate}), or give "
                 "--divergence-steps 0 to go on regardless; a checkpoint of before it is kept."
             )
-        if self._steps and losses and losses[-1] > loss_limit(losses):
-            control.should_save = False
 
 
 def loss_limit(losses: Sequence[float]) -> float:
-    """The loss above which a run is on its way out.
+    """The loss in nats a token above which a run is on its way out.
 
     Twice the first step's and a nat more: the first is the base's own loss, or that of an adapter that goes on
     training, which may be near 0. A loss below three nats a token is never out of hand.
-
-    Args:
-        losses: One or more, in nats a token.
     """
     return 2 * max(losses[0], 1.0) + 1
 
 
 def is_diverging(losses: Sequence[float], steps: int) -> bool:
-    """Tell whether each of the last steps lost more than `loss_limit`.
-
-    Args:
-        losses: Of all steps so far.
-        steps: How many of the last ones have to; 0 for never.
-
-    Returns:
-        False where there were fewer.
-    """
+    """Whether each of the last `steps` losses is above `loss_limit`; False where there are fewer, or for 0 steps."""
     last = losses[-steps:] if steps else []
     return len(last) == steps > 0 and min(last) > loss_limit(losses)
 
@@ -168,14 +165,13 @@ class Stop:
     @contextmanager
     def on_signals(self) -> Iterator[Stop]:
         """While open, Ctrl-C and TERM ask for the stop; a second one interrupts wherever the run is."""
-        if threading.current_thread() is not threading.main_thread():
-            yield self  # only the main thread may set handlers
-            return
-        before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        main = threading.current_thread() is threading.main_thread()  # only it may set handlers
+        numbers = (signal.SIGINT, signal.SIGTERM) if main else ()
+        before = [(number, signal.signal(number, self._handle)) for number in numbers]
         try:
             yield self
         finally:
-            for number, handler in before.items():
+            for number, handler in before:
                 signal.signal(number, handler)
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
@@ -187,16 +183,5 @@ class Stop:
 
 
 def held(device: str) -> int:
-    """The most memory that the run held so far.
-
-    Args:
-        device: What is computed on.
-
-    Returns:
-        Bytes of the accelerator, or of this process.
-    """
+    """The most bytes that the run held so far, of the accelerator or of this process."""
     return int(torch.cuda.max_memory_allocated(device)) if device.startswith("cuda") else peak_memory()
-
-
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.1f}%"

@@ -25,14 +25,7 @@ PREFIX, MANIFEST, PROGRESS = "checkpoint-", "manifest.json", "progress.json"
 
 
 def checkpoint_folder(out: Path) -> Path:
-    """Where the checkpoints of the run that writes `out` lie.
-
-    Args:
-        out: The run's `--out`.
-
-    Returns:
-        A folder beside it.
-    """
+    """Where the checkpoints of the run that writes `out` lie: a folder beside it."""
     return out.with_name(out.name + ".checkpoint")
 
 
@@ -58,23 +51,15 @@ def write_checkpoint(root: str | Path, step: int, fill: Callable[[Path], None], 
         (fresh / PROGRESS).write_text(json.dumps(progress, indent=2) + "\n", encoding="utf-8")
         digests = {str(file.relative_to(fresh)): _digest(file) for file in sorted(fresh.rglob("*")) if file.is_file()}
         (fresh / MANIFEST).write_text(json.dumps(digests, indent=2) + "\n", encoding="utf-8")
-    others = {at: other for at, other in _checkpoints(root).items() if at != step}
-    before = max((at for at in others if at < step), default=None)
-    for at, other in others.items():
-        if at != before:
-            shutil.rmtree(other, ignore_errors=True)
+    found = _checkpoints(root)
+    before = max((at for at in found if at < step), default=step)
+    for at in found.keys() - {step, before}:
+        shutil.rmtree(found[at], ignore_errors=True)
     return folder
 
 
 def newest_checkpoint(root: Path) -> Path | None:
-    """Find the newest checkpoint that is whole; a torn one is skipped with a warning.
-
-    Args:
-        root: See `checkpoint_folder`.
-
-    Returns:
-        Its folder; None where there is none.
-    """
+    """Find the newest checkpoint in a `checkpoint_folder` that is whole; a torn one is skipped with a warning."""
     for _, folder in sorted(_checkpoints(root).items(), reverse=True):
         if (reason := _damage(folder)) is None:
             return folder
@@ -83,12 +68,9 @@ def newest_checkpoint(root: Path) -> Path | None:
 
 
 def _checkpoints(root: str | Path) -> dict[int, Path]:
-    found = {}
-    for folder in Path(root).glob(PREFIX + "*"):
-        step = folder.name.removeprefix(PREFIX)
-        if step.isdigit() and folder.is_dir():
-            found[int(step)] = folder
-    return found
+    """The checkpoints in a folder by their steps."""
+    found = {folder.name.removeprefix(PREFIX): folder for folder in Path(root).glob(PREFIX + "*")}
+    return {int(step): folder for step, folder in found.items() if step.isdigit()}
 
 
 def _damage(folder: Path) -> str | None:
@@ -107,11 +89,7 @@ def _digest(file: Path) -> str:
 
 
 def read_progress(folder: Path) -> dict[str, Any]:
-    """Read the progress that `write_checkpoint` wrote.
-
-    Args:
-        folder: A checkpoint.
-    """
+    """Read the progress that `write_checkpoint` wrote into a checkpoint's folder."""
     progress: dict[str, Any] = json.loads((folder / PROGRESS).read_text(encoding="utf-8"))
     return progress
 

@@ -14,15 +14,15 @@ from tiararodney.sekft.console import configure_logs, naming_the_extra, run_cli
 from tiararodney.sekft.errors import RunFailed, UsageError
 from tiararodney.sekft.flags import Common
 from tiararodney.sekft.residents import Remote, run_there
-from tiararodney.sekft.sft.flags import BehaviourFlags, InspectConfig, read, train_config
+from tiararodney.sekft.sft.config import BehaviourFlags, InspectConfig, read, train_config
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from tiararodney.sekft.model import Base
     from tiararodney.sekft.settings import Settings
+    from tiararodney.sekft.sft.callbacks import Judge
     from tiararodney.sekft.sft.config import TrainConfig
-    from tiararodney.sekft.sft.judge import Judge
 
 log = logging.getLogger(__name__)
 
@@ -43,12 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         configure_logs(settings.of(Common).verbosity)
         if (remote := settings.of(Remote)).resident is not None:
             return run_there("train", given, remote)
-        config = train_config(settings)
-        if config is None:
-            return _inspect(settings)
-        if _judged(settings):
-            raise UsageError("--eval-scenarios plays on a resident's base. Give --resident, or leave it out.")
-        _train_and_print(config, None)
+        _run(settings, "sekft-train")
         return 0
 
     return run_cli(work, "sekft-train")
@@ -76,38 +71,31 @@ def run(
     Raises:
         RunFailed: With --inspect, not one session can be trained on, or the endpoint differs.
     """
-    settings = read(argv, prog, base.settings())
-    config = train_config(settings)
-    if config is None:
-        if _inspect(settings):
-            raise RunFailed(
-                f"{prog} --inspect: every session is refused, or the endpoint differs; the reasons stand above."
-            )
-        return None
-    judge = make_judge(config, settings.of(BehaviourFlags)) if make_judge and _judged(settings) else None
-    _train_and_print(config, base, should_stop, judge)
-    return config
+    return _run(read(argv, prog, base.settings()), prog, base, should_stop, make_judge)
 
 
-def _judged(settings: Settings) -> bool:
-    return settings.of(BehaviourFlags).eval_scenarios is not None
-
-
-def _inspect(settings: Settings) -> int:
-    from tiararodney.sekft.sft.inspection.inspect import run as inspect
-
-    return inspect(settings.of(InspectConfig))
-
-
-def _train_and_print(
-    config: TrainConfig,
-    base: Base | None,
+def _run(
+    settings: Settings,
+    prog: str,
+    base: Base | None = None,
     should_stop: Callable[[], bool] | None = None,
-    judge: Judge | None = None,
-) -> None:
+    make_judge: Callable[[TrainConfig, BehaviourFlags], Judge] | None = None,
+) -> TrainConfig | None:
+    config, behaviour = train_config(settings), settings.of(BehaviourFlags)
+    if config is None:
+        from tiararodney.sekft.sft.inspection.inspect import run as inspect
+
+        if inspect(settings.of(InspectConfig)):
+            raise RunFailed("--inspect: every session is refused, or the endpoint differs; the reasons stand above.")
+        return None
+    judge = None
+    if behaviour.eval_scenarios is not None:
+        if make_judge is None:
+            raise UsageError("--eval-scenarios plays on a resident's base. Give --resident, or leave it out.")
+        judge = make_judge(config, behaviour)
     _check_paths(config, base)
     if base is None:
-        log.info("sekft-train %s: loading torch", metadata.version("tiararodney.sekft"))
+        log.info("%s %s: loading torch", prog, metadata.version("tiararodney.sekft"))
     with naming_the_extra("training (not --inspect)"):
         from tiararodney.sekft.model.base import find_device
         from tiararodney.sekft.sft.train import train
@@ -118,6 +106,7 @@ def _train_and_print(
     out = train(config, base, should_stop, judge)
     if os.environ.get("RANK", "0") == "0":  # of several processes, one prints
         print(out)
+    return config
 
 
 def _check_paths(config: TrainConfig, base: Base | None) -> None:

@@ -47,9 +47,6 @@ def read_examples(config: TrainConfig, tokenizer: Tokenizer, positions: int | No
         positions: How many tokens the base was made for, None where that is unknown; longer examples are left out,
             since it could not be served with them either.
 
-    Returns:
-        The examples.
-
     Raises:
         UsageError: The data cannot be read, or nothing is left to train on.
     """
@@ -60,24 +57,23 @@ def read_examples(config: TrainConfig, tokenizer: Tokenizer, positions: int | No
     sessions = read_sessions(list(config.data), filters, hub=config.hub)
     rendered: list[tuple[str, Example]] = []
     refused: Counter[str] = Counter()
-    too_long: Counter[str] = Counter()
+    too_long = 0
     digest = hashlib.sha256()
     tokens: dict[int, int] = {}
     scenarios: set[str] = set()
     archetypes: set[str] = set()
     for session in sessions:
-        place = f"{session.id or '(no id)'} ({session.source})"
         try:
             examples = build_masked_examples(tokenizer, session.messages)
         except SessionRefused as refusal:
             refused[refusal.reason.value] += 1
-            _warn_first(refused[refusal.reason.value], f"{place}: {refusal}")
+            _warn_first(refused[refusal.reason.value], f"{session.place}: {refusal}")
             continue
         group = session.archetype if config.validation_by == "archetype" else session.scenario_id or session.id
         for example in examples:
             if len(example.input_ids) > limit:
-                too_long[place] += 1
-                _warn_first(len(too_long), f"{place}: {len(example.input_ids)} tokens, over {why}; left out whole")
+                too_long += 1
+                _warn_first(too_long, f"{session.place}: {len(example.input_ids)} tokens, over {why}; left out whole")
                 continue
             rendered.append((group, weigh_terminal(_sharing(example, tokens), config.terminal_weight)))
             scenarios.add(session.scenario_id or session.id)
@@ -92,7 +88,7 @@ def read_examples(config: TrainConfig, tokenizer: Tokenizer, positions: int | No
         "kept": sessions.kept,
         "dropped": dict(sessions.dropped),
         "refused": dict(refused),
-        "over_max_length": sum(too_long.values()),
+        "over_max_length": too_long,
         "training_examples": len(training),
         "validation_examples": len(validation),
         "held_back": sorted(held_back),
@@ -104,12 +100,12 @@ def read_examples(config: TrainConfig, tokenizer: Tokenizer, positions: int | No
     if not training:
         raise UsageError(
             f"found no example to train on: {sessions.kept} kept sessions, refused {dict(refused) or 'none'}, "
-            f"{counts['over_max_length']} over {why} ({limit} tokens), {len(validation)} held back "
+            f"{too_long} over {why} ({limit} tokens), {len(validation)} held back "
             "to validate. Look at them with --inspect."
         )
     log.info(
         "%d of %d trajectories kept (%s), %d refused, %d examples over %s (%d tokens)",
-        sessions.kept, sessions.read, sessions.drops(), refused.total(), counts["over_max_length"], why, limit,
+        sessions.kept, sessions.read, sessions.drops(), refused.total(), too_long, why, limit,
     )  # fmt: skip
     return Examples(training, validation, counts, digest.hexdigest())
 

@@ -36,25 +36,12 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 NAME = "sekft_training"
-# A setting of ours, and what peft calls it.
-SHAPE = {
-    "lora_r": "r",
-    "lora_alpha": "lora_alpha",
-    "use_rslora": "use_rslora",
-    "use_dora": "use_dora",
-    "target_modules": "target_modules",
-}
+SAME = ("lora_alpha", "use_rslora", "use_dora", "target_modules")
+SHAPE = {"lora_r": "r"} | {name: name for name in SAME}  # a setting of ours, and what peft calls it
 
 
 def lora_config(config: TrainConfig, base: Base) -> LoraConfig:
-    """Say what layers are trained: as the flags say, or as the adapter has them that the run starts from.
-
-    Args:
-        config: The run's configuration.
-        base: The base.
-
-    Returns:
-        peft's configuration.
+    """Return peft's configuration: as the flags say, or that of the adapter that the run starts from.
 
     Raises:
         UsageError: A flag contradicts the adapter that the run starts from, or it is none that can be trained on.
@@ -89,15 +76,7 @@ def lora_config(config: TrainConfig, base: Base) -> LoraConfig:
 
 
 def base_name(config: TrainConfig, base: Path) -> str:
-    """What an adapter calls its base, so that it loads from anywhere.
-
-    Args:
-        config: The run's configuration.
-        base: The base's folder.
-
-    Returns:
-        What `--base-name` says, else the hub id of a folder in the hub's cache, else the folder's absolute path.
-    """
+    """What an adapter calls its base: `--base-name`, else the id of a folder in the hub's cache, else its full path."""
     return config.base_name or hub.id_of(base) or str(base.absolute())
 
 
@@ -106,14 +85,7 @@ def _as_set(targets: str | Collection[str]) -> set[str]:
 
 
 def start_digest(config: TrainConfig) -> str | None:
-    """Fingerprint what a run starts from; a resumed run must start from the same.
-
-    Args:
-        config: The run's configuration.
-
-    Returns:
-        SHA-256 of the adapter's weights; None where the run starts afresh.
-    """
+    """SHA-256 of the adapter's weights that a run starts from; None where it starts afresh."""
     if config.init_adapter is None:
         return None
     with (config.init_adapter / WEIGHTS).open("rb") as file:
@@ -122,11 +94,7 @@ def start_digest(config: TrainConfig) -> str | None:
 
 @contextmanager
 def fresh_adapter(base: Base, config: TrainConfig) -> Iterator[dict[str, torch.nn.Parameter]]:
-    """Hang a trainable adapter on the base, and take it off again whatever happens.
-
-    Args:
-        base: The base; bit for bit as before afterwards.
-        config: The run's configuration.
+    """Hang a trainable adapter on the base, and take it off again whatever happens: the base is as before, to the bit.
 
     Yields:
         The trained weights by name, in fp32.
@@ -163,12 +131,7 @@ def fresh_adapter(base: Base, config: TrainConfig) -> Iterator[dict[str, torch.n
 
 @contextmanager
 def training_turn(base: Base, parameters: Mapping[str, torch.nn.Parameter]) -> Iterator[None]:
-    """Hold the base and compute with the adapter that is trained; between turns, others may generate.
-
-    Args:
-        base: The base, with the adapter on it.
-        parameters: The trained weights.
-    """
+    """Hold the base and compute with the adapter, whose weights are trained; between turns, others may generate."""
     with base.lock:
         switch_adapter(base, NAME)
         for parameter in parameters.values():
@@ -179,14 +142,7 @@ def training_turn(base: Base, parameters: Mapping[str, torch.nn.Parameter]) -> I
 
 
 def lora_summary(base: Base) -> dict[str, Any]:
-    """Say what is trained, for the record.
-
-    Args:
-        base: With the adapter on it.
-
-    Returns:
-        JSON values: the layers' shape as it came out.
-    """
+    """Return JSON values of what is trained: the layers' shape as it came out. The adapter must be on the base."""
     config = base.adapters.handle.peft_config[NAME]
     shape = {name: getattr(config, theirs) for name, theirs in SHAPE.items()}
     targets = shape["target_modules"]

@@ -79,15 +79,9 @@ def choose_size(model: Any, route: Route, *, longest: int, asked: int, recompute
 
 
 def bytes_per_token(model: Any, route: Route, *, recompute: bool) -> float:
-    """Estimate what the backward pass needs of each token.
+    """Estimate the bytes that the backward pass needs of each token.
 
-    Args:
-        model: The causal language model.
-        route: How rows go through it.
-        recompute: Whether layers are recomputed: their inputs are kept, and all of one of them.
-
-    Returns:
-        Bytes.
+    Of layers that are recomputed their inputs are kept, and all of one of them.
     """
     width = torch.finfo(model.dtype).bits / 8
     text = model.config.get_text_config()
@@ -104,15 +98,9 @@ def bytes_per_token(model: Any, route: Route, *, recompute: bool) -> float:
 
 
 def dequantised_fits(model: Any, dtype: torch.dtype, route: Route) -> bool:
-    """Tell whether NF4 weights may stay dequantised: rows of the best size must still fit without recomputation.
+    """Tell whether NF4 weights may stay in `dtype`: rows of the best size must still fit without recomputation.
 
-    Args:
-        model: A model with `Linear4bit` layers.
-        dtype: The compute type.
-        route: How rows go through it.
-
-    Returns:
-        Always False on the CPU, where dequantising takes milliseconds and a row seconds.
+    Always False on the CPU, where dequantising takes milliseconds and a row seconds.
     """
     if model.device.type == "cpu":
         return False

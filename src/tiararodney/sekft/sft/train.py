@@ -26,19 +26,11 @@ from tiararodney.sekft.model.fourbit import dequantise, require_bitsandbytes
 from tiararodney.sekft.model.loading import positions_of
 from tiararodney.sekft.model.merge import merge_adapter
 from tiararodney.sekft.render import apply_policy, save_contract
-from tiararodney.sekft.sft.adapter import write_adapter
+from tiararodney.sekft.sft.adapter import licence_of, open_repository, push, write_adapter
 from tiararodney.sekft.sft.arguments import check_trackers, training_arguments
-from tiararodney.sekft.sft.callbacks import (
-    EvaluateAfter,
-    LogProgress,
-    Stop,
-    StopAtDivergence,
-    held,
-)
-from tiararodney.sekft.sft.card import licence_of
+from tiararodney.sekft.sft.callbacks import EvaluateAfter, LogProgress, Stop, StopAtDivergence, held
 from tiararodney.sekft.sft.checkpoint import check_same_run, checkpoint_folder, newest_checkpoint
 from tiararodney.sekft.sft.data import Examples, read_examples
-from tiararodney.sekft.sft.hub import check_hub, push
 from tiararodney.sekft.sft.lora import (
     NAME,
     base_name,
@@ -58,8 +50,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from tiararodney.sekft.sft.callbacks import Judge
     from tiararodney.sekft.sft.config import TrainConfig
-    from tiararodney.sekft.sft.judge import Judge
 
 log = logging.getLogger(__name__)
 
@@ -88,21 +80,44 @@ def train(
         RunFailed: The run diverged, or memory or disk did not suffice.
         KeyboardInterrupt: It was told to stop; the checkpoint is named in the log.
     """
+    started = provenance.now()
     check_trackers(config)
     with _processes(config, base) as processes, ExitStack() as stack:
-        if processes.num_processes > 1 and config.device not in ("auto", "cpu", "cuda"):
-            raise UsageError(f"--device {config.device}: several processes need one each. Give --device cuda, or none.")
         if processes.is_main_process:
-            check_out(config.out, overwrite=config.overwrite)
-            stack.enter_context(locked(config.out))
-            _check_checkpoint(config)
-            if config.push_to_hub:
-                check_hub(config.push_to_hub)
-            if config.save_merged is not None:
-                check_out(config.save_merged, overwrite=False, flag="--save-merged")
+            _claim(config, stack)
         else:
             logging.getLogger("tiararodney").setLevel(logging.WARNING)
-        return _train(config, base, should_stop, processes, judge)
+        if base is None and config.load_4bit:
+            require_bitsandbytes()
+        folder = find_folder(config.base) if base is None else base.path
+        tokenizer = apply_policy(load_tokenizer(folder) if base is None else base.tokenizer, config.control_tokens)
+        # What is wrong with the data shows before a base of many gigabytes is read.
+        examples = read_examples(config, tokenizer, positions_of(folder))
+        _check_same("data", examples.digest)
+        base = base or _load(config, processes)
+        _check_same("base", base.fingerprint)
+        with fresh_adapter(base, config) as parameters, Stop(should_stop).on_signals() as stop:
+            trainer = _trainer(config, base, examples, parameters, stop, judge)
+            clock = time.monotonic()
+            _run(trainer, config)
+            # A finished training survives whatever happens to the folder that is written now.
+            trainer.save_state()
+            trainer.take_best()
+            tensors = {name: whole(tensor) for name, tensor in tensor_names(base, NAME).items()}
+            if not processes.is_main_process:
+                return config.out
+            record = _record(config, base, examples, trainer) | {
+                "started": started,
+                "wall_seconds": round(time.monotonic() - clock, 3),
+                "processes": processes.num_processes,
+            }
+            contract = partial(save_contract, tokenizer, policy=config.control_tokens)
+            lora = base.adapters.handle.peft_config[NAME]
+            write_adapter(config.out, tensors, lora, record, contract, replace=config.overwrite)
+        shutil.rmtree(checkpoint_folder(config.out), ignore_errors=True)
+        drop_unfinished(config.out)
+        _finish(config, base, record)
+        return config.out
 
 
 @contextmanager
@@ -118,10 +133,30 @@ def _processes(config: TrainConfig, base: Base | None) -> Iterator[Any]:
         )
     processes = PartialState(cpu=cpu)
     try:
+        if processes.num_processes > 1 and config.device not in ("auto", "cpu", "cuda"):
+            raise UsageError(f"--device {config.device}: several processes need one each. Give --device cuda, or none.")
         yield processes
     finally:
         if processes.num_processes > 1:
             processes.destroy_process_group()
+
+
+def _claim(config: TrainConfig, stack: ExitStack) -> None:
+    """Lock what is written, and refuse what is in the way."""
+    check_out(config.out, overwrite=config.overwrite)
+    stack.enter_context(locked(config.out))
+    checkpoints = checkpoint_folder(config.out)
+    if config.overwrite and not config.resume:
+        shutil.rmtree(checkpoints, ignore_errors=True)
+    elif checkpoints.exists() and not config.resume:
+        raise UsageError(
+            f"--out {config.out}: {checkpoints} holds checkpoints of a run that was cut off. "
+            "Give --resume to continue it, or --overwrite to drop them."
+        )
+    if config.push_to_hub:
+        open_repository(config.push_to_hub, public=config.hub_public)
+    if config.save_merged is not None:
+        check_out(config.save_merged, overwrite=False, flag="--save-merged")
 
 
 def _check_same(what: str, value: str) -> None:
@@ -132,57 +167,6 @@ def _check_same(what: str, value: str) -> None:
             f"process {odd[0]} has another {what} than process 0 ({seen[odd[0]]} and {seen[0]}). Give every machine "
             "the same files, or a file system that all of them share."
         )
-
-
-def _train(
-    config: TrainConfig,
-    base: Base | None,
-    should_stop: Callable[[], bool] | None,
-    processes: Any,
-    judge: Judge | None,
-) -> Path:
-    started = provenance.now()
-    policy = config.control_tokens
-    if base is None and config.load_4bit:
-        require_bitsandbytes()
-    folder = find_folder(config.base) if base is None else base.path
-    tokenizer = apply_policy(load_tokenizer(folder) if base is None else base.tokenizer, policy)
-    # What is wrong with the data shows before a base of many gigabytes is read.
-    examples = read_examples(config, tokenizer, positions_of(folder))
-    _check_same("data", examples.digest)
-    base = base or _load(config, processes)
-    _check_same("base", base.fingerprint)
-    checkpoints = checkpoint_folder(config.out)
-    with fresh_adapter(base, config) as parameters, Stop(should_stop).on_signals() as stop:
-        trainer = _trainer(config, base, examples, parameters, stop, judge)
-        resumed = newest_checkpoint(checkpoints) if config.resume else None
-        if config.resume and resumed is None:
-            log.warning("--resume: no checkpoint in %s: the run begins at step 0", checkpoints)
-        if resumed is not None:
-            check_same_run(resumed, trainer.identity)
-            trainer.restore(resumed)
-            log.info("resumed from checkpoint %s", resumed)
-        log.info("training steps=%d examples=%d", len(trainer.steps), len(examples.training))
-        clock = time.monotonic()
-        _run(trainer, resumed)
-        # A finished training survives whatever happens to the folder that is written now.
-        trainer.save_state()
-        trainer.take_best()
-        tensors = {name: whole(tensor) for name, tensor in tensor_names(base, NAME).items()}
-        if not processes.is_main_process:
-            return config.out
-        record = _record(config, base, examples, trainer) | {
-            "started": started,
-            "wall_seconds": round(time.monotonic() - clock, 3),
-            "processes": processes.num_processes,
-        }
-        contract = partial(save_contract, tokenizer, policy=policy)
-        lora = base.adapters.handle.peft_config[NAME]
-        write_adapter(config.out, tensors, lora, record, contract, replace=config.overwrite)
-    shutil.rmtree(checkpoints, ignore_errors=True)
-    drop_unfinished(config.out)
-    _finish(config, base, record)
-    return config.out
 
 
 def _load(config: TrainConfig, processes: Any) -> Base:
@@ -231,13 +215,12 @@ def _trainer(
         LogProgress(sum(lengths[index] for step in steps for index in step), base.device),
         StopAtDivergence(config.divergence_steps, config.learning_rate),
     ]
-    if judge is not None:
-        callbacks.append(EvaluateAfter(judge.is_due))
-    if examples.validation:
-        ends = () if config.validate_every else epoch_ends
-        callbacks.append(EvaluateAfter(lambda step, last: step == last or step in ends))
-        if config.patience:
-            callbacks.append(EarlyStoppingCallback(config.patience))
+    judged = range(judge.every, len(steps), judge.every) if judge is not None else ()
+    if judge is not None or examples.validation:
+        ends = epoch_ends if examples.validation and not config.validate_every else ()
+        callbacks.append(EvaluateAfter({*judged, *ends, len(steps)}))
+    if config.patience:
+        callbacks.append(EarlyStoppingCallback(config.patience))
     return PackedTrainer(
         PackedModel(base.model, NAME, route),
         training_arguments(config, checkpoint_folder(config.out), len(steps), base.device),
@@ -254,8 +237,17 @@ def _trainer(
     )
 
 
-def _run(trainer: PackedTrainer, resumed: Path | None) -> None:
-    """Train to the end; leave a checkpoint of the last whole step where the run is told to stop."""
+def _run(trainer: PackedTrainer, config: TrainConfig) -> None:
+    """Train to the end, from a checkpoint if there is one; leave one of the last whole step where it is stopped."""
+    checkpoints = checkpoint_folder(config.out)
+    resumed = newest_checkpoint(checkpoints) if config.resume else None
+    if resumed is not None:
+        check_same_run(resumed, trainer.identity)
+        trainer.restore(resumed)
+        log.info("resumed from checkpoint %s", resumed)
+    elif config.resume:
+        log.warning("--resume: no checkpoint in %s: the run begins at step 0", checkpoints)
+    log.info("training steps=%d examples=%d", len(trainer.steps), len(trainer.train_dataset))
     try:
         trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
     except KeyboardInterrupt:
@@ -263,24 +255,13 @@ def _run(trainer: PackedTrainer, resumed: Path | None) -> None:
         if trainer.saved_step:
             log.warning(
                 "stopped after step %d; the checkpoint is in %s. Give the same command with --resume to continue",
-                trainer.saved_step, trainer.args.output_dir,
+                trainer.saved_step, checkpoints,
             )  # fmt: skip
         raise
     finally:
         trainer.release()
         with suppress(OSError):  # the Trainer makes it; an empty one is of no use
-            os.rmdir(trainer.args.output_dir)  # noqa: PTH106 - a path in its arguments
-
-
-def _check_checkpoint(config: TrainConfig) -> None:
-    checkpoints = checkpoint_folder(config.out)
-    if config.overwrite and not config.resume:
-        shutil.rmtree(checkpoints, ignore_errors=True)
-    elif checkpoints.exists() and not config.resume:
-        raise UsageError(
-            f"--out {config.out}: {checkpoints} holds checkpoints of a run that was cut off. "
-            "Give --resume to continue it, or --overwrite to drop them."
-        )
+            checkpoints.rmdir()
 
 
 def _identity(config: TrainConfig, base: Base, examples: Examples) -> dict[str, Any]:
@@ -354,4 +335,4 @@ def _finish(config: TrainConfig, base: Base, record: dict[str, Any]) -> None:
     if config.save_merged is not None:
         merge_adapter(base.path, config.out, config.save_merged)
     if config.push_to_hub:
-        log.info("uploaded: %s", push(config.out, config.push_to_hub, public=config.hub_public))
+        push(config.out, config.push_to_hub)

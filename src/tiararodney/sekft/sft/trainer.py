@@ -26,8 +26,8 @@ from tiararodney.sekft.model.memory import is_out_of_memory, release_memory
 from tiararodney.sekft.sft.checkpoint import read_progress, write_checkpoint
 from tiararodney.sekft.sft.sizing import Size
 from tiararodney.sekft.sft.step.forward import Route, row_loss
-from tiararodney.sekft.sft.step.pack import Row, pack_row, split_step, total_weight
-from tiararodney.sekft.sft.validate import ending_tokens, metrics, validation_sums
+from tiararodney.sekft.sft.step.pack import Row, idle_row, pack_row, split_step, total_weight
+from tiararodney.sekft.sft.validate import added, ending_tokens, metrics, row_sums
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -37,8 +37,7 @@ if TYPE_CHECKING:
     from transformers import TrainerCallback, TrainerControl, TrainingArguments
 
     from tiararodney.sekft.render import Example
-    from tiararodney.sekft.sft.callbacks import Stop
-    from tiararodney.sekft.sft.judge import Judge
+    from tiararodney.sekft.sft.callbacks import Judge, Stop
     from tiararodney.sekft.sft.step.loss import Loss
 
 log = logging.getLogger(__name__)
@@ -59,14 +58,10 @@ class PackedModel(torch.nn.Module):  # type: ignore[misc]  # torch's types are s
         super().__init__()
         self.model, self.adapter, self.route = model, adapter, route
         self._no_split_modules = getattr(model, "_no_split_modules", None)  # what FSDP wraps
-        self._dropouts = [m for m in model.modules() if isinstance(m, torch.nn.ModuleDict) and _holds_dropout(m)]
-        self._recomputing: list[Any] = []
-        self._rates: list[tuple[Any, str, float]] = []
+        self._dropouts = [one for m in model.modules() for one in getattr(m, "lora_dropout", {}).values()]
 
     def forward(self, row: Row, *, recompute: bool = False, probe_ids: Sequence[int] | None = None) -> Loss:
         """See `row_loss`."""
-        if self.route is not Route.FUSED:
-            self._set_recompute(recompute)
         return row_loss(self.model, row, self.adapter, route=self.route, recompute=recompute, probe_ids=probe_ids)
 
     def train(self, mode: bool = True) -> PackedModel:
@@ -75,41 +70,6 @@ class PackedModel(torch.nn.Module):  # type: ignore[misc]  # torch's types are s
         for dropout in self._dropouts:
             dropout.train(mode)
         return self
-
-    def _set_recompute(self, recompute: bool) -> None:
-        """Have transformers' own layers recomputed in the backward pass, or not."""
-        if recompute and not self._recomputing:
-            self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-            self._recomputing = [m for m in self.model.modules() if getattr(m, "gradient_checkpointing", False)]
-            # Some layers drop out by a number of their own, which must stay off in training mode too.
-            self._rates = [(m, k, v) for m in self._recomputing for k, v in vars(m).items() if _is_rate(k, v)]
-            for module, name, _ in self._rates:
-                setattr(module, name, 0.0)
-        for module in self._recomputing:
-            # It asks whether it is in training; what lies in it keeps its own mode.
-            module.gradient_checkpointing = module.training = recompute
-
-    def rest(self) -> None:
-        """Leave the model as others generate with it: no dropout, no recomputing."""
-        self.train(mode=False)
-        self._set_recompute(recompute=False)
-
-    def stop_recomputing(self) -> None:
-        """Put the model's own layers back as they were before a row was recomputed."""
-        if self._recomputing:
-            self._set_recompute(recompute=False)
-            for module, name, rate in self._rates:
-                setattr(module, name, rate)
-            self.model.gradient_checkpointing_disable()
-            self.model.disable_input_require_grads()
-
-
-def _is_rate(name: str, value: object) -> bool:
-    return isinstance(value, float) and ("dropout" in name or name.endswith("pdrop"))
-
-
-def _holds_dropout(modules: torch.nn.ModuleDict) -> bool:
-    return any(isinstance(module, torch.nn.Dropout) for module in modules.values())
 
 
 class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers' types are skipped
@@ -180,7 +140,7 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers' types are s
             try:
                 yield
             finally:
-                self.packed.rest()
+                self.packed.eval()
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
         """Make the optimizer while the trained weights are marked as such."""
@@ -191,12 +151,7 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers' types are s
         return total_weight([example for batch in batch_samples for example in batch])
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
-        """Accumulate the gradient of one step.
-
-        Args:
-            model: The wrapped model.
-            inputs: The step's examples.
-            num_items_in_batch: What their trained tokens weigh together.
+        """Accumulate the gradient of one step's examples, whose trained tokens weigh `num_items_in_batch` together.
 
         Returns:
             This process's share of the loss, times the number of processes: their mean is the step's loss.
@@ -206,48 +161,39 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers' types are s
             RunFailed: One example alone does not fit into memory, or the loss is not finite.
         """
         self._check_stop()
+        weight = float(num_items_in_batch)
         with self.turn():
-            return self._step(model, inputs, num_items_in_batch)
-
-    def _step(self, model: Any, inputs: Any, num_items_in_batch: Any) -> torch.Tensor:
-        model.train()
-        while True:
-            # A step draws the same numbers whenever it is computed: again after memory ran out, or in a resumed run.
-            torch.manual_seed((self.args.seed * 1_000_003 + self.state.global_step) * 1_009 + self.args.process_index)
-            try:
-                with self._discarding():
-                    sums = self._accumulate(model, inputs, float(num_items_in_batch))
-                break
-            except RuntimeError as error:
-                if not is_out_of_memory(error):
-                    raise
-            # Here the traceback, and with it what the failed row held, is gone.
-            model.zero_grad()
-            release_memory()
-            self._shrink(self._row)
-        loss, hits, commands, terminal_hits, terminals = self._sum(sums)
-        self._entry = {
-            "accuracy": (hits + terminal_hits) / max(commands + terminals, 1),
+            model.train()
+            while (sums := self._try(model, inputs, weight)) is None:
+                # The traceback, and with it what the failed row held, is gone.
+                model.zero_grad()
+                release_memory()
+                self._shrink(self._row)
+        total = self._sum(sums)
+        found = metrics(total)
+        if not math.isfinite(found["loss"]):
+            raise self._diverged(f"the loss is {found['loss']} in step {self.state.global_step + 1}")
+        self._entry = {name: value for name, value in found.items() if name.endswith("accuracy")} | {
             "tokens": sum(len(example.input_ids) for example in inputs),
-            "trained_tokens": round(commands + terminals),
+            "trained_tokens": round(total[3] + total[5]),
         }
-        if commands:
-            self._entry["command_accuracy"] = hits / commands
-        if terminals:
-            self._entry["terminal_accuracy"] = terminal_hits / terminals
-        mean = loss / float(num_items_in_batch)
-        if not math.isfinite(mean):
-            raise self._diverged(f"the loss is {mean} in step {self.state.global_step + 1}")
-        return torch.tensor(mean, device=self.args.device)
+        return torch.tensor(found["loss"], device=self.args.device)
+
+    def _try(self, model: Any, examples: Sequence[Example], weight: float) -> list[float] | None:
+        """`_accumulate`; None where memory ran out."""
+        # A step draws the same numbers whenever it is computed: again after memory ran out, or in a resumed run.
+        torch.manual_seed((self.args.seed * 1_000_003 + self.state.global_step) * 1_009 + self.args.process_index)
+        try:
+            with self._discarding():
+                return self._accumulate(model, examples, weight)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            return None
 
     def _accumulate(self, model: Any, examples: Sequence[Example], weight: float) -> list[float]:
-        """Add up the gradients of this process's rows.
-
-        Returns:
-            The weighted loss, and hits and tokens of commands and of terminals.
-        """
-        sums = [0.0] * 5
-        rows = self._rows(examples)
+        """Add up the gradients of this process's rows, and their sums."""
+        rows, sums = self._rows(examples), []
         for number, row in enumerate(rows):
             if self.args.world_size == 1 and number:
                 self._check_stop()
@@ -257,13 +203,8 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers' types are s
                 loss = model(row, recompute=self.size.recomputes(row.tokens))
                 # Processes' gradients are averaged, so each is multiplied by their number.
                 self.accelerator.backward(loss.total * (self.args.world_size / weight))
-            if not any(row.weights):
-                continue
-            sums[0] += float(loss.total.detach())
-            for correct, terminal in zip(loss.correct.tolist(), row.terminal, strict=True):
-                sums[1 + 2 * terminal] += correct
-                sums[2 + 2 * terminal] += 1
-        return sums
+            sums.append(row_sums(row, loss))
+        return added(sums)
 
     def _rows(self, examples: Sequence[Example]) -> list[Row]:
         """This process's rows; all have as many, the last ones of some train nothing and keep step."""
@@ -271,9 +212,8 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers' types are s
         world = self.args.world_size
         members = split_step(range(len(lengths)), lengths, self.size.row_tokens, world)
         rows = [pack_row([examples[index] for index in row]) for row in members]
-        idle = replace(rows[-1], weights=(0.0,) * len(rows[-1].weights))
         own = rows[self.args.process_index :: world]
-        return own + [idle] * (math.ceil(len(rows) / world) - len(own))
+        return own + [idle_row(rows[-1])] * (math.ceil(len(rows) / world) - len(own))
 
     def _shrink(self, row: Row) -> None:
         """Make micro-batches smaller, after memory ran out in one."""
@@ -296,8 +236,7 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers' types are s
             )
 
     def _check_stop(self) -> None:
-        stop = float(self.should_stop())
-        if self._sum([stop])[0] if self.args.world_size > 1 else stop:
+        if any(self._sum([float(self.should_stop())])):
             raise KeyboardInterrupt
 
     def _discarding(self) -> AbstractContextManager[None]:
@@ -308,10 +247,8 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers' types are s
         """Add numbers up over all processes."""
         if self.args.world_size == 1:
             return list(values)
-        added: list[float] = self.accelerator.reduce(
-            torch.tensor(values, dtype=torch.float64, device=self.args.device), "sum"
-        ).tolist()
-        return added
+        own = torch.tensor(values, dtype=torch.float64, device=self.args.device)
+        return list(self.accelerator.reduce(own, "sum").tolist())
 
     def _clip_grad_norm(self, model: Any) -> Any:
         norm = super()._clip_grad_norm(model)
@@ -342,12 +279,12 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers' types are s
         """
         found: dict[str, float] = {}
         if self.eval_dataset:
-            endings = self._probe_ids or None
-            with self.turn(), self._discarding():
-                self.packed.train(mode=False)
-                sums = validation_sums(lambda row: self.model(row, probe_ids=endings), self._rows(self.eval_dataset))
+            with self.turn(), self._discarding(), torch.no_grad():
+                rows, endings = self._rows(self.eval_dataset), self._probe_ids or None
+                sums = added([row_sums(row, self.model(row, probe_ids=endings)) for row in rows])
             found = {f"eval_{name}": value for name, value in metrics(self._sum(sums)).items()}
-        if self.judge is not None and self.judge.is_due(self.state.global_step, self.state.max_steps):
+        step = self.state.global_step
+        if self.judge is not None and (step % self.judge.every == 0 or step == self.state.max_steps):
             found["eval_success"] = self.judge.success()
         self.log(found)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, found)
@@ -403,23 +340,15 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers' types are s
         log.info("checkpoint step=%d in %s", self.state.global_step, folder)
 
     def restore(self, folder: Path) -> None:
-        """Put what the Trainer does not restore by itself where a checkpoint left it: weights, sizes, time.
-
-        Args:
-            folder: An intact checkpoint of the same run.
-        """
+        """Set what the Trainer does not restore by itself as an intact checkpoint has it: weights, sizes, time."""
         progress = read_progress(folder)
         self.size, self._seconds = Size(**progress["size"]), float(progress["seconds"])
-        saved = load_file(folder / WEIGHTS)
-        with torch.no_grad():
-            for name, weight in self.weights().items():
-                weight.copy_(saved[name])
+        self._set(load_file(folder / WEIGHTS))
         if (folder / BEST).is_file():
             self.best_weights = {name: tensor.to(self.args.device) for name, tensor in load_file(folder / BEST).items()}
 
     def release(self) -> None:
-        """Let go of the model: nothing of the Trainer stays on it."""
-        self.packed.stop_recomputing()
+        """Let go of the model."""
         self.model_wrapped = self.packed
         self.accelerator.free_memory()
 
@@ -431,10 +360,13 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers' types are s
 
     def take_best(self) -> None:
         """Set the weights that validated best, if any were validated."""
+        if self.best_weights:
+            self._set(self.best_weights)
+
+    def _set(self, values: Mapping[str, torch.Tensor]) -> None:
         with torch.no_grad():
             for name, weight in self.weights().items():
-                if name in self.best_weights:
-                    weight.copy_(self.best_weights[name])
+                weight.copy_(values[name])
 
 
 def whole(weight: torch.Tensor) -> torch.Tensor:

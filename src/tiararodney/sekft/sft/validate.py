@@ -1,16 +1,14 @@
-"""How well the weights do on sessions that were held back."""
+"""How well the weights predict: in a step of training, and on sessions that were held back."""
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
-import torch
-
-from tiararodney.sekft.render import IGNORED
 from tiararodney.sekft.sft.step.pack import terminal_start
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from tiararodney.sekft.render import Example
     from tiararodney.sekft.sft.step.loss import Loss
@@ -21,53 +19,39 @@ SUMS = 10
 
 
 def ending_tokens(examples: Iterable[Example]) -> tuple[int, ...]:
-    """Collect the tokens that terminals begin with.
-
-    Args:
-        examples: Those trained and those held back.
-
-    Returns:
-        The ids, ascending; empty where no example holds a terminal.
-    """
-    starts = ((example, terminal_start(example)) for example in examples)
-    return tuple(sorted({example.labels[at] for example, at in starts if at < len(example.labels)} - {IGNORED}))
+    """Return the ids that the terminals of examples begin with, ascending."""
+    return tuple(sorted({example.labels[terminal_start(example)] for example in examples if example.final}))
 
 
-def validation_sums(forward: Callable[[Row], Loss], rows: Sequence[Row]) -> list[float]:
-    """Run held-back sessions through the model.
-
-    Args:
-        forward: Gives the loss of a row, with the probability of all ending tokens.
-        rows: This process's share of the sessions.
+def row_sums(row: Row, loss: Loss) -> list[float]:
+    """Count what a row's loss, with the probability of all ending tokens or without, says.
 
     Returns:
-        `SUMS` numbers, to be added up over all processes.
+        `SUMS` numbers, to be added up over rows and processes.
     """
-    sums = [0.0] * SUMS
-    with torch.no_grad():
-        for row in rows:
-            loss = forward(row)
-            if not any(row.weights):  # it only keeps step with other processes
-                continue
-            sums[0] += float(loss.total)
-            sums[1] += sum(row.weights)
-            masses = loss.probe_mass.tolist() if loss.probe_mass is not None else [0.0] * len(row.targets)
-            for correct, mass, first, last in zip(loss.correct.tolist(), masses, row.first, row.terminal, strict=True):
-                sums[2 + 2 * last] += correct
-                sums[3 + 2 * last] += 1
-                sums[6 + 2 * last] += mass if first else 0.0
-                sums[7 + 2 * last] += first
+    sums = [float(loss.total.detach()), sum(row.weights)] + [0.0] * (SUMS - 2)
+    masses = [0.0] * len(row.targets) if loss.probe_mass is None else loss.probe_mass.tolist()
+    for correct, mass, first, last in zip(loss.correct.tolist(), masses, row.first, row.terminal, strict=True):
+        sums[2 + 2 * last] += correct
+        sums[3 + 2 * last] += 1
+        sums[6 + 2 * last] += mass if first else 0.0
+        sums[7 + 2 * last] += first
     return sums
 
 
+def added(sums: Iterable[Sequence[float]]) -> list[float]:
+    """Add up the `row_sums` of some rows."""
+    return [math.fsum(column) for column in zip(*sums, strict=True)]
+
+
 def metrics(sums: Sequence[float]) -> dict[str, float]:
-    """Make rates of the sums of all processes.
+    """Make rates of the sums of all rows.
 
     A terminal is a session's last turn (`exit`, or `panic` and its reason). The *ending tokens* are the tokens that the
     terminals of the data begin with; where a command begins with one of them too, it counts as an ending.
 
     Args:
-        sums: See `validation_sums`.
+        sums: See `row_sums`.
 
     Returns:
         ``loss`` (the mean over all trained tokens, weighted as in training), ``accuracy``, ``command_accuracy``,

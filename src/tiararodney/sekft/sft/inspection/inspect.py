@@ -9,22 +9,21 @@ import shutil
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tiararodney.sekft.console import wants_colour
 from tiararodney.sekft.endpoint import Endpoint
 from tiararodney.sekft.errors import UsageError
 from tiararodney.sekft.render import apply_policy, take_fingerprint
 from tiararodney.sekft.sft.inspection.contract import contract_findings
-from tiararodney.sekft.sft.inspection.report import Shown, show
+from tiararodney.sekft.sft.inspection.report import Shown, inspection_page, inspection_text, show
 from tiararodney.sekft.sft.inspection.served import compare
 from tiararodney.sekft.sft.inspection.survey import Survey
-from tiararodney.sekft.sft.inspection.text import inspection_text
 from tiararodney.sekft.tokenizer import load_tokenizer
 from tiararodney.sekft.trajectories import Filters, Session, read_sessions
 
 if TYPE_CHECKING:
-    from tiararodney.sekft.sft.flags import InspectConfig
+    from tiararodney.sekft.sft.config import InspectConfig
 
 log = logging.getLogger(__name__)
 
@@ -45,8 +44,12 @@ def run(config: InspectConfig) -> int:
         RunFailed: the endpoint stops answering.
     """
     started = time.monotonic()
-    log.info("inspecting %s, rendered for %s", ", ".join(config.sources), config.base)
-    endpoint = _endpoint(config)
+    sources = [*map(str, config.data), *config.hub]
+    log.info("inspecting %s, rendered for %s", ", ".join(sources), config.base)
+    endpoint = None
+    if config.endpoint is not None:
+        endpoint = Endpoint(config.endpoint, config.model or "", config.api_key_env, config.request_seconds)
+        endpoint.check()  # before any data is read
     tok = apply_policy(load_tokenizer(config.base), config.control_tokens)
     filters = Filters(config.data_version, config.data_split, config.verified, config.quarantined)
     sessions = read_sessions(list(config.data), filters, hub=config.hub)
@@ -62,48 +65,31 @@ def run(config: InspectConfig) -> int:
             shown.append(show(tok, session, examples))
         if time.monotonic() - logged > _LOG_SECONDS:
             logged = time.monotonic()
-            log.info("%d sessions inspected", survey.sessions)
+            log.info("%d sessions inspected", survey.counts["sessions"])
     report = {
         "base": str(config.base),
-        "data": config.sources,
+        "data": sources,
         "read": sessions.read,
         "dropped": {why: {"count": n, "places": sessions.examples[why]} for why, n in sessions.dropped.most_common()},
         **survey.to_json(),
         "findings": contract_findings(tok, sample),
         "contract": take_fingerprint(tok, config.control_tokens).to_json(),
-        "endpoint": compare(endpoint, tok, compared).to_json() if endpoint and compared else None,
+        "endpoint": compare(endpoint, tok, compared) if endpoint and compared else None,
         "seconds": round(time.monotonic() - started, 3),
     }
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # sessions hold any character, a terminal may not
     if config.html:
-        _write_page(Path(config.html), report, shown)
+        try:
+            Path(config.html).write_text(inspection_page(report, shown), encoding="utf-8")
+        except OSError as error:
+            raise UsageError(
+                f"--html {config.html}: found {error.strerror}, expected a file that can be written."
+            ) from None
     if config.json:
         sys.stdout.write(json.dumps(report, ensure_ascii=False) + "\n")
     else:
-        sys.stdout.write(inspection_text(report, shown, colour=wants_colour(sys.stdout), width=_width()))
+        width = max(_NARROWEST, min(shutil.get_terminal_size((100, 24)).columns, _WIDEST))
+        sys.stdout.write(inspection_text(report, shown, colour=wants_colour(sys.stdout), width=width))
     differs = bool(report["endpoint"] and report["endpoint"]["differences"])
-    return 0 if survey.rendered and not differs else 1
-
-
-def _endpoint(config: InspectConfig) -> Endpoint | None:
-    """Return the server to ask; one that does not answer is refused before any data is read."""
-    if config.endpoint is None:
-        return None
-    endpoint = Endpoint(config.endpoint, config.model or "", config.api_key_env, config.request_seconds)
-    endpoint.check()
-    return endpoint
-
-
-def _width() -> int:
-    """Return the columns to fill: the terminal's, within reason."""
-    return max(_NARROWEST, min(shutil.get_terminal_size((100, 24)).columns, _WIDEST))
-
-
-def _write_page(path: Path, report: dict[str, Any], shown: list[Shown]) -> None:
-    from tiararodney.sekft.sft.inspection.page import inspection_page
-
-    try:
-        path.write_text(inspection_page(report, shown), encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"--html {path}: found {error.strerror}, expected a file that can be written.") from None
+    return 0 if survey.counts["rendered"] and not differs else 1

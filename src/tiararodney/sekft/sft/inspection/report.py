@@ -1,124 +1,118 @@
-"""What an inspection shows, in the text and on the page: sessions, figures, findings, and how an endpoint compares."""
+"""What an inspection shows, as text for a terminal and as a page of HTML."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+import re
+import textwrap
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tiararodney.sekft.render.preview import Run, runs
+from jinja2 import Environment, StrictUndefined
+
+from tiararodney.sekft.render.preview import Run, preview, printable, runs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from tiararodney.sekft.render import Example, Tokenizer
     from tiararodney.sekft.trajectories import Session
 
-_PLACES = 5
+_TITLE, _OFF = "\x1b[1m", "\x1b[0m"
+_INDENT = 12
+_NAMED, _PLACES = 8, 3  # of archetypes and endings, of findings
+_UNBROKEN = 1_000_000  # columns of the page: the browser breaks lines
+_STYLE = re.compile(r"\x1b\[([\d;]+)m")
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One line: what was found, how often, and where first."""
-
-    name: str
-    count: int
-    places: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Section:
-    """Findings of one kind.
-
-    Args:
-        title: what they are.
-        findings: a line each.
-        serious: whether sessions are lost, or an evaluation on held-out data is worth nothing.
-    """
-
-    title: str
-    findings: tuple[Finding, ...]
-    serious: bool
-
-
-@dataclass(frozen=True)
-class Shown:
-    """A session for people.
-
-    Args:
-        name: its id.
-        origin: its archetype, file and line.
-        examples: the runs of each of its examples.
-    """
+class Shown(NamedTuple):
+    """A session for people: its id; archetype, file and line; and the runs of each of its examples."""
 
     name: str
     origin: str
-    examples: tuple[tuple[Run, ...], ...]
-
-    @property
-    def tokens(self) -> int:
-        """Tokens of all examples."""
-        return sum(example[-1].end for example in self.examples)
-
-    @property
-    def trained(self) -> int:
-        """Trained tokens of all examples."""
-        return sum(run.end - run.start for example in self.examples for run in example if run.kind == "trained")
+    examples: list[list[Run]]
 
 
 def show(tok: Tokenizer, session: Session, examples: Sequence[Example]) -> Shown:
     """Return a session with its mask."""
     origin = "  ".join(text for text in (session.archetype, session.source) if text)
-    return Shown(session.id or "(no id)", origin, tuple(tuple(runs(tok, e)) for e in examples))
+    return Shown(session.id or "(no id)", origin, [runs(tok, example) for example in examples])
 
 
-def figures(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """Return the figures of a report: what each counts, its number, and what is to say of it."""
-    limit = report["over_max_length"]
-    return [
-        (
-            "sessions",
-            f"{report['rendered']:,}",
-            f"rendered of {report['sessions']:,} selected of {report['read']:,} read",
-        ),
-        ("examples", f"{report['examples']:,}", f"{report['split_sessions']['count']:,} sessions split"),
-        ("tokens", f"{report['tokens']:,}", f"{report['trained_tokens']:,} trained ({report['trained_share']:.1%})"),
-        ("commands", f"{report['commands']:,}", f"trained, {report['masked_replies']['count']:,} masked"),
-        ("too long", f"{limit['count']:,}", f"examples over --max-length {limit['max_length']:,}"),
-    ]
-
-
-def sections(report: Mapping[str, Any]) -> list[Section]:
-    """Return the kinds of findings that there are, serious ones first.
+def inspection_text(report: Mapping[str, Any], shown: Sequence[Shown], *, colour: bool, width: int = 100) -> str:
+    """Return an inspection as lines.
 
     Args:
         report: the JSON values that `inspect.run` prints.
+        shown: the sessions to show in full.
+        colour: whether the reader shows colours.
+        width: columns to fill; lines break between words only.
     """
-    control = ((f"{c['token']} in {c['where']}", c) for c in report["control_token_text"])
-    merges = ((repr(m["token"]), m) for m in report["border_merges"])
-    unread = ((f"{key!r} on a turn", tally) for key, tally in report["unread_keys"].items())
-    kinds: list[tuple[str, bool, Iterable[Finding]]] = [
-        ("refused", True, _tallies(report["refusals"].items())),
-        ("dropped while reading", False, _tallies(report["dropped"].items())),
-        ("left out of training", True, _tally("over --max-length", report["over_max_length"])),
-        ("leaks between splits", True, (_named(kind, names) for kind, names in report["leaks"].items() if names)),
-        ("duplicates", False, _tally("sessions seen before", report["duplicates"])),
-        ("keys that are not read", False, _tallies(unread)),
-        ("masked replies, kept as context", False, _tally("train: false or weight: 0", report["masked_replies"])),
-        ("text of control tokens", False, _tallies(control)),
-        ("tokens across the border of prompt and reply", False, _tallies(merges)),
-        ("split into several examples", False, _tally("sessions", report["split_sessions"])),
-    ]
-    found = (Section(title, tuple(lines), serious) for title, serious, lines in kinds)
-    return [section for section in found if section.findings]
+
+    def title(text: str) -> str:
+        return f"{_TITLE}{_one_line(text)}{_OFF}" if colour else _one_line(text)
+
+    lines = []
+    for item in shown:
+        lines += [title(f"=== {item.name}  {item.origin}"), *_examples(item, colour=colour), ""]
+    if shown:
+        trained, masked = (preview([Run("like this", kind, 0, 1)], colour=colour) for kind in ("trained", "masked"))
+        more = f", masked by its record: {masked}" if report["masked_replies"]["count"] else ""
+        lines += [f"trained: {trained}{more}, everything else is context", ""]
+    over, number = report["over_max_length"], {name: f"{n:,}" for name, n in report.items() if isinstance(n, int)}
+    facts = {
+        "sessions": f"{number['rendered']} rendered of {number['sessions']} selected of {number['read']} read",
+        "examples": f"{number['examples']}, {report['split_sessions']['count']:,} sessions split",
+        "tokens": f"{number['tokens']}, {number['trained_tokens']} trained ({report['trained_share']:.1%})",
+        "commands": f"{number['commands']} trained, {report['masked_replies']['count']:,} masked",
+        "too long": f"{over['count']:,} examples over --max-length {over['max_length']:,}",
+        **{name: _counts(report[name]) for name in ("splits", "archetypes", "terminals")},
+        "length": ", ".join(f"{k} {v:,}" for k, v in report["example_length"].items()) or "no example",
+    }
+    for name, text in facts.items():
+        lines += _wrapped(f"{name:<{_INDENT}}{text}", _INDENT, width)
+    for kind, tallies in _findings(report).items():
+        lines += ["", title(kind)]
+        for name, tally in tallies:
+            lines += _wrapped(f"{tally['count']:>6,}  {name}: {'; '.join(tally['places'][:_PLACES])}", 8, width)
+    if report["findings"]:
+        lines += ["", title("the template")]
+        lines += [line for text in report["findings"] for line in _wrapped(f"  {text}", 2, width)]
+    if endpoint := report["endpoint"]:
+        lines += ["", title(f"the endpoint {endpoint['url']}, model {endpoint['model']}"), f"  {_verdict(endpoint)}"]
+        found = [*endpoint["causes"], *map(_difference, endpoint["differences"])]
+        lines += [line for text in found for line in _wrapped(f"  {text}", 4, width)]
+    return "".join(f"{line}\n" for line in lines)
 
 
-def differences(comparison: Mapping[str, Any]) -> list[str]:
-    """Return a line for each turn whose prompt at an endpoint is not the trained one."""
-    return [_difference(d) for d in comparison["differences"]]
+def inspection_page(report: Mapping[str, Any], shown: Sequence[Shown]) -> str:
+    """Return the same as a page of HTML that needs nothing else, for sharing."""
+    text, *styled = _STYLE.split(inspection_text(report, shown, colour=True, width=_UNBROKEN))
+    environment = Environment(autoescape=True, undefined=StrictUndefined)
+    source = files("tiararodney.sekft.sft.inspection").joinpath("page.html").read_text(encoding="utf-8")
+    pieces = [("0", text), *zip(styled[::2], styled[1::2], strict=True)]
+    return environment.from_string(source).render(data=report["data"], pieces=pieces)
 
 
-def verdict(comparison: Mapping[str, Any]) -> str:
-    """Return in one line how an endpoint's prompts compare."""
+def _findings(report: Mapping[str, Any]) -> dict[str, list[tuple[str, Mapping[str, Any]]]]:
+    """By kind, what each is called, how often and where it was found; the kinds of which there are any."""
+    kinds: dict[str, Iterable[tuple[str, Mapping[str, Any]]]] = {
+        "refused": report["refusals"].items(),
+        "dropped while reading": report["dropped"].items(),
+        "left out of training": [("over --max-length", report["over_max_length"])],
+        "leaks between splits": ((k, {"count": len(names), "places": names}) for k, names in report["leaks"].items()),
+        "duplicates": [("sessions seen before", report["duplicates"])],
+        "keys that are not read": ((f"{key!r} on a turn", tally) for key, tally in report["unread_keys"].items()),
+        "masked replies, kept as context": [("train: false or weight: 0", report["masked_replies"])],
+        "text of control tokens": ((f"{c['token']} in {c['where']}", c) for c in report["control_token_text"]),
+        "tokens across the border of prompt and reply": ((repr(m["token"]), m) for m in report["border_merges"]),
+        "split into several examples": [("sessions", report["split_sessions"])],
+    }
+    found = {kind: [(name, t) for name, t in tallies if t["count"]] for kind, tallies in kinds.items()}
+    return {kind: tallies for kind, tallies in found.items() if tallies}
+
+
+def _verdict(comparison: Mapping[str, Any]) -> str:
+    """In one line how an endpoint's prompts compare."""
     same = comparison["turns"] - len(comparison["differences"])
     unit = "token by token" if comparison["exact"] else "by the number of tokens"
     left_out = f", {comparison['too_long']} longer than its context left out" if comparison["too_long"] else ""
@@ -126,6 +120,7 @@ def verdict(comparison: Mapping[str, Any]) -> str:
 
 
 def _difference(d: Mapping[str, Any]) -> str:
+    """In one line how a turn's prompt at an endpoint differs from the trained one."""
     where = f"{d['session']}, turn {d['turn']}"
     if d["refusal"]:
         return f"{where}: the server refuses the messages: {d['refusal']}"
@@ -136,13 +131,27 @@ def _difference(d: Mapping[str, Any]) -> str:
     return f"{where}: token {d['position']} trained {trained}, served {served}, behind {d['before']!r} ({lengths})"
 
 
-def _tallies(rows: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterable[Finding]:
-    return (Finding(name, tally["count"], tuple(tally["places"])) for name, tally in rows)
+def _examples(item: Shown, *, colour: bool) -> Iterator[str]:
+    for n, example in enumerate(item.examples, 1):
+        if len(item.examples) > 1:
+            yield f"--- example {n} of {len(item.examples)}"
+        yield preview(example, colour=colour).rstrip("\n")
 
 
-def _tally(name: str, tally: Mapping[str, Any]) -> list[Finding]:
-    return list(_tallies([(name, tally)])) if tally["count"] else []
+def _counts(values: Mapping[str, int]) -> str:
+    """Counts as one line, the largest first, of many only the first."""
+    largest = sorted(values.items(), key=lambda item: -item[1])
+    more = f" and {len(largest) - _NAMED} more" if len(largest) > _NAMED else ""
+    return _one_line(", ".join(f"{name} {n:,}" for name, n in largest[:_NAMED]) + more) or "none"
 
 
-def _named(kind: str, names: list[str]) -> Finding:
-    return Finding(kind, len(names), tuple(names[:_PLACES]))
+def _wrapped(text: str, indent: int, width: int) -> list[str]:
+    """Break a text between words; what is longer than a line (a path) stands on one of its own."""
+    later = " " * indent
+    return textwrap.wrap(
+        _one_line(text).rstrip(), width, subsequent_indent=later, break_long_words=False, break_on_hyphens=False
+    )
+
+
+def _one_line(text: str) -> str:
+    return printable(text).replace("\n", "⏎")

@@ -2,7 +2,7 @@
 
 Over the whole row attention costs the square of the row, and most of that is masked out; per document it costs the sum
 of the squares. On the CPU torch's flash attention runs at two thirds of what bf16 matrix products reach there, so the
-CPU has blocks of its own, which recompute the weights in the backward pass and store none. CUDA has three kernels to
+CPU has blocks of its own, which recompute the weights in the backward pass and store none. CUDA has two kernels to
 choose from; `check.settle_route` takes the first one that computes what the plain model does.
 """
 
@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from importlib.util import find_spec
 from inspect import signature
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -41,12 +42,7 @@ def packed_attention(
 
 
 def use_kernel(device: str, name: str | None) -> None:
-    """Use one kernel on a kind of device from now on.
-
-    Args:
-        device: "cpu", "cuda".
-        name: A key of `KERNELS`; None for the first of `usable_kernels`.
-    """
+    """Use one of `KERNELS` on a kind of device ("cpu", "cuda") from now on; None for the first of `usable_kernels`."""
     if name is None:
         _chosen.pop(device, None)
     else:
@@ -54,24 +50,11 @@ def use_kernel(device: str, name: str | None) -> None:
 
 
 def usable_kernels(device: str, dtype: torch.dtype) -> list[str]:
-    """List the kernels that may run on a kind of device, the fastest first.
-
-    Args:
-        device: "cpu", "cuda".
-        dtype: Of the tensors.
-
-    Returns:
-        Keys of `KERNELS`.
-    """
+    """List the keys of `KERNELS` that may run for a type on a kind of device ("cpu", "cuda"), the fastest first."""
     if device == "cpu":
         return ["blocked"]
-    found = ["sdpa"]
-    if dtype in (torch.bfloat16, torch.float16):
-        if find_spec("torch.nn.attention.varlen") is not None:
-            found.insert(0, "torch-varlen")
-        if find_spec("flash_attn") is not None:
-            found.insert(0, "flash-attn")
-    return found
+    half = dtype in (torch.bfloat16, torch.float16)
+    return ["torch-varlen", "sdpa"] if half and find_spec("torch.nn.attention.varlen") is not None else ["sdpa"]
 
 
 def sdpa(query: Any, key: Any, value: Any, lengths: tuple[int, ...], scale: float) -> torch.Tensor:
@@ -87,7 +70,7 @@ def sdpa(query: Any, key: Any, value: Any, lengths: tuple[int, ...], scale: floa
 
 
 def torch_varlen(query: Any, key: Any, value: Any, lengths: tuple[int, ...], scale: float) -> torch.Tensor:
-    """Attend by torch's variable-length kernel."""
+    """Attend by torch's variable-length kernel, FlashAttention over all documents at once."""
     from torch.nn.attention.varlen import varlen_attn
 
     starts = _starts(lengths, query.device)
@@ -100,21 +83,10 @@ def torch_varlen(query: Any, key: Any, value: Any, lengths: tuple[int, ...], sca
     return output
 
 
-def flash_attn(query: Any, key: Any, value: Any, lengths: tuple[int, ...], scale: float) -> torch.Tensor:
-    """Attend by the package flash-attn."""
-    from flash_attn import flash_attn_varlen_func  # an extra of the user's; it needs a CUDA compiler to install
-
-    starts = _starts(lengths, query.device)
-    output: torch.Tensor = flash_attn_varlen_func(
-        query, key, value, starts, starts, max(lengths), max(lengths), softmax_scale=scale, causal=True
-    )
-    return output
-
-
 @lru_cache(maxsize=4)
 def _starts(lengths: tuple[int, ...], device: torch.device) -> torch.Tensor:
     """Where documents begin and the last ends: [documents + 1]; the same for every layer of a row."""
-    return torch.tensor([0, *torch.tensor(lengths).cumsum(0).tolist()], dtype=torch.int32, device=device)
+    return torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=device)
 
 
 def blocked(query: Any, key: Any, value: Any, lengths: tuple[int, ...], scale: float) -> torch.Tensor:
@@ -164,10 +136,7 @@ class _BlockedAttention(torch.autograd.Function):  # type: ignore[misc]  # torch
 
 
 def _documents(lengths: Sequence[int]) -> Iterator[slice]:
-    begin = 0
-    for length in lengths:
-        yield slice(begin, begin + length)
-        begin += length
+    return (slice(end - length, end) for length, end in zip(lengths, accumulate(lengths), strict=True))
 
 
 def _blocks(length: int) -> Iterator[tuple[slice, int]]:
@@ -203,9 +172,4 @@ def _future(size: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor
     return torch.full((size, size), -torch.inf, dtype=dtype, device=device).triu_(1)
 
 
-KERNELS: dict[str, Kernel] = {
-    "flash-attn": flash_attn,
-    "torch-varlen": torch_varlen,
-    "sdpa": sdpa,
-    "blocked": blocked,
-}
+KERNELS: dict[str, Kernel] = {"torch-varlen": torch_varlen, "sdpa": sdpa, "blocked": blocked}

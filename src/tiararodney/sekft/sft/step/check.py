@@ -49,32 +49,26 @@ def settle_route(
         RunFailed: The fused layers differ from transformers' beyond rounding; it names the family.
     """
     route, family = choose_route(model, packing), model.config.model_type
-    reason = compare(model, adapter, parameters, examples, route)
-    if reason is not None and route is Route.PACKED:
-        log.warning("%s: transformers mixes up the sessions of a row (%s): they go one at a time", family, reason)
-        route, reason = Route.SINGLE, compare(model, adapter, parameters, examples, Route.SINGLE)
-    if reason is not None:
+    reason = None if route is Route.SINGLE else compare(model, adapter, parameters, examples, route)
+    if reason is not None and route is Route.FUSED:
         raise RunFailed(
             f"{family}: two sessions in one row are not what each is alone, by {route.value}: {reason}. "
             "Give --no-packing to train one session at a time."
         )
+    if reason is not None:
+        log.warning("%s: transformers mixes up the sessions of a row (%s): they go one at a time", family, reason)
+        route = Route.SINGLE
+    log.info("micro-batches go through %s", route.value)
     return route
 
 
 def compare(
     model: Any, adapter: str, parameters: Sequence[torch.nn.Parameter], examples: Sequence[Example], route: Route
 ) -> str | None:
-    """Compare two short sessions in one row with each alone through transformers' own forward.
-
-    Args:
-        model: As for `settle_route`, and so on.
-        adapter: The same.
-        parameters: The same.
-        examples: The same.
-        route: How the row goes through the model.
+    """Compare two short sessions in one row, taken by a route, with each alone through transformers' own forward.
 
     Returns:
-        What is off by more than rounding; None where nothing is.
+        What is off by more than rounding; None where nothing is. See `settle_route` for the arguments.
     """
     shortest = sorted(examples, key=lambda example: len(example.input_ids))[:2]
     pair = [_start(example) for example in (shortest * 2)[:2]]
@@ -85,7 +79,8 @@ def compare(
         use_kernel(model.device.type, kernel or None)
         reason = _difference(model, adapter, parameters, pair, route, expected)
         if reason is None:
-            log.info("micro-batches go through %s%s", route.value, f", attention by {kernel}" if kernel else "")
+            if kernel:
+                log.info("attention by %s", kernel)
             return None
         reasons.append(f"{kernel}: {reason}" if kernel else reason)
         log.debug("rejected: %s", reasons[-1])

@@ -38,14 +38,7 @@ def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @cache
 def can_compile(device: str) -> bool:
-    """Tell whether torch can compile for a kind of device; tried once, a failure is logged.
-
-    Args:
-        device: "cuda", or "cpu".
-
-    Returns:
-        False where Triton or a C compiler is missing.
-    """
+    """Tell whether torch can compile for "cuda" or "cpu" (Triton, a C compiler); tried once, a failure is logged."""
     try:
         _compiled(_probe)(torch.ones(8, device=device))
     except Exception as error:  # noqa: BLE001 - each part of the way to a kernel has errors of its own
@@ -63,12 +56,7 @@ def _probe(x: torch.Tensor) -> torch.Tensor:
 
 @fused
 def normalise(x: torch.Tensor, weight: torch.Tensor, epsilon: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """RMSNorm as Llama computes it: in fp32, rounded, then times the weight.
-
-    Args:
-        x: [..., size].
-        weight: [size].
-        epsilon: Added to the mean square.
+    """RMSNorm of x [..., size] as Llama computes it: in fp32, rounded, then times the weight [size].
 
     Returns:
         The normalised `x`, and one over its root mean square: [..., 1], fp32.
@@ -79,26 +67,10 @@ def normalise(x: torch.Tensor, weight: torch.Tensor, epsilon: float) -> tuple[to
 
 
 @fused
-def normalise_again(x: torch.Tensor, weight: torch.Tensor, inverse: torch.Tensor) -> torch.Tensor:
-    """What `normalise` returned first, from its input and what it returned second."""
-    return (x.float() * inverse).to(x.dtype) * weight
-
-
-@fused
 def normalise_backward(
     grad: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, inverse: torch.Tensor
 ) -> torch.Tensor:
-    """The gradient of the input of `normalise`, whose weight is frozen.
-
-    Args:
-        grad: Of the output [..., size].
-        x: The input.
-        weight: [size].
-        inverse: What `normalise` returned second.
-
-    Returns:
-        [..., size]: the gradient times `inverse`, less its part along `x`.
-    """
+    """The gradient of the input of `normalise` from that of its output: times `inverse`, less its part along `x`."""
     wide, wide_x = (grad * weight).float(), x.float()
     along = (wide * wide_x).sum(-1, keepdim=True) * inverse.pow(3) / -x.shape[-1]
     return (wide * inverse + wide_x * along).to(x.dtype)
@@ -106,15 +78,9 @@ def normalise_backward(
 
 @fused
 def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Rotary position embedding: turn each pair (i, i + size / 2) by its angle. Its backward has `sin` negated.
+    """Rotary position embedding: turn each pair (i, i + size / 2) of x [tokens, heads, size] by its angle.
 
-    Args:
-        x: [tokens, heads, size].
-        cos: [tokens, 1, size / 2].
-        sin: The same shape.
-
-    Returns:
-        [tokens, heads, size].
+    Autograd keeps nothing of it but `cos` and `sin` [tokens, 1, size / 2], which all layers share.
     """
     left, right = x.chunk(2, dim=-1)
     return torch.cat([left * cos - right * sin, right * cos + left * sin], dim=-1)

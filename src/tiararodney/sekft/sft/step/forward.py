@@ -7,20 +7,23 @@ the first route only, and that one is taken only where the model has nothing tha
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from enum import StrEnum
+from functools import partial
 from inspect import signature
 from typing import Any
 
 import torch
 from torch.distributed.fsdp import FSDPModule
 from torch.utils.checkpoint import checkpoint
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from tiararodney.sekft.sft.step.attention import packed_attention
-from tiararodney.sekft.sft.step.layers import Norm, mlp, project, rms_norm, rotate
-from tiararodney.sekft.sft.step.linear import Projection
+from tiararodney.sekft.sft.step.elementwise import rotate
+from tiararodney.sekft.sft.step.layers import Norm, Projection, mlp, project, rms_norm
 from tiararodney.sekft.sft.step.loss import Loss, concatenate, head_loss, logits_loss
-from tiararodney.sekft.sft.step.pack import Row, documents
+from tiararodney.sekft.sft.step.pack import Row, pack_row
 
 # Families whose layers are exactly these: RMSNorm, rotary positions, SwiGLU, pre-norm residuals. Qwen2 adds biases,
 # Qwen3 norms queries and keys.
@@ -40,14 +43,11 @@ class Route(StrEnum):
 
 
 def choose_route(model: Any, packing: bool = True) -> Route:
-    """Choose how rows go through a model with its adapter in place.
+    """Choose the fastest route that computes what a model with its LoRA layers does.
 
     Args:
         model: The causal language model, LoRA layers injected.
         packing: Whether sessions may share a row.
-
-    Returns:
-        The fastest route that computes what the model does.
     """
     if packing and has_fused_forward(model):
         return Route.FUSED
@@ -55,14 +55,10 @@ def choose_route(model: Any, packing: bool = True) -> Route:
 
 
 def has_fused_forward(model: Any) -> bool:
-    """Tell whether there is a forward pass of our own for a model with its adapter in place.
+    """Tell whether there is a forward pass of our own for a model with its LoRA layers.
 
-    Args:
-        model: The causal language model, LoRA layers injected.
-
-    Returns:
-        False for other families, weights that are sharded, sliding windows, other activations, LoRA with dropout or
-        DoRA, and LoRA on other layers.
+    There is none for other families, weights that are sharded, sliding windows, other activations, LoRA with dropout or
+    DoRA, and LoRA on other layers.
     """
     config = model.config
     if config.model_type not in FAMILIES or getattr(config, "hidden_act", "") != "silu":
@@ -89,12 +85,8 @@ def _is_plain(name: str, module: Any) -> bool:
 def tells_documents_apart(model: Any) -> bool:
     """Tell whether transformers' own forward keeps the documents of a packed row apart by their positions.
 
-    Args:
-        model: The causal language model.
-
-    Returns:
-        False where a layer carries state, where the family makes its masks without reading positions, and for chunked
-        attention, whose chunks are counted from the start of the row.
+    It does not where a layer carries state, where the family makes its masks without reading positions, and with
+    chunked attention, whose chunks are counted from the start of the row.
     """
     config = model.config.get_text_config()
     if any(getattr(module, "_is_stateful", False) for module in model.modules()):
@@ -117,21 +109,20 @@ def row_loss(
     """Run a packed row through the model and sum the loss of its trained positions.
 
     Args:
-        model: The causal language model with the LoRA layers of `adapter` active.
+        model: The causal language model with the LoRA layers of `adapter` active, in eval mode but for LoRA's dropout.
         row: The row.
         adapter: Name of the adapter that is trained.
         route: How; None for what `choose_route` says.
-        recompute: Recompute each of the fused layers in the backward pass instead of keeping what it computed.
-            transformers' own layers have a switch of their own.
+        recompute: Recompute each layer in the backward pass instead of keeping what it computed.
         probe_ids: Ids of tokens whose joint probability is wanted at each trained position.
 
     Returns:
         The loss, differentiable in the adapter's weights.
     """
     route = route or choose_route(model)
-    if route is Route.SINGLE and len(row.lengths) > 1:
-        parts = (row_loss(model, part, adapter, route=route, probe_ids=probe_ids) for part in documents(row))
-        return concatenate(list(parts))
+    if route is Route.SINGLE and len(row.examples) > 1:
+        how: dict[str, Any] = {"route": route, "recompute": recompute, "probe_ids": probe_ids}
+        return concatenate([row_loss(model, pack_row([example]), adapter, **how) for example in row.examples])
     device = model.device
     keep = torch.tensor(row.keep, dtype=torch.long, device=device)
     targets = torch.tensor(row.targets, dtype=torch.long, device=device)
@@ -139,20 +130,36 @@ def row_loss(
     probed = None if probe_ids is None else torch.tensor(probe_ids, device=device)
     ids, positions = (torch.tensor([values], device=device) for values in (row.input_ids, row.position_ids))
     if route is Route.FUSED:
-        hidden = _hidden(model.model, ids, positions, keep, row, adapter, recompute=recompute)
+        hidden = _hidden(model.model, ids, positions, keep, row.lengths, adapter, recompute=recompute)
         return head_loss(hidden, model.lm_head.weight, targets, weights, probed)
     parameters = signature(model.forward).parameters
     wanted = {"position_ids": positions, "logits_to_keep": keep, "use_cache": False}
     known = {name: value for name, value in wanted.items() if name in parameters}
     precision = torch.autocast(device.type, dtype=model.dtype, enabled=model.dtype != torch.float32)
-    with precision:
+    with precision, _recomputed(model, recompute):
         logits = model(input_ids=ids, **known).logits[0]
     return logits_loss(logits if "logits_to_keep" in known else logits[keep], targets, weights, probed)
 
 
+@contextmanager
+def _recomputed(model: Any, recompute: bool) -> Iterator[None]:
+    """Have the layers that are called meanwhile recomputed in the backward pass.
+
+    transformers' own switch works in training mode alone, which turns the base's dropout on.
+    """
+    layers = [m for m in model.modules() if isinstance(m, GradientCheckpointingLayer)] if recompute else []
+    for layer in layers:
+        layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            del layer.forward  # the class's own shows again
+
+
 def _hidden(
-    decoder: Any, ids: torch.Tensor, positions: torch.Tensor, keep: torch.Tensor, row: Row, adapter: str, *,
-    recompute: bool,
+    decoder: Any, ids: torch.Tensor, positions: torch.Tensor, keep: torch.Tensor, lengths: tuple[int, ...],
+    adapter: str, *, recompute: bool,
 ) -> torch.Tensor:  # fmt: skip
     """The normed hidden states at `keep`: [positions, size]."""
     x = decoder.embed_tokens(ids[0])
@@ -163,17 +170,17 @@ def _hidden(
     for layer in layers[:-1]:
         if recompute:
             # nothing here draws random numbers, so there is no state to bring back
-            x = checkpoint(_layer, layer, x, angles, row, adapter, use_reentrant=False, preserve_rng_state=False)
+            x = checkpoint(_layer, layer, x, angles, lengths, adapter, use_reentrant=False, preserve_rng_state=False)
         else:
-            x = _layer(layer, x, angles, row, adapter)
-    return rms_norm(_layer(layers[-1], x, angles, row, adapter, keep), _norm(decoder.norm))
+            x = _layer(layer, x, angles, lengths, adapter)
+    return rms_norm(_layer(layers[-1], x, angles, lengths, adapter, keep), _norm(decoder.norm))
 
 
 def _layer(
     layer: Any,
     x: torch.Tensor,
     angles: tuple[torch.Tensor, torch.Tensor],
-    row: Row,
+    lengths: tuple[int, ...],
     adapter: str,
     keep: torch.Tensor | None = None,
 ) -> torch.Tensor:
@@ -187,7 +194,7 @@ def _layer(
     if hasattr(attention, "q_norm"):
         query, key = rms_norm(query, _norm(attention.q_norm)), rms_norm(key, _norm(attention.k_norm))
     query, key = rotate(query, *angles), rotate(key, *angles)
-    attended = packed_attention(query, key, value, row.lengths, attention.scaling).reshape(len(x), -1)
+    attended = packed_attention(query, key, value, lengths, attention.scaling).reshape(len(x), -1)
     if keep is not None:  # nothing attends to the last layer's output
         attended, x = attended[keep], x[keep]
     (x,) = project(attended, _lora((attention.o_proj,), adapter), residual=x)

@@ -29,14 +29,7 @@ class Loss:
 
 
 def concatenate(losses: Sequence[Loss]) -> Loss:
-    """Join the losses of consecutive positions.
-
-    Args:
-        losses: At least one; all with `probe_mass` or all without.
-
-    Returns:
-        Their sum, and the positions of all behind each other.
-    """
+    """Join the losses of consecutive positions: at least one, all with `probe_mass` or all without."""
     masses = [loss.probe_mass for loss in losses if loss.probe_mass is not None]
     return Loss(
         total=torch.stack([loss.total for loss in losses]).sum(),
@@ -75,17 +68,7 @@ def head_loss(
 def logits_loss(
     logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor, probe_ids: torch.Tensor | None = None
 ) -> Loss:
-    """The same from logits that are there, differentiable through them by autograd.
-
-    Args:
-        logits: [positions, vocabulary].
-        targets: [positions].
-        weights: [positions], fp32: each position's weight in the loss.
-        probe_ids: Ids of tokens whose joint probability is wanted at each position.
-
-    Returns:
-        The loss.
-    """
+    """The same from logits [positions, vocabulary], differentiable through them by autograd; see `head_loss`."""
     nll = torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
     mass = None if probe_ids is None else logits.detach().float().softmax(dim=-1)[:, probe_ids].sum(dim=-1)
     return Loss((nll * weights).sum(), nll.detach(), logits.argmax(dim=-1) == targets, mass)

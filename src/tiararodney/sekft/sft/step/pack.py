@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tiararodney.sekft.render import IGNORED, Example
@@ -21,9 +21,9 @@ class Row:
     """One packed row: a micro-batch.
 
     Attributes:
+        examples: Its documents; positions start anew in each.
         input_ids: The documents behind each other.
         position_ids: Each token's position in its own document.
-        lengths: Tokens of each document; they add up to the row.
         keep: Positions of the row whose hidden state predicts a trained token.
         targets: The token trained at each of `keep`.
         first: Whether each of `targets` is the first of its turn.
@@ -31,9 +31,9 @@ class Row:
         weights: The weight of each of `targets` in the loss.
     """
 
-    input_ids: tuple[int, ...]
-    position_ids: tuple[int, ...]
-    lengths: tuple[int, ...]
+    examples: tuple[Example, ...]
+    input_ids: list[int]
+    position_ids: list[int]
     keep: tuple[int, ...]
     targets: tuple[int, ...]
     first: tuple[bool, ...]
@@ -44,6 +44,11 @@ class Row:
     def tokens(self) -> int:
         """How many tokens it holds."""
         return len(self.input_ids)
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Tokens of each document."""
+        return tuple(len(example.input_ids) for example in self.examples)
 
 
 def plan_steps(lengths: Sequence[int], budget: int, epochs: float, seed: int) -> tuple[list[list[int]], list[int]]:
@@ -77,26 +82,28 @@ def plan_steps(lengths: Sequence[int], budget: int, epochs: float, seed: int) ->
 
 
 def split_step(step: Sequence[int], lengths: Sequence[int], budget: int, processes: int = 1) -> list[list[int]]:
-    """Split a step's examples into rows of at most `budget` tokens, the longest first.
+    """Split a step's examples into rows of at most `budget` tokens: the longest first, each into the emptiest row.
 
     Args:
         step: Indices of examples.
         lengths: Tokens of each example.
         budget: Tokens of a row at most; an example that is longer has a row of its own.
-        processes: How many share the rows: each example goes into the row with most room of that many at least.
+        processes: How many share the rows: there are as many at least, if the examples suffice.
 
     Returns:
         The indices of each row's examples.
     """
-    rows: list[tuple[list[int], int]] = [([], 0) for _ in range(processes)] if processes > 1 else []
+    rows: list[list[int]] = [[] for _ in range(processes)]
+    rooms = [budget] * processes
     for index in sorted(step, key=lambda index: (-lengths[index], index)):
-        with_room = [at for at, (_, used) in enumerate(rows) if not used or used + lengths[index] <= budget]
-        if with_room:
-            at = min(with_room, key=lambda at: rows[at][1]) if processes > 1 else with_room[0]
-            rows[at] = ([*rows[at][0], index], rows[at][1] + lengths[index])
-        else:
-            rows.append(([index], lengths[index]))
-    return [members for members, _ in rows if members]
+        at = rooms.index(max(rooms))
+        if rows[at] and lengths[index] > rooms[at]:
+            at = len(rows)
+            rows.append([])
+            rooms.append(budget)
+        rows[at].append(index)
+        rooms[at] -= lengths[index]
+    return [row for row in rows if row]
 
 
 def pack_row(examples: Sequence[Example]) -> Row:
@@ -119,41 +126,12 @@ def pack_row(examples: Sequence[Example]) -> Row:
         ids += example.input_ids
         positions += range(len(example.input_ids))
     keep, targets, first, terminal, weights = zip(*trained, strict=True) if trained else ((), (), (), (), ())
-    return Row(
-        input_ids=tuple(ids),
-        position_ids=tuple(positions),
-        lengths=tuple(len(example.input_ids) for example in examples),
-        keep=keep,
-        targets=targets,
-        first=first,
-        terminal=terminal,
-        weights=weights,
-    )
+    return Row(tuple(examples), ids, positions, keep, targets, first, terminal, weights)
 
 
-def documents(row: Row) -> list[Row]:
-    """Take a row apart.
-
-    Args:
-        row: Any row.
-
-    Returns:
-        A row for each of its documents; what is trained stays in its order.
-    """
-    parts, begin, done = [], 0, 0
-    for length in row.lengths:
-        end = begin + length
-        upto = done + sum(begin <= at < end for at in row.keep[done:])
-        part = slice(done, upto)
-        parts.append(
-            Row(
-                row.input_ids[begin:end], row.position_ids[begin:end], (length,),
-                tuple(at - begin for at in row.keep[part]), row.targets[part], row.first[part], row.terminal[part],
-                row.weights[part],
-            )
-        )  # fmt: skip
-        begin, done = end, upto
-    return parts
+def idle_row(row: Row) -> Row:
+    """A row of the same documents of which nothing is trained: it keeps a process in step with others."""
+    return pack_row([replace(example, weights=[0.0] * len(example.labels)) for example in row.examples])
 
 
 def total_weight(examples: Sequence[Example]) -> float:
@@ -164,18 +142,5 @@ def total_weight(examples: Sequence[Example]) -> float:
 
 
 def terminal_start(example: Example) -> int:
-    """Where an example's terminal begins.
-
-    Args:
-        example: A trained example.
-
-    Returns:
-        The position of the first token of the session's last turn; the example's length where it does not hold it.
-    """
-    length = len(example.labels)
-    if not example.final:
-        return length
-    last = next((at for at in range(length - 1, -1, -1) if example.labels[at] != IGNORED), None)
-    if last is None:
-        return length
-    return next((at + 1 for at in range(last, -1, -1) if example.labels[at] == IGNORED), 0)
+    """Position of the first token of the session's last turn; the example's length where it does not hold it."""
+    return example.spans[-1][0] if example.final else len(example.labels)
