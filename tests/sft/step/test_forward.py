@@ -78,7 +78,6 @@ def sessions(count: int = 3, head: int = 9) -> list[Example]:
     begin = [rng.randrange(1, 200) for _ in range(head)]
     out = []
     for at in range(count):
-        # longer than a block of queries, so that blocks are put together
         ids = begin + [rng.randrange(1, 200) for _ in range((20, 150, 290, 40)[at])]
         labels = [token if place > head and rng.random() < 0.3 else IGNORED for place, token in enumerate(ids)]
         labels[-1] = ids[-1]
@@ -188,12 +187,22 @@ def attended(attend: Any, lengths: tuple[int, ...], heads: int = 4, key_heads: i
     return [output, *torch.autograd.grad(output.square().sum(), tensors)]
 
 
+def dense(query: Any, key: Any, value: Any, lengths: tuple[int, ...], scale: float) -> Any:
+    """Attention by its definition over the whole row, with a mask of documents."""
+    group = query.shape[1] // key.shape[1]
+    document = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
+    seen = (document[:, None] == document) & torch.ones(len(query), len(query)).tril().bool()
+    scores = torch.einsum("qhd,khd->hqk", query, key.repeat_interleave(group, 1)) * scale
+    weights = scores.masked_fill(~seen, -torch.inf).softmax(-1)
+    return torch.einsum("hqk,khd->qhd", weights, value.repeat_interleave(group, 1))
+
+
+@pytest.mark.parametrize("kernel", ["sdpa", "blocked"])
 @pytest.mark.parametrize("heads", [(4, 2), (3, 1), (2, 2)])
-def test_blocks_attend_as_torchs_own_attention_does(heads: tuple[int, int]):
-    lengths = (150, 1, 300)
-    for one, other in zip(
-        attended(attention.blocked, lengths, *heads), attended(attention.sdpa, lengths, *heads), strict=True
-    ):
+def test_each_document_attends_to_itself_alone(heads: tuple[int, int], kernel: str):
+    lengths = (150, 1, 300)  # longer than a block of queries, so that blocks are put together
+    found, expected = attended(attention.KERNELS[kernel], lengths, *heads), attended(dense, lengths, *heads)
+    for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
 
 

@@ -189,8 +189,7 @@ def push(folder: Path, name: str) -> None:
     Raises:
         RunFailed: The hub refuses; the folder is complete all the same.
     """
-    listed = ", ".join(f"{file.name} ({file.stat().st_size} bytes)" for file in sorted(folder.iterdir()))
-    log.info("uploading to %s: %s", name, listed)
+    log.info("uploading %s to %s", folder, name)
     try:
         done = HfApi().upload_folder(repo_id=name, folder_path=folder, commit_message="Adapter trained by sekft-train")
     except (HTTPError, OSError) as error:

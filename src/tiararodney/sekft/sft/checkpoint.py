@@ -30,16 +30,13 @@ def checkpoint_folder(out: Path) -> Path:
 
 
 def write_checkpoint(root: str | Path, step: int, fill: Callable[[Path], None], progress: Mapping[str, Any]) -> Path:
-    """Write a checkpoint in one move, and drop all but the one before.
+    """Write a checkpoint into a `checkpoint_folder` in one move, and drop all but the one before.
 
     Args:
-        root: See `checkpoint_folder`.
+        root: The folder.
         step: The last step that is done.
         fill: Writes the files into a folder.
         progress: What a run needs to go on beside the Trainer's own state: JSON values, with the run's ``identity``.
-
-    Returns:
-        The checkpoint.
 
     Raises:
         RunFailed: The disk refuses; the checkpoints before are as they were.
@@ -95,11 +92,7 @@ def read_progress(folder: Path) -> dict[str, Any]:
 
 
 def check_same_run(folder: Path, identity: Mapping[str, Any]) -> None:
-    """Refuse to resume another run.
-
-    Args:
-        folder: A checkpoint.
-        identity: What must be as it was when the checkpoint was written; JSON values.
+    """Refuse to resume from the checkpoint of a run of another identity (JSON values).
 
     Raises:
         UsageError: Naming what differs.

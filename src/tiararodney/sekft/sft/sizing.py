@@ -57,9 +57,6 @@ def choose_size(model: Any, route: Route, *, longest: int, asked: int, recompute
         longest: Tokens of the longest example.
         asked: Tokens of a row that the user asked for; 0 leaves it to this function.
         recompute: "auto", "always" or "never".
-
-    Returns:
-        The size.
     """
     room = SHARE * free_memory(model.device)
     each = bytes_per_token(model, route, recompute=recompute == "always")

@@ -35,8 +35,7 @@ def run(config: InspectConfig) -> int:
     """Inspect a data set and print what was found.
 
     Returns:
-        0 where at least one session can be trained on and the endpoint, if one is asked, serves what was trained; 1
-        otherwise.
+        0 where a session can be trained on, and the endpoint that is asked, if any, serves what was trained; else 1.
 
     Raises:
         UsageError: data, base or endpoint cannot be used.

@@ -12,7 +12,7 @@ from jinja2 import Environment, StrictUndefined
 from tiararodney.sekft.render.preview import Run, preview, printable, runs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from tiararodney.sekft.render import Example, Tokenizer
     from tiararodney.sekft.trajectories import Session
@@ -53,7 +53,11 @@ def inspection_text(report: Mapping[str, Any], shown: Sequence[Shown], *, colour
 
     lines = []
     for item in shown:
-        lines += [title(f"=== {item.name}  {item.origin}"), *_examples(item, colour=colour), ""]
+        lines.append(title(f"=== {item.name}  {item.origin}"))
+        for n, example in enumerate(item.examples, 1):
+            lines += [f"--- example {n} of {len(item.examples)}"] * (len(item.examples) > 1)
+            lines.append(preview(example, colour=colour).rstrip("\n"))
+        lines.append("")
     if shown:
         trained, masked = (preview([Run("like this", kind, 0, 1)], colour=colour) for kind in ("trained", "masked"))
         more = f", masked by its record: {masked}" if report["masked_replies"]["count"] else ""
@@ -129,13 +133,6 @@ def _difference(d: Mapping[str, Any]) -> str:
         return f"{where}: {lengths}"
     trained, served = (repr(d[k]) if d[k] else "its end" for k in ("trained", "served"))
     return f"{where}: token {d['position']} trained {trained}, served {served}, behind {d['before']!r} ({lengths})"
-
-
-def _examples(item: Shown, *, colour: bool) -> Iterator[str]:
-    for n, example in enumerate(item.examples, 1):
-        if len(item.examples) > 1:
-            yield f"--- example {n} of {len(item.examples)}"
-        yield preview(example, colour=colour).rstrip("\n")
 
 
 def _counts(values: Mapping[str, int]) -> str:

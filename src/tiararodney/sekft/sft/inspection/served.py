@@ -48,18 +48,11 @@ class _NoPrompt(Exception):
 
 @dataclass(frozen=True)
 class Difference:
-    """A turn whose prompt at the endpoint is not the trained one.
+    """A turn, by its index among the messages, whose prompt at the endpoint is not the trained one.
 
-    Args:
-        session: what the session is called.
-        turn: index of the assistant turn among the session's messages.
-        position: of the first token that differs; None where the server reports no tokens.
-        before: text before it.
-        trained: text of the token there as trained, empty where the trained prompt is over.
-        served: the same as served.
-        trained_length: tokens of the trained prompt.
-        served_length: tokens of the served one; None where the server refuses the messages.
-        refusal: what it said then.
+    The position is that of the first token that differs, with the text before it and the token as trained and as served
+    (empty behind a prompt's end); None where the server reports no tokens. Lengths are in tokens; where the server
+    refuses the messages, the served one is None and `refusal` says why.
     """
 
     session: str

@@ -1,4 +1,1 @@
-"""One optimizer step: examples into packed rows, rows through the model, the gradient of their mean loss.
-
-pack -> forward (layers, elementwise, attention) -> loss -> gradients
-"""
+"""One optimizer step: examples into rows (`pack`), rows through the model (`forward`), the gradient of their `loss`."""

@@ -8,7 +8,7 @@ import torch
 
 from tiararodney.sekft.errors import RunFailed
 from tiararodney.sekft.render import Example
-from tiararodney.sekft.sft.step.attention import usable_kernels, use_kernel
+from tiararodney.sekft.sft.step import attention
 from tiararodney.sekft.sft.step.forward import Route, choose_route, row_loss
 from tiararodney.sekft.sft.step.loss import Loss, concatenate
 from tiararodney.sekft.sft.step.pack import pack_row
@@ -42,9 +42,6 @@ def settle_route(
         examples: Where the sessions are taken from: the starts of the two shortest.
         packing: Whether sessions may share a row.
 
-    Returns:
-        The route.
-
     Raises:
         RunFailed: The fused layers differ from transformers' beyond rounding; it names the family.
     """
@@ -75,8 +72,8 @@ def compare(
     alone = concatenate([row_loss(model, pack_row([one]), adapter, route=Route.SINGLE) for one in pair])
     expected = alone.nll, _gradient(alone, parameters)
     reasons = []
-    for kernel in usable_kernels(model.device.type, model.dtype) if route is Route.FUSED else [""]:
-        use_kernel(model.device.type, kernel or None)
+    for kernel in attention.usable_kernels(model.device.type, model.dtype) if route is Route.FUSED else [""]:
+        attention.chosen[model.device.type] = kernel
         reason = _difference(model, adapter, parameters, pair, route, expected)
         if reason is None:
             if kernel:

@@ -83,17 +83,12 @@ def linear_backward(
     *,
     needs_x: bool,
 ) -> tuple[torch.Tensor | None, list[torch.Tensor | None]]:
-    """The gradients of linear layers that share their input, from those of their outputs.
+    """The gradients of linear layers that share their input x [tokens, inputs].
 
-    Args:
-        x: Their input [tokens, inputs].
-        grads: The gradient of each output [tokens, outputs].
-        projections: The layers.
-        hidden: What `linear_forward` gave beside the outputs.
-        needs_x: Whether the input's gradient is wanted.
+    They are made of those of the outputs, and of what `linear_forward` gave beside these (`hidden`).
 
     Returns:
-        The gradient of the input, and of what `lora_params` lists, in its order.
+        The gradient of the input, if it is needed, and of what `lora_params` lists, in its order.
     """
     grad_x: torch.Tensor | None = None
     trained: list[Any] = []
@@ -143,16 +138,10 @@ class Norm(NamedTuple):
 def project(
     x: torch.Tensor, projections: Sequence[Projection], residual: torch.Tensor | None = None, norm: Norm | None = None
 ) -> tuple[torch.Tensor, ...]:
-    """Apply linear layers that share their input.
-
-    Args:
-        x: [tokens, inputs].
-        projections: The layers.
-        residual: Added to the output; for a single layer only.
-        norm: Applied to `x` before.
+    """Apply linear layers to the input x [tokens, inputs] that they share, normed before if there is a norm.
 
     Returns:
-        [tokens, outputs] of each layer.
+        [tokens, outputs] of each layer; a residual is added to that of a single layer.
     """
     params = lora_params(projections)
     outputs: tuple[torch.Tensor, ...] = _Project.apply(x, residual, norm, tuple(projections), *params)

@@ -54,9 +54,6 @@ def head_loss(
         targets: [positions].
         weights: [positions], fp32: each position's weight in the loss.
         probe_ids: Ids of tokens whose joint probability is wanted at each position.
-
-    Returns:
-        The loss.
     """
     nll = torch.zeros(len(targets), dtype=torch.float32, device=hidden.device)
     correct = torch.zeros(len(targets), dtype=torch.bool, device=hidden.device)

@@ -107,14 +107,7 @@ def split_step(step: Sequence[int], lengths: Sequence[int], budget: int, process
 
 
 def pack_row(examples: Sequence[Example]) -> Row:
-    """Lay examples behind each other.
-
-    Args:
-        examples: What the row holds; none is truncated.
-
-    Returns:
-        The row. Positions whose weight is 0 are context only.
-    """
+    """Lay examples behind each other; none is truncated. Positions whose weight is 0 are context only."""
     ids: list[int] = []
     positions: list[int] = []
     trained: list[tuple[int, int, bool, bool, float]] = []
