@@ -8,6 +8,7 @@ import random
 import re
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -173,7 +174,7 @@ def test_the_page_is_escaped_and_self_contained(look, tmp_path):
     page = tmp_path / "page.html"
     look(row(0, ("echo '<b>&'", "exit"), output="\x1b[2J<script>alert(1)</script>\n$ "), html=str(page))
     text = page.read_text(encoding="utf-8")
-    assert '<mark class="s1-32">echo &#39;&lt;b&gt;&amp;&#39;&lt;|im_end|&gt;</mark>' in text
+    assert "<mark>echo &#39;&lt;b&gt;&amp;&#39;&lt;|im_end|&gt;</mark>" in text
     assert "<script" not in text
     assert "\x1b" not in text
     assert not re.search(r"""(?:src|href)=|url\(|@import""", text)
@@ -223,6 +224,17 @@ def test_lengths_are_shown_as_quantiles(look):
     assert list(found.values()) == sorted(found.values())
     _, out = look(*rows)
     assert f"p50 {found['p50']:,}, p75 {found['p75']:,}" in out
+
+
+def test_the_page_has_figures_and_a_histogram_of_lengths(look, tmp_path):
+    page, rows = tmp_path / "page.html", [row(n, ("echo " + "x" * 10 * n, "exit")) for n in range(20)]
+    bins = report(look, *rows)["length_histogram"]
+    assert sum(b["examples"] for b in bins) == 20
+    assert all(a["to"] + 1 == b["from"] for a, b in pairwise(bins))
+    look(*rows, html=str(page))
+    text = page.read_text(encoding="utf-8")
+    assert text.count('<rect class="bar"') == len(bins)
+    assert '<div class="figure"><b>20</b>sessions: rendered of 20 selected of 20 read</div>' in text
 
 
 def masked_row(n: int = 0, **flag: Any) -> dict:
@@ -278,7 +290,7 @@ def test_lines_break_between_words_only(look, monkeypatch, columns):
 def test_the_page_shows_masked_replies(look, tmp_path):
     page = tmp_path / "page.html"
     look(masked_row(), html=str(page))
-    assert '<mark class="s33">rm x&lt;|im_end|&gt;</mark>' in page.read_text(encoding="utf-8")
+    assert '<mark class="masked">rm x&lt;|im_end|&gt;</mark>' in page.read_text(encoding="utf-8")
 
 
 def test_stderr_holds_nothing_but_the_log(base, tmp_path):

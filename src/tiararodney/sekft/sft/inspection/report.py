@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import json
 import textwrap
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 _TITLE, _OFF = "\x1b[1m", "\x1b[0m"
 _INDENT = 12
 _NAMED, _PLACES = 8, 3  # of archetypes and endings, of findings
-_UNBROKEN = 1_000_000  # columns of the page: the browser breaks lines
-_STYLE = re.compile(r"\x1b\[([\d;]+)m")
+_BARS = 20  # of archetypes and endings on the page
+_SERIOUS = ("refused", "left out of training", "leaks between splits")  # sessions are lost, or held-out data is not
 
 
 class Shown(NamedTuple):
@@ -30,6 +30,16 @@ class Shown(NamedTuple):
     name: str
     origin: str
     examples: list[list[Run]]
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all examples."""
+        return sum(example[-1].end for example in self.examples)
+
+    @property
+    def trained(self) -> int:
+        """Trained tokens of all examples."""
+        return sum(run.end - run.start for example in self.examples for run in example if run.kind == "trained")
 
 
 def show(tok: Tokenizer, session: Session, examples: Sequence[Example]) -> Shown:
@@ -62,16 +72,8 @@ def inspection_text(report: Mapping[str, Any], shown: Sequence[Shown], *, colour
         trained, masked = (preview([Run("like this", kind, 0, 1)], colour=colour) for kind in ("trained", "masked"))
         more = f", masked by its record: {masked}" if report["masked_replies"]["count"] else ""
         lines += [f"trained: {trained}{more}, everything else is context", ""]
-    over, number = report["over_max_length"], {name: f"{n:,}" for name, n in report.items() if isinstance(n, int)}
-    facts = {
-        "sessions": f"{number['rendered']} rendered of {number['sessions']} selected of {number['read']} read",
-        "examples": f"{number['examples']}, {report['split_sessions']['count']:,} sessions split",
-        "tokens": f"{number['tokens']}, {number['trained_tokens']} trained ({report['trained_share']:.1%})",
-        "commands": f"{number['commands']} trained, {report['masked_replies']['count']:,} masked",
-        "too long": f"{over['count']:,} examples over --max-length {over['max_length']:,}",
-        **{name: _counts(report[name]) for name in ("splits", "archetypes", "terminals")},
-        "length": ", ".join(f"{k} {v:,}" for k, v in report["example_length"].items()) or "no example",
-    }
+    facts = _facts(report) | {name: _counts(report[name]) for name in ("splits", "archetypes", "terminals")}
+    facts["length"] = ", ".join(f"{k} {v:,}" for k, v in report["example_length"].items()) or "no example"
     for name, text in facts.items():
         lines += _wrapped(f"{name:<{_INDENT}}{text}", _INDENT, width)
     for kind, tallies in _findings(report).items():
@@ -89,12 +91,39 @@ def inspection_text(report: Mapping[str, Any], shown: Sequence[Shown], *, colour
 
 
 def inspection_page(report: Mapping[str, Any], shown: Sequence[Shown]) -> str:
-    """Return the same as a page of HTML that needs nothing else, for sharing."""
-    text, *styled = _STYLE.split(inspection_text(report, shown, colour=True, width=_UNBROKEN))
-    environment = Environment(autoescape=True, undefined=StrictUndefined)
+    """Return the same as a page of HTML that needs nothing else, for sharing; see `inspection_text`."""
+    environment = Environment(
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        # Sessions hold control characters, which a browser would act on or drop.
+        finalize=lambda value: printable(value) if type(value) is str else value,
+    )
+    environment.filters["pretty"] = lambda value: json.dumps(value, indent=2, ensure_ascii=False)
     source = files("tiararodney.sekft.sft.inspection").joinpath("page.html").read_text(encoding="utf-8")
-    pieces = [("0", text), *zip(styled[::2], styled[1::2], strict=True)]
-    return environment.from_string(source).render(data=report["data"], pieces=pieces)
+    endpoint = report["endpoint"]
+    return environment.from_string(source).render(
+        report=report,
+        shown=shown,
+        facts=_facts(report),
+        named=_BARS,
+        sections=_findings(report),
+        serious=_SERIOUS,
+        verdict=_verdict(endpoint) if endpoint else "",
+        differences=[_difference(d) for d in endpoint["differences"]] if endpoint else [],
+    )
+
+
+def _facts(report: Mapping[str, Any]) -> dict[str, str]:
+    over, number = report["over_max_length"], {name: f"{n:,}" for name, n in report.items() if isinstance(n, int)}
+    return {
+        "sessions": f"{number['rendered']} rendered of {number['sessions']} selected of {number['read']} read",
+        "examples": f"{number['examples']}, {report['split_sessions']['count']:,} sessions split",
+        "tokens": f"{number['tokens']}, {number['trained_tokens']} trained ({report['trained_share']:.1%})",
+        "commands": f"{number['commands']} trained, {report['masked_replies']['count']:,} masked",
+        "too long": f"{over['count']:,} examples over --max-length {over['max_length']:,}",
+    }
 
 
 def _findings(report: Mapping[str, Any]) -> dict[str, list[tuple[str, Mapping[str, Any]]]]:

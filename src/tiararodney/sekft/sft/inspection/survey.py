@@ -24,6 +24,7 @@ _PLACES = 5  # of each kind that are named; all are counted
 _COUNTS = ("sessions", "rendered", "examples", "tokens", "trained_tokens", "commands")
 _FOUND = ("masked_replies", "split_sessions", "duplicates")
 _QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.9, 0.99, 1.0)
+_BINS = 24
 
 
 @dataclass
@@ -133,6 +134,7 @@ class Survey:
             "example_length": {
                 f"p{round(q * 100)}": lengths[round(q * (len(lengths) - 1))] for q in _QUANTILES if lengths
             },
+            "length_histogram": _histogram(lengths),
             **{name: asdict(self.found[name]) for name in _FOUND},
             "unread_keys": {k: asdict(v) for k, v in sorted(self.unread.items())},
             "over_max_length": {"max_length": self.max_length, **asdict(self.found["over_max_length"])},
@@ -142,6 +144,17 @@ class Survey:
             "leaks": {kind: sorted(self.leaks[kind]) for kind in ("scenarios", "archetypes")},
             "archetypes": dict(sorted(self.archetypes.items())),
         }
+
+
+def _histogram(lengths: list[int]) -> list[dict[str, int]]:
+    """How many of ascending lengths lie in each of some equally wide ranges."""
+    if not lengths:
+        return []
+    low, high = lengths[0], lengths[-1]
+    width = -(-(high - low + 1) // _BINS)
+    found = Counter((length - low) // width for length in lengths)
+    starts = range(low, high + 1, width)
+    return [{"from": a, "to": min(a + width - 1, high), "examples": found[n]} for n, a in enumerate(starts)]
 
 
 def _terminal(last: Message) -> str:
