@@ -1,7 +1,10 @@
 """Scenarios come out of a seed, the same bytes every time, no two alike."""
 
+import os
 import re
 import shlex
+import subprocess
+import sys
 from collections import Counter
 
 import pytest
@@ -18,6 +21,21 @@ from tiararodney.posix_sdc.records.schema import Scenario
 
 def test_the_same_seed_gives_the_same_bytes():
     assert [dumps(s) for s in generate(40, 7)] == [dumps(s) for s in generate(40, 7)]
+
+
+def test_another_process_gives_the_same_bytes():
+    """Sets of strings have another order in each process."""
+    program = (
+        "from tiararodney.posix_sdc.factory.bundles import dumps, generate\n"
+        "print(*map(dumps, generate(12, 0, archetypes=['build', 'service', 'process'])))"
+    )
+    made = {
+        subprocess.run(
+            [sys.executable, "-c", program], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, check=True
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+    assert len(made) == 1
 
 
 def test_another_seed_gives_another_text():

@@ -66,6 +66,13 @@ def test_shorthand_shapes_are_taken() -> None:
     assert scenario.directives[0].text == "Copy a to b."
 
 
+def test_nulls_within_unknown_keys_count_as_absent() -> None:
+    given, nulls = {"steps": [{"try": "ls"}]}, {"steps": [{"try": "ls", "always": None}], "more": None}
+    announcement = BUNDLE["announcement"]
+    read = [Scenario.from_json(BUNDLE | {"announcement": announcement | extra}) for extra in (given, nulls)]
+    assert read[0] == read[1]
+
+
 def test_null_columns_of_a_parquet_row_count_as_absent() -> None:
     data = BUNDLE | {"quarantine": None, "environment": {"LANG": "C", "HOME": None}}
     assert Scenario.from_json(data) == Scenario.from_json(BUNDLE)
@@ -287,5 +294,7 @@ def test_a_folder_of_other_files_is_not_called_empty(tmp_path: Path) -> None:
 
 def test_a_trajectory_is_no_scenario() -> None:
     data = {"id": "t", "scenario_id": "s", "turns": [{"role": "user", "content": "$ "}]}
-    with pytest.raises(SchemaError, match=r"t\.json: found a trajectory, expected a scenario bundle\. Give the folder"):
+    with pytest.raises(
+        SchemaError, match=r"t\.json: found a recorded session \(turns\), expected a scenario\. Give the folder"
+    ):
         Scenario.from_json(data, "t.json")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tiararodney.posix_sdc.records.files import TRAJECTORIES, records
-from tiararodney.posix_sdc.records.schema import decoded
+from tiararodney.posix_sdc.records.reader import decoded
 from tiararodney.posix_sdc.schema import Trajectory
 from tiararodney.sekft.errors import UsageError
 from tiararodney.sekft.hub import is_hub_id

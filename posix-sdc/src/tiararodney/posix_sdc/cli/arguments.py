@@ -1,4 +1,4 @@
-"""The command ``posix-sdc``: its flags, its exit codes, and how it ends when it is told to."""
+"""The command ``posix-sdc``: flags, exit codes and signal handling."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def generate(a: argparse.Namespace) -> int:
 
 
 def _made(path: Path, scenario: Scenario) -> bool:
-    """Tell whether a file holds this very scenario, quarantined or not."""
+    """Return whether a file holds this very scenario, quarantined or not."""
     from tiararodney.posix_sdc.records.schema import Scenario, quarantined
 
     try:

@@ -32,7 +32,7 @@ class Progress:
         """One more is done.
 
         Args:
-            outcome: how it went; counted in the line where it is told.
+            outcome: counted in the line if given.
         """
         self.done += 1
         if outcome:
@@ -51,10 +51,10 @@ class Progress:
             now: the time, as `time.monotonic` tells it.
         """
         rate = self.done / max(now - self._started, 1e-9)
-        told = "".join(f", {n} {name}" for name, n in self.outcomes.most_common())
+        counts = "".join(f", {n} {name}" for name, n in self.outcomes.most_common())
         left = f", {_duration((self.total - self.done) / rate)} left" if self.done < self.total else ""
         speed = f"{rate:.1f} a second" if rate >= 1 else f"{_MINUTE * rate:.1f} a minute"
-        return f"{self.what} {self.done}/{self.total}, {speed}{left}{told}"
+        return f"{self.what} {self.done}/{self.total}, {speed}{left}{counts}"
 
 
 def _duration(seconds: float) -> str:

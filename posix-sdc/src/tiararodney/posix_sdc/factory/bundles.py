@@ -127,7 +127,7 @@ def _scenarios(n: int, plan: _Plan, order: Iterator[Archetype]) -> Iterator[Scen
 
 
 def _falls(name: str, index: int, every: int) -> bool:
-    """Tell whether a rare thing falls on this index: once in every so many, at a seeded place."""
+    """Return whether a rare case falls on this index: once per block of this many, at a seeded position."""
     place = random.Random(f"{name}/{index // every}").randrange(every)  # noqa: S311 - not for secrets
     return index % every == place
 
@@ -220,10 +220,10 @@ def _scenario(draw: Draw, plan: _Plan, name: str, directives: Sequence[Sequence[
     if any(p.alone for p in pieces):
         here = [f.path.removeprefix(f"{place.path}/") for f in (*fixtures, *decoys.fixtures, *announced.fixtures)]
         checks.append(nothing_else([*here, *(path for p in pieces for path in (*p.work.outputs, *p.work.leaves))]))
-    told: dict[str, Any] = {"near_misses": [[*place.into(), *near] for near in _near_misses(pieces, stuck, decoys)]}
+    answers: dict[str, Any] = {"near_misses": [[*place.into(), *near] for near in _near_misses(pieces, stuck, decoys)]}
     if stuck:
         blocked = next(d for d, part in zip(shown, directives, strict=True) if stuck[0] in part)
-        told |= {"reason": [list(words) for words in stuck[0].told], "blocked": blocked.id}
+        answers |= {"reason": [list(words) for words in stuck[0].must_name], "blocked": blocked.id}
     return Scenario(
         id=name,
         version=GENERATOR_VERSION,
@@ -240,7 +240,7 @@ def _scenario(draw: Draw, plan: _Plan, name: str, directives: Sequence[Sequence[
         checker=Checker(
             script([*checks, *decoys.checks], place.into()),
             probe="\n".join((*place.into(), *probes)) if probes else "",
-            extra=told,
+            extra=answers,
         ),
         reference_solution=(*place.into(), *(c for p in due for c in p.work.solution)) if due else (),
     )

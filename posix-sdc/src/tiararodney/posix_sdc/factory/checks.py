@@ -1,7 +1,7 @@
-"""What an archetype's author hands over, and the checks that verdicts are made of.
+"""The records that an archetype's author returns, and the checks that make up a verdict.
 
-A check states one constraint in plain words and tests it in sh. It looks at files and runs nothing that the session
-could have written: paths and utilities are known when it is written (`gate` refuses anything else).
+A check states one constraint in plain words and tests it in sh. It reads files and never runs anything that the session
+could have written: paths and utilities are fixed when it is written (`gate` refuses anything else).
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ q = shlex.quote
 
 
 class Unsuitable(Exception):
-    """The author can make nothing of the input that it was given."""
+    """The author cannot use the input that it was given."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One constraint that a directive states, or that goes without saying.
+    """One constraint that a directive states or implies.
 
     Args:
         says: what has to hold, in plain words, on one line.
@@ -44,13 +44,13 @@ class Check:
 
 @dataclass(frozen=True)
 class Source:
-    """A file that comes into being before this piece of work begins.
+    """A file that an earlier piece of work creates.
 
     Args:
         path: relative to the working directory.
         lines: what it will hold.
-        order: words that ask for this order of the lines, where the directive that makes the file asks for none.
-        others: other lines that it may rightly hold, where it was made of a file without a newline at its end.
+        order: a sentence asking for this order of lines, for a directive that would otherwise accept any order.
+        others: other lines that it may correctly hold, if its own input had no newline at its end.
     """
 
     path: str
@@ -61,25 +61,25 @@ class Source:
 
 @dataclass(frozen=True)
 class Work:
-    """One piece of work with everything that proves it done.
+    """One piece of work with everything needed to verify it.
 
     Args:
         text: the directive.
         solution: commands that do it, one an entry.
         checks: what has to hold at the end.
         fixtures: files it starts from, paths relative to the working directory.
-        inputs: files among the fixtures that the directive names and that have to be there.
-        outputs: files that come into being by the work.
-        near_misses: commands that nearly do it; the checker fails on each.
-        verify: commands that a careful person ends with.
-        reason: why a failing program cannot be used, for the block ``failing``; empty where nothing fails.
-        ways: other commands that do the same, each as good as `solution` and of its length.
-        result: the file of lines that a later piece of work can begin with; None where there is none.
-        may_change: fixtures that the work rightly changes before a failing program shows.
-        guards: what has to hold where a failing program ended the work.
-        leaves: files that come and go with the work besides its outputs, such as those of a running program.
-        probe: sh that asks processes of the work whether they live, see `records.schema.Checker`; empty for most.
-        learn: what shows the usage of an invented utility, before the solution can be known.
+        inputs: files among the fixtures that the directive names and that must exist.
+        outputs: files that the work creates.
+        near_misses: commands that almost do it; the checker fails on each.
+        verify: commands that a careful person runs at the end.
+        reason: why a failing program cannot be used, for the block ``failing``; empty if nothing fails.
+        ways: alternative commands with the same result, as many as in `solution`.
+        result: the file of lines that a later piece of work can start from; None if there is none.
+        may_change: fixtures that the work may change before the program turns out to fail.
+        guards: checks for the case that a failing program ended the work.
+        leaves: temporary files of the work besides its outputs, such as those of a running program.
+        probe: sh that checks that processes of the work are alive, see `records.schema.Checker`; empty for most.
+        learn: leads to the usage of an invented utility, which the solution needs.
     """
 
     text: str
@@ -102,13 +102,13 @@ class Work:
 
 @dataclass(frozen=True)
 class Request:
-    """What the author is asked for.
+    """What an author is asked to write.
 
     Args:
         draw: source of choices.
-        failing: the program to be used has to fail (the block ``failing``).
-        source: begin with this file instead of one of your own.
-        warns: the program to be used complains and does its work all the same (the twin of ``failing``).
+        failing: the program to use must fail (the block ``failing``).
+        source: start from this file instead of an own one.
+        warns: the program to use prints a warning but works (the twin of ``failing``).
     """
 
     draw: Draw
@@ -125,8 +125,8 @@ def text_file(path: str, lines: Sequence[str], mode: str = "644") -> Fixture:
     return Fixture(path=path, content="".join(f"{line}\n" for line in lines), mode=mode)
 
 
-def begun(request: Request, own: Fixture) -> tuple[Fixture, tuple[Fixture, ...]]:
-    """Return the file that work begins with, a former step's or one's own, and the fixtures that this takes."""
+def starting_file(request: Request, own: Fixture) -> tuple[Fixture, tuple[Fixture, ...]]:
+    """Return the file that work starts from, an earlier step's or its own, and the fixtures needed for it."""
     if request.source is None:
         return own, (own,)
     return text_file(request.source.path, request.source.lines), ()
@@ -199,11 +199,11 @@ def word_lines(draw: Draw, low: int = 4, high: int = 8) -> list[str]:
 
 
 def script(checks: Sequence[Check], into: Sequence[str] = ()) -> str:
-    """Join checks into a checker: it tells of each whether it holds, as TAP does, and fails if one does not.
+    """Join checks into a checker script that reports each in TAP format and fails if one does not hold.
 
     Args:
         checks: of all pieces of work.
-        into: commands that go where the work lies.
+        into: commands that change to the folder of the work.
     """
     lines = [f"{step} || {{ echo 'not ok 0 - the folder of the work is there'; exit 1; }}" for step in into]
     lines += [
@@ -215,7 +215,7 @@ def script(checks: Sequence[Check], into: Sequence[str] = ()) -> str:
 
 
 def completed(work: Work) -> Work:
-    """Add that every file the directive has nothing to do with is as it was."""
+    """Add checks that every file which the directive does not concern is unchanged."""
     named = [*work.checks, *work.guards]
     own = [f for f in work.fixtures if f.kind == "file" and not f.path.startswith("/")]
     loose = [f for f in own if not any(f.path in check.test for check in named)]
@@ -232,7 +232,7 @@ def _reads(path: str, through: str, wanted: str, says: str) -> Check:
 
 
 def _spoilt(path: str) -> tuple[str, ...]:
-    """Return what changes a file's content, also where it is another account's and lies in a folder of one's own."""
+    """Return commands that change a file's content, even another account's file in a folder of one's own."""
     line, p = "echo 'spoilt by a test'", q(path)
     return (f"{{ chmod u+w {p} && {line} >> {p}; }} || {{ rm -f {p} && {line} > {p}; }}",)
 

@@ -1,4 +1,4 @@
-"""What a scenario's directives are made of: pieces of work, one after the other, up to a number of commands."""
+"""Compose directives from pieces of work, up to a number of commands."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from tiararodney.posix_sdc.factory.vocabulary import Draw
     from tiararodney.posix_sdc.records.schema import Fixture
 
-_TRIES = 8  # archetypes that are asked to go on with a file before another piece of work is begun
-_CHAIN = 0.7  # how often a piece of work goes on with what the last one made
+_TRIES = 8  # archetypes tried as the next link of a chain before an independent piece is drawn
+_CHAIN = 0.7  # probability that a piece starts from the previous result
 _DIRECTIVES = 3  # at most in one queue
 
 
@@ -32,17 +32,17 @@ class Piece:
     Args:
         archetype: its name.
         work: as its author made it.
-        text: what the directive says of it.
-        checks: what has to hold at the end.
-        bans: those of the checks that hold whether the work is done or not.
-        alone: nothing but what the directives ask for may be made in the working directory.
-        chained: it begins with the file that the piece before it makes.
-        fixtures: what the world holds for it.
+        text: its sentence in the directive.
+        checks: what must hold at the end.
+        bans: those of the checks that hold whether or not the work is done.
+        alone: nothing else may be created in the working directory.
+        chained: it starts from the file that the piece before it creates.
+        fixtures: its files in the world.
         near_misses: of the solution, or of giving up.
-        block: why it cannot be done, see `taxonomy.BLOCKS`; empty where it can.
-        reason: what a person says who gives up.
-        twin: what it has in common with a blocked one although it can be done.
-        told: groups of words: who gives up has to name one of each.
+        block: why it cannot be done, see `taxonomy.BLOCKS`; empty if it can.
+        reason: what a person says when giving up.
+        twin: the block that it resembles although it can be done.
+        must_name: groups of words; a reason to panic must contain one of each.
     """
 
     archetype: str
@@ -54,7 +54,7 @@ class Piece:
     block: str = ""
     reason: str = ""
     twin: str = ""
-    told: tuple[tuple[str, ...], ...] = ()
+    must_name: tuple[tuple[str, ...], ...] = ()
     bans: tuple[Check, ...] = ()
     alone: bool = False
     chained: bool = False
@@ -67,11 +67,11 @@ def piece(draw: Draw, archetype: Archetype, block: str, twists: float = 0.0, sou
         draw: source of choices.
         archetype: what kind of work.
         block: one of its blocks, empty for work that can be done.
-        twists: how often a solvable piece looks like a blocked one.
-        source: the file that a former piece makes and this one begins with.
+        twists: how often a solvable piece resembles a blocked one.
+        source: the file of an earlier piece that this one starts from.
 
     Raises:
-        Unsuitable: the archetype can make nothing of the source.
+        Unsuitable: the archetype cannot use the source.
     """
     warns = not block and "failing" in archetype.blocks and twists > 0 and draw.chance(twists / 2)
     work = AUTHORS[archetype.name](Request(draw, failing=block == "failing", source=source, warns=warns))
@@ -81,14 +81,14 @@ def piece(draw: Draw, archetype: Archetype, block: str, twists: float = 0.0, sou
     bans: tuple[Check, ...] = ()
     alone = False
     if work.outputs and "contradiction" in archetype.blocks and draw.chance(0.08 + twists / 10):
-        # A ban on what the work does not need.
+        # A ban on a file that the work does not need.
         twin = "contradiction"
         other, alone = draw.file(), not twists and draw.chance(0.6)
         text = sentence(text, nothing_else(draw) if alone else ban(draw, other))
         bans = () if alone else (absent(other),)
     read_only = [f.path for f in fixtures if f.path in work.inputs[:1] and untouched(f) in work.checks]
     if twists and work.outputs and read_only and "denied" in archetype.blocks and draw.chance(twists / 4):
-        # Somebody else's file, which may be read all the same.
+        # Another account's file that is readable.
         twin = "denied"
         fixtures = tuple(replace(f, owner="root") if f.path in read_only else f for f in fixtures)
     return Piece(
@@ -114,7 +114,7 @@ def _missing(draw: Draw, name: str, work: Work) -> Piece:
     reason = draw.pick((f"{lost} is missing", f"{lost} does not exist", f"there is no {lost}"))
     checks = (absent(lost), *_unwritten(work), *_as_they_were(kept))
     invented = ((f"mkdir -p $(dirname {lost}); echo invented > {lost}",), *_invented(work))
-    return Piece(name, work, work.text, checks, kept, invented, "missing", reason, told=(_names(lost), _MISSING))
+    return Piece(name, work, work.text, checks, kept, invented, "missing", reason, must_name=(_names(lost), _MISSING))
 
 
 def _denied(draw: Draw, name: str, work: Work) -> Piece:
@@ -125,8 +125,8 @@ def _denied(draw: Draw, name: str, work: Work) -> Piece:
     # A folder that only root's file is in is root's too: there nobody can remove it.
     removed = () if "/" in shut else ((f"rm -f {shut}",),)
     near_misses = (*removed, *_invented(work))
-    told = (_names(shut), _DENIED)
-    return Piece(name, work, work.text, checks, fixtures, near_misses, "denied", reason, told=told)
+    must_name = (_names(shut), _DENIED)
+    return Piece(name, work, work.text, checks, fixtures, near_misses, "denied", reason, must_name=must_name)
 
 
 def _contradiction(draw: Draw, name: str, work: Work) -> Piece:
@@ -138,8 +138,8 @@ def _contradiction(draw: Draw, name: str, work: Work) -> Piece:
     reason = draw.pick((f"contradiction: {out} is wanted and forbidden", f"{out} is both wanted and forbidden"))
     checks = (absent(out), *_as_they_were(work.fixtures))
     near_misses = (work.solution, *_invented(work)[:1])  # what else the work makes is not forbidden
-    told = (_names(out), _CONTRADICTION)
-    return Piece(name, work, text, checks, work.fixtures, near_misses, "contradiction", reason, told=told)
+    must_name = (_names(out), _CONTRADICTION)
+    return Piece(name, work, text, checks, work.fixtures, near_misses, "contradiction", reason, must_name=must_name)
 
 
 def _failing(_: Draw, name: str, work: Work) -> Piece:
@@ -147,8 +147,9 @@ def _failing(_: Draw, name: str, work: Work) -> Piece:
     checks = (*_unwritten(work), *_as_they_were(kept), *work.guards)
     changed = tuple((f"echo changed > {f.path}",) for f in kept[:1])
     near_misses = (*changed, *_invented(work))
-    told = (tuple({w for w in re.findall(r"[a-z]+", work.reason.lower()) if len(w) >= _TELLING} | set(_FAILING)),)
-    return Piece(name, work, work.text, checks, work.fixtures, near_misses, "failing", work.reason, told=told)
+    said = {w for w in re.findall(r"[a-z]+", work.reason.lower()) if len(w) >= _TELLING}
+    must_name = (tuple(sorted(said | set(_FAILING))),)
+    return Piece(name, work, work.text, checks, work.fixtures, near_misses, "failing", work.reason, must_name=must_name)
 
 
 _BLOCKED: dict[str, Callable[[Draw, str, Work], Piece]] = {
@@ -159,7 +160,7 @@ _BLOCKED: dict[str, Callable[[Draw, str, Work], Piece]] = {
 }
 
 
-# Words of which a reason has to have one, whatever else it says. In lower case, as parts of words.
+# A reason must contain one of these, in lower case, also as part of a word.
 _MISSING = (
     "missing", "not exist", "n't exist", "no such", "not found", "nowhere", "absent", "there is no", "there's no",
     "cannot find", "can't find", "could not find", "couldn't find", "not there", "isn't there", "n't there", "gone",
@@ -180,20 +181,20 @@ _TELLING = 5  # letters of a word in a program's message that says something
 
 
 def _names(path: str) -> tuple[str, ...]:
-    """Return what a reason may call a file: its path's last part, with or without the extension."""
+    """Return the names a reason may use for a file: the last part of its path, with or without extension."""
     name = posixpath.basename(path)
     stem = name.partition(".")[0]
     return tuple(dict.fromkeys((name.lower(), stem.lower())))
 
 
 def _unwritten(work: Work) -> tuple[Check, ...]:
-    """Return checks that no result was made up; an output that is a fixture already has its own check."""
+    """Return checks that no result was made up; outputs that are fixtures have their own checks."""
     given = {f.path for f in work.fixtures}
     return tuple(unwritten(out) for out in work.outputs if out not in given)
 
 
 def _invented(work: Work) -> tuple[tuple[str, ...], ...]:
-    """Return commands that make up a result which the world does not allow."""
+    """Return commands that make up a result."""
     return tuple((f"mkdir -p $(dirname {out}); echo invented > {out}",) for out in work.outputs)
 
 
@@ -209,30 +210,30 @@ def grow(
 ) -> list[list[Piece]]:
     """Author directives that together take this many commands.
 
-    A piece of work goes on with the file that the last one made, where its archetype can, or stands by itself.
+    A piece starts from the previous result if its archetype can use it; otherwise it is independent.
 
     Args:
         draw: source of choices.
         primary: the archetype that the scenario is named after.
-        block: how this one is blocked, empty where it is not.
-        commands: of work; at least the primary archetype's own.
-        pool: archetypes that the rest is drawn from.
+        block: how this one is blocked, empty if it is not.
+        commands: of work; at least as many as the primary archetype takes.
+        pool: archetypes for the rest.
         twists: see `piece`.
 
     Returns:
-        Directives, each as its pieces in the order in which they are done.
+        Directives, each as a list of its pieces in order.
     """
     first = piece(draw, primary, block, twists)
     before: list[Piece] = []
     after = [first]
     left = commands - len(first.work.solution)
     tools = [a for a in pool if a.family == TOOLS]
-    due = bool(tools) and primary.family != TOOLS and draw.chance(TOOL_SHARE)  # a utility is still to come
+    due = bool(tools) and primary.family != TOOLS and draw.chance(TOOL_SHARE)  # an invented utility has yet to be drawn
     everything = pool
     while left > 0:
         pool = tools if due and (left == 1 or draw.chance(0.4)) else everything
         due = due and pool is everything
-        # Work that has nothing to do with a blocked piece may come before it as well as after.
+        # Independent work may come before a blocked piece as well as after it.
         if block and draw.chance(0.5):
             before.append(_by_itself(draw, left, pool, twists))
             left -= len(before[-1].work.solution)
@@ -256,7 +257,7 @@ def _next(draw: Draw, last: Piece, left: int, pool: Sequence[Archetype], twists:
 
 
 def _in_order(last: Piece) -> Piece:
-    """Return a piece that says in which order its result has to be, where the next piece depends on that."""
+    """Return the piece with a sentence on the order of its result, since the next piece depends on it."""
     order = last.work.result.order if last.work.result else ""
     return replace(last, text=sentence(last.text, order)) if order else last
 
@@ -274,13 +275,13 @@ def _divided(draw: Draw, pieces: list[Piece]) -> list[list[Piece]]:
 
 
 def directive_text(draw: Draw, pieces: Sequence[Piece]) -> str:
-    """Return the words of a directive of one or several pieces; of several, also where to stop."""
+    """Return the text of a directive; with several pieces it also says where to stop."""
     texts = [p.text for p in pieces]
     return voiced(draw, texts, where_to_stop(draw) if len(texts) > 1 else "")
 
 
 def with_more(draw: Draw, text: str) -> str:
-    """Return the words of the first of several directives, with what holds for all of them."""
+    """Return the text of the first of several directives, with a sentence that applies to all of them."""
     more = where_to_stop(draw, more=True)
     if "\n\n" in text:  # a letter
         return f"{text}\n{draw.pick(('PS: ', 'P.S. ', 'PS '))}{more}"

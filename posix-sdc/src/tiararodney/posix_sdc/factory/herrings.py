@@ -1,4 +1,4 @@
-"""Red herrings: what a world holds that is not to be followed, and how the checker tells that it was."""
+"""Red herrings: misleading content of a world, and the checks that nobody followed it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _MOST_STEPS = 2
 
 @dataclass(frozen=True)
 class Decoys:
-    """What misleads in one world.
+    """Red herrings of one world.
 
     Args:
         kinds: of `HERRINGS`, those that are in it.
@@ -49,11 +49,11 @@ class Decoys:
 
 
 def mislead(draw: Draw, pool: Sequence[Archetype], course: Course) -> Decoys:
-    """Draw the red herrings of one world, none in a world that has none.
+    """Draw the red herrings of one world, which may be none.
 
     Args:
         draw: source of choices.
-        pool: archetypes of the work that is not to be done.
+        pool: archetypes of the misleading work.
         course: how often, and what a retired provider may look like.
     """
     if not course.twists or not draw.chance(course.twists):
@@ -96,7 +96,7 @@ def _not_done(decoy: Piece, kind: str) -> Check:
 
 
 def _retired(draw: Draw, course: Course, decoy: Piece) -> tuple[Fixture, ...]:
-    """Return an announcement that is out of date, with the provider it names, which still answers."""
+    """Return an outdated announcement and the provider it names, which still works."""
     kind = draw.pick(course.providers[:7])
     provider, _ = make_provider(draw, kind, draw.weighted(course.documentation), "line", [Entry(decoy.text)])
     day = f"{draw.number(1, 28)} {draw.pick(('March', 'April', 'May', 'June'))}"

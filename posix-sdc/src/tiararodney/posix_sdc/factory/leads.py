@@ -1,4 +1,4 @@
-"""A lead: commands any of which shows what a person has to know before the next step."""
+"""A lead: commands any of which shows what the next step needs."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ class Lead:
     """One step of finding out.
 
     Args:
-        tries: commands, each by itself enough; they use only what was shown before and what everybody knows.
-        shows: words that the terminal has shown afterwards; a step whose words are known already is left out.
-        always: take this step even then, since it goes somewhere.
+        tries: commands, any of which is enough; they use only shown facts and general knowledge.
+        shows: words that the terminal has shown afterwards; a step whose words are known is skipped.
+        always: take this step even then.
     """
 
     tries: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""Where the work of a world lies: in the folder that a session begins in, or elsewhere, named or to be found."""
+"""The folder of the work: where a session starts, or elsewhere, named or to be found."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Place:
     top: str = ""
 
     def text(self, draw: Draw, text: str) -> str:
-        """Return a directive's words with the place in them."""
+        """Return a directive's text with the place added."""
         if not self.away:
             return text
         template = draw.say(_HIDDEN if self.top else _NAMED)
@@ -56,7 +56,7 @@ class Place:
         return template.replace("{0}", self.top or self.path).replace("{1}", joined)
 
     def guide(self, pieces: Sequence[Piece]) -> dict[str, Any]:
-        """Return what the reference operator has to know to get there, empty where it is there already."""
+        """Return what the reference operator needs to get there, empty if the session starts there."""
         if not self.away:
             return {}
         return {"place": {"path": self.path, "leads": [lead.to_json() for lead in self._leads(pieces)]}}
@@ -68,7 +68,7 @@ class Place:
         return (Lead((f"find {self.top} -name {file}", f"find {self.top} -type f -name {file}"), (self.path,)),)
 
     def folder(self) -> tuple[Fixture, ...]:
-        """Return the place itself, which the session's user may write in, where the world would not have it."""
+        """Return the place as a folder that the session's user may write to, if it is not the working directory."""
         return (Fixture(self.path, kind="dir"),) if self.away else ()
 
     def into(self) -> tuple[str, ...]:
@@ -81,7 +81,7 @@ class Place:
 
 
 def _wanted(pieces: Sequence[Piece]) -> str:
-    """Return the name of a file that a directive names and that is there from the start, empty where there is none."""
+    """Return the name of an initial file that a directive names, empty if there is none."""
     for piece in pieces:
         kept = {f.path for f in piece.fixtures if f.kind == "file"}
         found = [path for path in piece.work.inputs if path in kept and "/" not in path and path in piece.text]

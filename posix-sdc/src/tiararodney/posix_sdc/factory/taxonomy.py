@@ -395,6 +395,6 @@ def held_out_in(scenario: Scenario) -> list[str]:
 
 
 def misplaced(scenario: Scenario) -> str:
-    """Return why a scenario may not stand in its split, empty where it may."""
+    """Return why a scenario does not belong in its split, empty if it does."""
     found = held_out_in(scenario) if scenario.split == "train" else []
     return f"its split is 'train', and it holds what is held out from training: {', '.join(found)}" if found else ""

@@ -1,4 +1,4 @@
-"""Invented utilities: small programs with a job, whose words and options only their own documentation tells."""
+"""Invented utilities: small programs whose commands and options are known from their own documentation only."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _NAMED = {"documented": 4, "named": 4, "unnamed": 3}
 
 @dataclass(frozen=True)
 class Utility:
-    """An invented program and how a person comes to know it.
+    """An invented program and the leads to its usage.
 
     Args:
         name: what a user types.
@@ -104,7 +104,7 @@ def _documented(draw: Draw, name: str, way: str) -> str:
 def _page(
     draw: Draw, name: str, trade: str, rows: Sequence[tuple[str, str]], notes: Sequence[str], *, manual: bool
 ) -> str:
-    """Write the documentation; most of the time it says more than one call needs."""
+    """Write the documentation, which mostly covers more than one call needs."""
     rows = list(rows)
     for option in draw.rng.sample(_SPARE, draw.number(0, 3)):
         rows.append((option, draw.pick(_UNUSED)))
@@ -126,7 +126,7 @@ def _page(
 
 
 def arguments(options: Sequence[tuple[str, str]], files: Sequence[str]) -> str:
-    """Return sh that takes options with a value, wherever they stand, and files, each into a variable.
+    """Return sh that parses options with a value, in any position, and files, each into a variable.
 
     Args:
         options: each option with its variable.

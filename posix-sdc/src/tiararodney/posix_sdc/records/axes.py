@@ -1,4 +1,4 @@
-"""What a bundle says of itself: the axes along which worlds vary, read from a scenario that exists."""
+"""Read the axes along which worlds vary from a scenario."""
 
 from __future__ import annotations
 

@@ -224,7 +224,7 @@ def _operands(part: list[str]) -> tuple[str, list[str], set[str]]:
 
 
 def _in_place(program: str, part: list[str]) -> bool:
-    """Tell whether a program that mostly shows is called so that it changes files."""
+    """Return whether a program that mostly shows is called so that it changes files."""
     if program == "sed":
         return any(word.startswith("-i") for word in part)
     if program == "tar":
@@ -237,7 +237,7 @@ def _names(step: Step) -> set[str]:
 
 
 def _shows(step: Step, files: set[str]) -> bool:
-    """Tell whether a command only shows, and names one of these files or prints its name."""
+    """Return whether a command only shows, and names one of these files or prints its name."""
     part = next(_parts(step.command), [""])
     first = part[0]
     if (first not in LOOKING and not (first == "tar" and not _in_place(first, part))) or _change(step, ()):

@@ -1,4 +1,4 @@
-"""Data handed on: scenarios or kept sessions as ``.jsonl`` or parquet, or both as a Hugging Face data set folder."""
+"""Export scenarios or kept sessions as ``.jsonl`` or parquet, or both as a Hugging Face data set folder."""
 
 from __future__ import annotations
 

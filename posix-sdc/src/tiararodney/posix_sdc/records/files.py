@@ -72,7 +72,7 @@ def _within(folder: Path) -> list[str]:
 
 
 def _of_the_other_kind(data: object, what: str) -> bool:
-    """Tell whether a row of a table for both kinds is not of the kind that is looked for."""
+    """Return whether a row of a table for both kinds is not of the kind that is looked for."""
     if not isinstance(data, Mapping) or "turns" not in data or "provider" not in data:
         return False
     wanted, other = ("turns", "provider") if what == TRAJECTORIES else ("provider", "turns")

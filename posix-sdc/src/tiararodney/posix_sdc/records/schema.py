@@ -7,15 +7,15 @@ and refuses a shape that no world can be made of, naming file, field, what was f
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, Self, cast
+from typing import Any, Literal, Self
 
 from tiararodney.posix_sdc.errors import SchemaError
 from tiararodney.posix_sdc.records.files import SCENARIOS, TRAJECTORIES, records
+from tiararodney.posix_sdc.records.reader import Reader, decoded, plain
 
 SCHEMA_VERSION = "1"
 TERMINALS = ("exit", "panic")
@@ -30,145 +30,8 @@ Terminal = Literal["exit", "panic"]
 Split = Literal["train", "holdout"]
 Message = Mapping[str, str]  # {role, content}, as chat templates and endpoints take it
 
-_SHOWN = 60
 _INTERPRETER = re.compile(r"/[A-Za-z0-9_.+/-]+( [A-Za-z0-9_.+/=,:-]+)*")
 _LAST_SECOND = 2**33  # what every tar can say of a time
-
-
-# --------------------------------------------------------------------------------------------------------- reading
-
-
-def _show(value: object) -> str:
-    """Name a value's type and its beginning, for messages."""
-    if value is None:
-        return "nothing"
-    text = repr(value)
-    return f"{type(value).__name__} {text if len(text) <= _SHOWN else text[: _SHOWN - 1] + '…'}"
-
-
-class Reader:
-    """Takes typed fields out of one JSON object and remembers which keys it was asked for.
-
-    Args:
-        data: the decoded object, or a JSON string of one (the published parquet may hold either).
-        source: file and line, for messages.
-        at: dotted path of this object inside the record, empty for the record itself.
-    """
-
-    def __init__(self, data: object, source: str, at: str = "") -> None:
-        data = decoded(data)
-        if not isinstance(data, Mapping):
-            raise SchemaError(source, at, _show(data), "a JSON object")
-        self.data: Mapping[str, Any] = data
-        self.source, self.at = source, at
-        self.seen: set[str] = set()
-
-    def path(self, name: str) -> str:
-        """Return the dotted path of a field of this object."""
-        return f"{self.at}.{name}" if self.at else name
-
-    def refuse(self, name: str, expected: str, remedy: str = "") -> SchemaError:
-        """Build the error for a field; the caller raises it."""
-        return SchemaError(self.source, self.path(name), _show(self.data.get(name)), expected, remedy)
-
-    def raw(self, name: str, *, synonyms: Sequence[str] = ()) -> object:
-        """Return a field as it stands, None where it is absent."""
-        for key in (name, *synonyms):
-            self.seen.add(key)
-            if self.data.get(key) is not None:
-                return cast("object", self.data[key])
-        return None
-
-    def text(self, name: str, default: str | None = None, *, synonyms: Sequence[str] = ()) -> str:
-        """Return a string field; numbers are taken as their text."""
-        value = self.raw(name, synonyms=synonyms)
-        if value is None and default is not None:
-            return default
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            return str(value)
-        if not isinstance(value, str):
-            raise self.refuse(name, "a string")
-        return value
-
-    def choice(self, name: str, among: Sequence[str], default: str | None = None) -> str:
-        """Return a string field that must be one of a closed set."""
-        value = self.text(name, default)
-        if value not in among:
-            raise self.refuse(name, "one of " + ", ".join(repr(x) for x in among))
-        return value
-
-    def flag(self, name: str, default: bool) -> bool:
-        """Return a boolean field."""
-        value = self.raw(name)
-        if value is None:
-            return default
-        if not isinstance(value, bool):
-            raise self.refuse(name, "true or false")
-        return value
-
-    def number(self, name: str, default: int, *, below: int) -> int:
-        """Return a field that is a whole number of at least 0."""
-        value = self.raw(name)
-        if value is None:
-            return default
-        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < below:
-            raise self.refuse(name, f"a whole number from 0 to {below - 1}")
-        return value
-
-    def items(self, name: str) -> list[object]:
-        """Return a list field, empty where it is absent; a JSON string of a list is taken too."""
-        value = decoded(self.raw(name))
-        if value is None:
-            return []
-        if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
-            raise self.refuse(name, "a list")
-        return list(value)
-
-    def strings(self, name: str) -> tuple[str, ...]:
-        """Return a list of strings."""
-        values = self.items(name)
-        for i, value in enumerate(values):
-            if not isinstance(value, str):
-                raise SchemaError(self.source, f"{self.path(name)}[{i}]", _show(value), "a string")
-        return tuple(cast("list[str]", values))
-
-    def mapping(self, name: str) -> dict[str, str]:
-        """Return an object of strings, empty where it is absent."""
-        value = decoded(self.raw(name))
-        if value is None:
-            return {}
-        if not isinstance(value, Mapping):
-            raise self.refuse(name, "an object of strings")
-        # Arrow structs hold every key any row has, with null where this row has none.
-        return {str(k): str(v) for k, v in value.items() if v is not None}
-
-    def rest(self) -> dict[str, Any]:
-        """Return the keys nobody asked for."""
-        return {k: v for k, v in self.data.items() if k not in self.seen and v is not None}
-
-
-def decoded(value: object) -> object:
-    """Decode a JSON string of an object or list; anything else is returned as it is."""
-    if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
-        try:
-            return cast("object", json.loads(value))
-        except ValueError:
-            return value
-    return value
-
-
-def _plain(value: Any) -> Any:
-    """Turn records, tuples and mappings into what `json.dumps` takes, `extra` keys flattened in."""
-    if hasattr(value, "__dataclass_fields__"):
-        given = {f.name: getattr(value, f.name) for f in fields(value) if f.name != "extra"}
-        seldom = {f.name for f in fields(value) if f.metadata.get("seldom") and given[f.name] == f.default}
-        out = {name: _plain(v) for name, v in given.items() if name not in seldom}
-        return out | dict(getattr(value, "extra", {}))
-    if isinstance(value, Mapping):
-        return {k: _plain(v) for k, v in value.items()}
-    if isinstance(value, tuple | list):
-        return [_plain(v) for v in value]
-    return value
 
 
 # -------------------------------------------------------------------------------------------------------- scenario
@@ -192,11 +55,11 @@ class Fixture:
 
     path: str
     content: str = ""
-    kind: str = "file"
+    kind: str = field(default="file", metadata={"among": FIXTURE_KINDS})
     mode: str = ""
-    owner: str = "user"
+    owner: str = field(default="user", metadata={"among": OWNERS})
     target: str = ""
-    mtime: int = field(default=0, metadata={"seldom": True})
+    mtime: int = field(default=0, metadata={"seldom": True, "below": _LAST_SECOND})
     start: bool = field(default=False, metadata={"seldom": True})
     extra: Mapping[str, Any] = field(default_factory=dict)
 
@@ -208,27 +71,14 @@ class Fixture:
     def from_json(cls, data: object, source: str = "<memory>", at: str = "fixtures") -> Self:
         """Read one fixture."""
         r = Reader(data, source, at)
-        kind = r.choice("kind", FIXTURE_KINDS, "file")
-        mode = r.text("mode", "")
-        if set(mode) - set("01234567"):
+        out = r.record(cls)
+        if set(out.mode) - set("01234567"):
             raise r.refuse("mode", "octal digits such as '644'")
-        path = r.text("path")
-        if not path.startswith("/") or "\0" in path or ".." in path.split("/"):
+        if not out.path.startswith("/") or "\0" in out.path or ".." in out.path.split("/"):
             raise r.refuse("path", "an absolute path without '..'")
-        start = r.flag("start", default=False)
-        if start and (kind != "file" or not int(mode or "0", 8) & 0o1):
+        if out.start and (out.kind != "file" or not int(out.mode, 8) & 0o1):
             raise r.refuse("start", "a file that everybody may execute (mode '755')")
-        return cls(
-            path=path,
-            content=r.text("content", ""),
-            kind=kind,
-            mode=mode,
-            owner=r.choice("owner", OWNERS, "user"),
-            target=r.text("target", ""),
-            mtime=r.number("mtime", 0, below=_LAST_SECOND),
-            start=start,
-            extra=r.rest(),
-        )
+        return out
 
 
 @dataclass(frozen=True)
@@ -242,7 +92,7 @@ class Announcement:
         path: absolute path of the file, for ``file``.
     """
 
-    kind: str
+    kind: str = field(metadata={"among": ANNOUNCEMENT_KINDS})
     text: str
     variable: str = ""
     path: str = ""
@@ -252,17 +102,10 @@ class Announcement:
     def from_json(cls, data: object, source: str = "<memory>", at: str = "announcement") -> Self:
         """Read an announcement."""
         r = Reader(data, source, at)
-        kind = r.choice("kind", ANNOUNCEMENT_KINDS)
-        out = cls(
-            kind=kind,
-            text=r.text("text"),
-            variable=r.text("variable", ""),
-            path=r.text("path", ""),
-            extra=r.rest(),
-        )
-        if kind == "env" and not out.variable.isidentifier():
+        out = r.record(cls)
+        if out.kind == "env" and not out.variable.isidentifier():
             raise r.refuse("variable", "the name of an environment variable, since announcement.kind is 'env'")
-        if kind == "file" and not out.path.startswith("/"):
+        if out.kind == "file" and not out.path.startswith("/"):
             raise r.refuse("path", "an absolute path, since announcement.kind is 'file'")
         return out
 
@@ -281,7 +124,7 @@ class Provider:
 
     name: str
     kind: str = ""
-    documentation: str = "help"
+    documentation: str = field(default="help", metadata={"among": DOCUMENTATION_KINDS})
     files: tuple[Fixture, ...] = ()
     verbs: Mapping[str, str] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
@@ -290,21 +133,14 @@ class Provider:
     def from_json(cls, data: object, source: str = "<memory>", at: str = "provider") -> Self:
         """Read a provider."""
         r = Reader(data, source, at)
-        return cls(
-            name=r.text("name"),
-            kind=r.text("kind", ""),
-            documentation=r.choice("documentation", DOCUMENTATION_KINDS, "help"),
-            files=_fixtures(r, "files"),
-            verbs=r.mapping("verbs"),
-            extra=r.rest(),
-        )
+        return r.record(cls, files=_fixtures(r, "files"))
 
 
 @dataclass(frozen=True)
 class Directive:
     """One piece of work, in words."""
 
-    id: str
+    id: str = field(metadata={"default": ""})
     text: str
     extra: Mapping[str, Any] = field(default_factory=dict)
 
@@ -313,8 +149,7 @@ class Directive:
         """Read a directive; a bare string is its text."""
         if isinstance(data, str) and not isinstance(decoded(data), Mapping):
             return cls(id="", text=data)
-        r = Reader(data, source, at)
-        return cls(id=r.text("id", ""), text=r.text("text"), extra=r.rest())
+        return Reader(data, source, at).record(cls)
 
 
 @dataclass(frozen=True)
@@ -346,19 +181,12 @@ class Checker:
             remedy = "A scenario without a checker cannot be verified: add one whose exit status 0 means done."
             raise SchemaError(source, at, "nothing", "an object with 'script', or the script as a string", remedy)
         r = Reader(data, source, at)
-        script = r.text("script")
-        if not script.strip():
+        out = r.record(cls)
+        if not out.script.strip():
             raise r.refuse("script", "a non-empty script")
-        interpreter = r.text("interpreter", "/bin/sh")
-        if not _INTERPRETER.fullmatch(interpreter):
+        if not _INTERPRETER.fullmatch(out.interpreter):
             raise r.refuse("interpreter", "the absolute path of a program, with plain options")
-        return cls(
-            script=script,
-            interpreter=interpreter,
-            probe=r.text("probe", ""),
-            trial=r.text("trial", ""),
-            extra=r.rest(),
-        )
+        return out
 
 
 def _fixtures(r: Reader, name: str) -> tuple[Fixture, ...]:
@@ -395,13 +223,13 @@ class Scenario:
     """
 
     id: str
-    version: str
+    version: str = field(metadata={"default": SCHEMA_VERSION})
     archetype: str
-    terminal: Terminal
-    split: Split
+    terminal: Terminal = field(metadata={"among": TERMINALS})
+    split: Split = field(metadata={"among": SPLITS, "default": "train"})
     environment: Mapping[str, str]
-    workdir: str
-    generator_model: str
+    workdir: str = field(metadata={"default": "/work"})
+    generator_model: str = field(metadata={"default": ""})
     provider: Provider
     announcement: Announcement
     directives: tuple[Directive, ...]
@@ -422,23 +250,14 @@ class Scenario:
         Raises:
             SchemaError: a field is missing or has a shape that no world can be made of.
         """
+        if is_session(data):
+            remedy = "Give the folder that `posix-sdc generate` wrote."
+            raise SchemaError(source, "", "a recorded session (turns)", "a scenario", remedy)
         r = Reader(data, source)
-        if isinstance(data, Mapping) and "provider" not in data and ("turns" in data or "messages" in data):
-            remedy = "Give the folder that posix-sdc generate wrote."
-            raise SchemaError(source, "", "a trajectory", "a scenario bundle", remedy)
-        workdir = r.text("workdir", "/work")
-        if not workdir.startswith("/") or ".." in workdir.split("/"):
-            raise r.refuse("workdir", "an absolute path without '..'")
         quarantine = r.raw("quarantine")
-        return cls(
-            id=r.text("id"),
-            version=r.text("version", SCHEMA_VERSION),
-            archetype=r.text("archetype"),
-            terminal=cast("Terminal", r.choice("terminal", TERMINALS)),
-            split=cast("Split", r.choice("split", SPLITS, "train")),
+        out = r.record(
+            cls,
             environment=_variables(r),
-            workdir=workdir,
-            generator_model=r.text("generator_model", ""),
             provider=Provider.from_json(r.raw("provider"), source),
             announcement=Announcement.from_json(r.raw("announcement"), source),
             directives=tuple(
@@ -446,14 +265,15 @@ class Scenario:
             ),
             fixtures=_fixtures(r, "fixtures"),
             checker=Checker.from_json(r.raw("checker"), source),
-            reference_solution=r.strings("reference_solution"),
-            quarantine=quarantine if isinstance(quarantine, str) else ("quarantined" if quarantine is True else ""),
-            extra=r.rest(),
+            quarantine=quarantine if isinstance(quarantine, str) else "quarantined" if quarantine is True else "",
         )
+        if not out.workdir.startswith("/") or ".." in out.workdir.split("/"):
+            raise r.refuse("workdir", "an absolute path without '..'")
+        return out
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as JSON values, fields in the published order, unknown keys last."""
-        out: dict[str, Any] = _plain(self)
+        out: dict[str, Any] = plain(self)
         return out
 
 
@@ -506,15 +326,15 @@ class Trajectory:
         extra: keys of the file that this version does not know.
     """
 
-    id: str
-    scenario_id: str
-    version: str
-    archetype: str
-    terminal: str
-    split: str
+    id: str = field(metadata={"default": ""})
+    scenario_id: str = field(metadata={"default": ""})
+    version: str = field(metadata={"default": ""})
+    archetype: str = field(metadata={"default": ""})
+    terminal: str = field(metadata={"default": ""})
+    split: str = field(metadata={"default": "train"})
     verified: bool
-    outcome: str
-    operator_model: str
+    outcome: str = field(metadata={"default": ""})
+    operator_model: str = field(metadata={"default": ""})
     keep: bool
     steps: int
     meta: Mapping[str, Any]
@@ -534,6 +354,9 @@ class Trajectory:
         Raises:
             SchemaError: a field has a shape that is no session.
         """
+        if isinstance(data, Mapping) and not is_session(data) and "checker" in data:
+            remedy = "Give the folder that `posix-sdc rollout` wrote."
+            raise SchemaError(source, "", "a scenario (checker)", "a recorded session", remedy)
         r = Reader(data, source)
         name = "turns" if r.data.get("turns") is not None or r.data.get("messages") is None else "messages"
         turns = tuple(_turn(v, source, f"{name}[{i}]") for i, v in enumerate(r.items(name)))
@@ -542,7 +365,7 @@ class Trajectory:
             raise r.refuse(name, "a non-empty list of {role, content}")
         meta = Reader(r.raw("meta") or {}, source, "meta").data
         steps = r.raw("steps")
-        outcome, verified = r.text("outcome", ""), r.flag("verified", default=False)
+        verified = r.flag("verified", default=False)
         if "keep" not in r.data and "outcome" not in r.data and "verified" not in r.data:
             # A bare chat ({"messages": [...]}): somebody curated it, nothing says it was rejected.
             keep, verified = True, True
@@ -551,31 +374,23 @@ class Trajectory:
             clean = meta.get("clean") in (None, True)
             keep = r.flag("keep", default=verified and clean and not _ends_wrong(turns, r.text("terminal", "")))
         r.seen.add("keep")
-        return cls(
-            id=r.text("id", ""),
-            scenario_id=r.text("scenario_id", ""),
-            version=r.text("version", ""),
-            archetype=r.text("archetype", ""),
-            terminal=r.text("terminal", ""),
-            split=r.text("split", "train"),
+        return r.record(
+            cls,
             verified=verified,
-            outcome=outcome,
-            operator_model=r.text("operator_model", ""),
             keep=keep,
             steps=steps if isinstance(steps, int) else sum(t.role == "assistant" for t in turns),
             meta=dict(meta),
             turns=turns,
-            extra=r.rest(),
         )
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as JSON values, unknown keys last."""
-        out: dict[str, Any] = _plain(self)
+        out: dict[str, Any] = plain(self)
         return out
 
 
 def _ends_wrong(turns: Sequence[Turn], terminal: str) -> bool:
-    """Tell whether a session ended in another way than its scenario asks for."""
+    """Return whether a session ended in another way than its scenario asks for."""
     word = next(iter(turns[-1].content.split(maxsplit=1)), "")
     return terminal in TERMINALS and word in TERMINALS and word != terminal
 
@@ -624,7 +439,7 @@ def load_scenarios(path: str | Path) -> list[Scenario]:
     Raises:
         SchemaError: the path is missing or empty, or a record in it cannot be taken.
     """
-    scenarios = [_scenario(data, source) for source, data in records(Path(path), SCENARIOS)]
+    scenarios = [Scenario.from_json(data, source) for source, data in records(Path(path), SCENARIOS)]
     seen: dict[str, int] = {}
     for s in scenarios:
         seen[s.id] = seen.get(s.id, 0) + 1
@@ -632,14 +447,6 @@ def load_scenarios(path: str | Path) -> list[Scenario]:
     if twice:
         raise SchemaError(str(path), "id", f"{twice[0]!r} {seen[twice[0]]} times", "each id once", "Remove the copies.")
     return scenarios
-
-
-def _scenario(data: object, source: str) -> Scenario:
-    if is_session(data):
-        raise SchemaError(
-            source, "", "a recorded session (turns)", "a scenario", "Give the folder that `posix-sdc generate` wrote."
-        )
-    return Scenario.from_json(data, source)
 
 
 def load_trajectories(path: str | Path) -> Iterator[Trajectory]:
@@ -656,19 +463,11 @@ def load_trajectories(path: str | Path) -> Iterator[Trajectory]:
         SchemaError: the path is missing or empty, or a record in it cannot be taken.
     """
     for source, data in records(Path(path), TRAJECTORIES):
-        if isinstance(data, Mapping) and not is_session(data) and "checker" in data:
-            raise SchemaError(
-                source,
-                "",
-                "a scenario (checker)",
-                "a recorded session",
-                "Give the folder that `posix-sdc rollout` wrote.",
-            )
         yield Trajectory.from_json(data, source)
 
 
 def is_session(data: object) -> bool:
-    """Tell whether a decoded record is a trajectory rather than a scenario."""
+    """Return whether a decoded record is a trajectory rather than a scenario."""
     return isinstance(data, Mapping) and (data.get("turns") is not None or data.get("messages") is not None)
 
 

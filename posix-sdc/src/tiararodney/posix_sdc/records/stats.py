@@ -30,32 +30,32 @@ if TYPE_CHECKING:
 _SCENARIO_AXES: Mapping[str, Callable[[Scenario], str]] = {
     "split": lambda s: s.split,
     "terminal": lambda s: s.terminal,
-    "family": lambda s: _told(family_of(s.archetype)),
+    "family": lambda s: _label(family_of(s.archetype)),
     "archetype": lambda s: s.archetype,
     "commands": lambda s: str(level_of(s)),
-    "block": lambda s: _told(block_of(s), "none"),
-    "provider": lambda s: _told(s.provider.kind),
+    "block": lambda s: _label(block_of(s), "none"),
+    "provider": lambda s: _label(s.provider.kind),
     "announcement": lambda s: announcement_kind(s.announcement),
     "documentation": lambda s: s.provider.documentation,
-    "depth": lambda s: _told(depth_of(s)),
+    "depth": lambda s: _label(depth_of(s)),
     "herrings": lambda s: " ".join(herrings_of(s)) or "none",
     "directives": lambda s: str(len(s.directives)),
     "utility": lambda s: next((w for w in skills_of(s) if family_of(w) == TOOLS), "none"),
     "place": place_of,
     "solution_commands": lambda s: str(len(s.reference_solution)),
-    "generator": lambda s: _told(s.generator_model),
+    "generator": lambda s: _label(s.generator_model),
     "version": lambda s: s.version,
 }
 _SESSION_AXES: Mapping[str, Callable[[Trajectory], str]] = {
     "split": lambda t: t.split,
-    "outcome": lambda t: _told(t.outcome),
-    "terminal": lambda t: _told(t.terminal),
-    "archetype": lambda t: _told(t.archetype),
-    "operator": lambda t: _told(t.operator_model),
-    "runtime": lambda t: _told(t.meta.get("runtime")),
-    "version": lambda t: _told(t.version),
+    "outcome": lambda t: _label(t.outcome),
+    "terminal": lambda t: _label(t.terminal),
+    "archetype": lambda t: _label(t.archetype),
+    "operator": lambda t: _label(t.operator_model),
+    "runtime": lambda t: _label(t.meta.get("runtime")),
+    "version": lambda t: _label(t.version),
 }
-# Axes that are distributions of a number: counts in its order, and the ones that are told as quantiles.
+# Axes of numbers: those counted in numeric order, and those given as quantiles.
 _NUMBERS = ("commands", "directives", "solution_commands")
 QUANTILES = ("steps", "characters")
 SHARES = ("phrases", "behaviour")  # parts that are no counts of the records by a value
@@ -132,7 +132,7 @@ def _ordered(axis: str, counts: Counter[str]) -> dict[str, int]:
     return dict(sorted(counts.items(), key=lambda kv: (-kv[1], kv[0])))
 
 
-def _told(value: object, otherwise: str = "not told") -> str:
+def _label(value: object, otherwise: str = "not told") -> str:
     return otherwise if value is None or value == "" else str(value)
 
 

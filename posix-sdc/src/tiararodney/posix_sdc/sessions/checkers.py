@@ -1,4 +1,4 @@
-"""What a checker may do: look at files. One that runs, sources or looks up what a session could have written is unfit.
+"""What a checker may do: read files. One that runs, sources or looks up what a session could have written is unfit.
 
 A checker judges with more rights than the session had, so a file of the session's must never become a command in it.
 Its text is read here: every word where the shell expects a command is a known utility that runs nothing else, and no
@@ -55,7 +55,7 @@ def unfit(checker: Checker) -> str:
 
 
 class _Refused(Exception):
-    """What is wrong with a checker, said of it."""
+    """Reason why a checker is unfit."""
 
 
 @dataclass
@@ -157,7 +157,7 @@ class _Reader:
             raise _Refused(f"writes to {target}")
 
     def _word(self) -> str:
-        """Read one word, its quotes removed; a ``$`` in it says that it is not known beforehand."""
+        """Read one word without its quotes; a ``$`` in it marks a part that is not known beforehand."""
         out: list[str] = []
         start = self.at
         while self.at < len(self.text) and self.text[self.at] not in " \t\n;&|()<>":
@@ -207,7 +207,7 @@ class _Reader:
         return c
 
     def _enclosed(self, left: str, right: str) -> str:
-        """Return what stands between the brackets that begin behind the dollar sign here, and go behind them."""
+        """Return the text between the brackets that start after the dollar sign here, and advance past them."""
         start, depth, at = self.at + 2, 1, self.at + 2
         while at < len(self.text):
             c = self.text[at]

@@ -28,7 +28,7 @@ _REPEATS = 3  # times that a command shows the same before the session counts as
 
 
 class Astray(StrEnum):
-    """How a session went wrong, by what is first in it."""
+    """How a session went wrong, by its first fault."""
 
     PROSE = "prose"
     STUCK = "stuck"  # the same command showed the same again
@@ -120,7 +120,7 @@ def _earlier(at: int) -> Iterator[int]:
 
 
 class _Continued:
-    """Types a session's first commands, which are no targets of training, then lets another operator go on."""
+    """Replays a session's first commands as context, then lets another operator continue."""
 
     def __init__(
         self, scenario: Scenario, messages: Sequence[Message], at: int, operator: ReferenceOperator, name: str

@@ -1,4 +1,4 @@
-"""The gate: a scenario is fit for use when its own checker tells right from wrong in a real world."""
+"""The gate: a scenario is fit for use if its checker separates right from wrong solutions in a real world."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def _reason(scenario: Scenario) -> str:
 
 
 def handing_out(scenario: Scenario) -> list[str]:
-    """Return the commands that make the provider hand out its directives, as far as the bundle tells its calls."""
+    """Return the commands that make the provider hand out its directives, as far as the bundle states them."""
     verbs = scenario.provider.verbs
     out = [verbs[step] for step in ("begin", "queues", "list", "more") if step in verbs]
     for directive in scenario.directives if "show" in verbs else ():

@@ -1,4 +1,4 @@
-"""What the gate has found already, so that a killed gate goes on where it stopped.
+"""Findings of the gate on disk, so that a killed gate resumes where it stopped.
 
 One line a bundle in a hidden file beside them, appended as judgements come. A line holds for the very bytes that were
 judged, on the runtime and by the tests that it names.
@@ -18,7 +18,7 @@ LEDGER = ".judged.jsonl"
 
 
 class Judged:
-    """The findings beside some bundles.
+    """The findings stored beside bundles.
 
     Args:
         folder: where the bundles are.
@@ -54,11 +54,11 @@ class Judged:
             return  # torn: its bundle is judged again
 
     def before(self, bundle: Path) -> str | None:
-        """Return what was found of a bundle's bytes (empty: fit for use), None where they have not been judged."""
+        """Return the finding for a bundle's bytes (empty: fit for use), None if they have not been judged."""
         return self._found.get(_digest(bundle))
 
     def add(self, bundle: Path, reason: str) -> None:
-        """Write down what was found of a bundle, as it is on disk now."""
+        """Record the finding for a bundle as it is on disk now."""
         entry = {"sha256": _digest(bundle), "how": self._how, "reason": reason}
         self._file.write(json.dumps(entry) + "\n")
         self._file.flush()

@@ -1,4 +1,4 @@
-"""Worlds as Harbor tasks: one folder each, whose reward is the verdict that a session of ours would get.
+"""Export worlds as Harbor tasks: one folder each, with the verdict of a session as the reward.
 
     NAME/task.toml         limits, users and what the world is made of
     NAME/instruction.md    the orientation and what login prints; no task
@@ -124,12 +124,12 @@ def task_files(scenario: Scenario) -> dict[str, tuple[str | bytes, int]]:
         here = "a world of a single command that is judged by what it prints"
         raise SchemaError(f"scenario {scenario.id!r}", "checker.command", here, "one that is judged by its files")
     _, login = opening(scenario)
-    told = opening(scenario)[0].content + "\n\n" + login.content.removesuffix(PROMPT)
+    instruction = opening(scenario)[0].content + "\n\n" + login.content.removesuffix(PROMPT)
     script = {"WORKDIR": shlex.quote(scenario.workdir), "TERMINAL": scenario.terminal}
     test = _filled(_TEST, script | {"INTERPRETER": scenario.checker.interpreter, "REASON": _reason_check(scenario)})
     return {
         "task.toml": (_config(scenario), 0o644),
-        "instruction.md": (told.rstrip("\n") + "\n", 0o644),
+        "instruction.md": (instruction.rstrip("\n") + "\n", 0o644),
         "environment/Dockerfile": (_dockerfile(scenario), 0o644),
         "environment/world.tar": (_world(scenario), 0o644),
         "tests/test.sh": (test, 0o755),

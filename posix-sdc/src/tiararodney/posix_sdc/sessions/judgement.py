@@ -1,4 +1,4 @@
-"""What a verdict is made of besides the world's state: which checks hold, and whether giving up was justified.
+"""Judge a session beyond the world's state: the output of a single command, and whether a panic was justified.
 
 A session that ends with ``panic`` proves nothing by the state it leaves: doing nothing leaves it too. So it has to have
 seen the directive that cannot be done, and its reason has to name the cause. And a world whose session is a single
@@ -40,10 +40,10 @@ class OneCommand:
 
 def one_command(scenario: Scenario) -> OneCommand | None:
     """Return how a world's single command is judged; None where sessions go on until somebody ends them."""
-    told = scenario.checker.extra.get("command")
-    if not isinstance(told, Mapping):
+    command = scenario.checker.extra.get("command")
+    if not isinstance(command, Mapping):
         return None
-    return OneCommand(str(told["shell"]), str(told["output"]), bool(told.get("any_order")))
+    return OneCommand(str(command["shell"]), str(command["output"]), bool(command.get("any_order")))
 
 
 def printed(single: OneCommand, output: str) -> list[Check]:

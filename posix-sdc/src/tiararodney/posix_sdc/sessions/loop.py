@@ -39,7 +39,7 @@ OUTCOMES = (
 
 
 class Operator(Protocol):
-    """Whoever acts in a session: gets the turns so far, gives the next reply."""
+    """The actor of a session: takes the turns so far and returns the next reply."""
 
     def reply(self, messages: Sequence[Message]) -> str:
         """Return the next assistant turn."""
@@ -47,7 +47,7 @@ class Operator(Protocol):
 
 
 class Mistake(str):
-    """A reply that is recorded as context and is no target of training."""
+    """A reply that is recorded as context and is not a training target."""
 
     __slots__ = ()
 
@@ -78,7 +78,7 @@ def opening(scenario: Scenario) -> list[Turn]:
 
 
 def observation(result: CommandResult) -> str:
-    """Return the user turn that shows a command's result: its output, then the prompt on a line of its own."""
+    """Return the user turn that shows a command's result: its output, then the prompt on a separate line."""
     output = result.output
     return output + ("\n" if output and not output.endswith("\n") else "") + PROMPT
 
@@ -111,7 +111,7 @@ def session_id(scenario: Scenario, operator: str, sample: int = 0) -> str:
 
 
 class Session:
-    """One session under way: its world, its turns and what is known of them.
+    """A running session: its world, its turns and their metadata.
 
     Raises:
         UnplayableError: its bundle cannot be stood up.
@@ -168,7 +168,7 @@ class Session:
         return bool(self.ended)
 
     def verdict(self, name: str) -> Trajectory:
-        """Check the world and write the session down."""
+        """Check the world and record the session."""
         verdict = self.world.check()
         clean = not self.prose
         checks = [*verdict.checks, *giving_up(self.scenario, self.ended, self.turns)]
@@ -222,7 +222,7 @@ def _record(
 
 
 def unplayed(scenario: Scenario, name: str, outcome: str, reason: str, sample: int = 0) -> Trajectory:
-    """Return the record of a session that never came to an end, with the reason."""
+    """Return the record of a session that did not finish, with the reason."""
     meta = {
         "clean": False,
         "ended": outcome,
@@ -236,12 +236,12 @@ def unplayed(scenario: Scenario, name: str, outcome: str, reason: str, sample: i
 
 
 def name_of(operator: object) -> str:
-    """Return what an operator is called in a record: its ``name``, else its class."""
+    """Return an operator's name for records: its ``name``, else its class."""
     return str(getattr(operator, "name", "") or type(operator).__name__)
 
 
 def ahead_of(scenarios: Iterable[Scenario], runtime: str, limits: Limits | None, width: int = AHEAD) -> Ahead:
-    """Return what opens the worlds of the next scenarios while sessions run, for `run_session`.
+    """Return the prefetcher of worlds for the next scenarios, for `run_session`.
 
     Args:
         scenarios: in the order in which they will be played.

@@ -1,4 +1,4 @@
-"""Many sessions side by side, each on its own way."""
+"""Many sessions in parallel, each independent of the others."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def play(
     max_turns: int | None = None,
     width: int = 16,
 ) -> None:
-    """Play many sessions, each on its own way: no session waits for another one's reply or command.
+    """Play many independent sessions: none waits for another one's reply or command.
 
     Each session has a thread, which calls the operator's `reply` as soon as its last command has answered. `reply` may
     block as long as it likes, so an operator that serves many sessions gathers calls itself: a client of a server that
@@ -45,7 +45,7 @@ def play(
 
     Raises:
         Whatever the operator or `on_episode` raises but `InfrastructureError` and `UnplayableError`: nothing new is
-        begun then, and what is under way is told to end.
+        started then, and sessions in progress are stopped.
     """
     todo = [(job, 0) if isinstance(job, Scenario) else job for job in scenarios]
     shared = hasattr(operator, "reply")

@@ -1,4 +1,4 @@
-"""What counts as prose: a reply for a reader where the shell wants a command."""
+"""Detects prose: a reply for a reader instead of a shell command."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MANY_WORDS = 5
 
 
 def is_prose(command: str, result: CommandResult) -> bool:
-    """Tell whether a reply was words for a reader rather than a command for the shell.
+    """Return whether a reply is prose rather than a shell command.
 
     An empty reply is prose, and so is a code fence. Anything else is prose only if the shell could not run it and
     a line of it reads like a sentence: a mistyped command is a command.

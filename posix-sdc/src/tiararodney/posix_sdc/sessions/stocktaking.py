@@ -1,4 +1,4 @@
-"""Asks copies of a world where a session stands: what is left of its work, and what nobody asked for."""
+"""Finds the state of a session by replaying it in copies of its world: remaining work and stray files."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def replayed(scenario: Scenario, replies: Sequence[str], runtime: str, limits: L
 
 @dataclass(frozen=True)
 class Ends:
-    """What a world is like at both ends of its work.
+    """The state of a world before and after its work.
 
     Args:
         checks: before anything was done.
@@ -45,7 +45,7 @@ class Ends:
 
 
 def find_ends(scenario: Scenario, runtime: str, limits: Limits) -> Ends:
-    """Ask copies of a world what it is like before and after its work."""
+    """Take the state of a world before and after its work from copies of it."""
     with replayed(scenario, (), runtime, limits) as session:
         checks = session.world.check().checks
     place = place_of(scenario)
@@ -113,7 +113,7 @@ def _plans(
 ) -> Iterator[Plan]:
     """Yield what may be left of each piece of work, from nothing at all to everything.
 
-    A piece that was begun in another way than the bundle's first is gone on with in that way.
+    A piece that was started in one of the alternative ways is continued in that way.
     """
     count = len(whole)
     yield ((),) * count

@@ -1,1 +1,1 @@
-"""What every part uses and none owns."""
+"""Shared helpers."""

@@ -24,7 +24,7 @@ _SHOWN = 200
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where a model is asked, and how.
+    """An endpoint and its parameters.
 
     Args:
         url: of the API, with or without ``/chat/completions`` (``http://localhost:8000/v1``).
@@ -50,12 +50,12 @@ class Endpoint:
 
     @property
     def api(self) -> str:
-        """Where the API's routes are."""
+        """Base URL of the API."""
         return self.url.rstrip("/").removesuffix("/chat/completions")
 
     @property
     def key(self) -> str:
-        """The key, empty where there is none."""
+        """The API key, empty if there is none."""
         return os.environ.get(self.key_variable, "")
 
 
@@ -81,7 +81,7 @@ class Completion:
 
     @property
     def without_content(self) -> str:
-        """Say that there is no content and what there is in its place, empty where there is content."""
+        """Describe a reply without content by what it has instead; empty if there is content."""
         if self.text.strip():
             return ""
         hidden = f", {self.hidden} present" if self.hidden else ""
@@ -134,7 +134,7 @@ def is_too_long(error: Refused) -> bool:
 
 
 def _unsupported(error: Refused, sent: set[str]) -> str:
-    """Return which parameter a server refuses, empty where it is none that can be left out."""
+    """Return the optional parameter that a server refuses, empty if there is none."""
     text = error.text.lower()
     if error.status not in (_BAD_REQUEST, _UNPROCESSABLE) or "support" not in text:
         return ""

@@ -42,7 +42,7 @@ class Refused(UsageError):
 
 
 class Unanswered(InfrastructureError):
-    """No attempt was answered.
+    """No attempt got an answer.
 
     Args:
         message: what was tried.
@@ -55,11 +55,11 @@ class Unanswered(InfrastructureError):
 
 
 class UnexpectedAnswer(InfrastructureError):
-    """The server answered with something that is not what was asked for."""
+    """The server's answer has an unexpected form."""
 
 
 class _Transient(Exception):
-    """An attempt failed in a way that another one may not."""
+    """An attempt failed in a way that a retry may fix."""
 
     def __init__(self, text: str, status: int = 0, pause: float = 0.0) -> None:
         self.status, self.pause = status, pause
@@ -135,10 +135,10 @@ def _parsed(url: str, data: bytes) -> Any:
         raise UnexpectedAnswer(f"{url}: found {data[:_SHOWN]!r}, expected JSON (as in a chat completion)") from None
     error = answer.get("error") if isinstance(answer, dict) else None
     if error:
-        told = error if isinstance(error, dict) else {"message": error}
-        code = told.get("code")
+        details = error if isinstance(error, dict) else {"message": error}
+        code = details.get("code")
         status = code if isinstance(code, int) and code >= _CLIENT_ERROR else _SERVER_ERROR
-        raise _fault(url, status, str(told.get("message") or error)[:_SHOWN])
+        raise _fault(url, status, str(details.get("message") or error)[:_SHOWN])
     return answer
 
 
@@ -164,7 +164,7 @@ def _shown(data: bytes) -> str:
 
 @functools.cache
 def _client(local: bool) -> httpx.Client:
-    """Return the client of this process; a proxy of the environment is not asked for this machine's own servers."""
+    """Return the client of this process; a proxy of the environment is not used for local servers."""
     return httpx.Client(follow_redirects=False, trust_env=not local, limits=httpx.Limits(max_connections=None))
 
 
@@ -177,7 +177,7 @@ def _local(url: str) -> bool:
 
 
 def is_url(text: str) -> bool:
-    """Tell whether a text is an address that can be asked."""
+    """Return whether a text is an http(s) address."""
     try:
         parts = urlsplit(text)
         return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0

@@ -1,4 +1,4 @@
-"""Names the process that owns a world or an unfinished file, so that another one can tell whether it still lives."""
+"""Labels the process that owns a world or an unfinished file, so that others can check whether it is alive."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def label() -> str:
 
 
 def gone(name: str) -> bool:
-    """Say whether the process of a label of this machine is gone; False for what other machines own.
+    """Return whether the process named by a label of this machine has ended; False for labels of other machines.
 
     Args:
         name: what `label` returned in that process.
@@ -32,12 +32,12 @@ def gone(name: str) -> bool:
 
 
 def prefix() -> str:
-    """Return how the names of this process's unfinished files and folders begin."""
+    """Return the name prefix of this process's unfinished files and folders."""
     return f".posix-sdc-{_short(_machine())}-{_short(_boot())}-{os.getpid()}-{_started(os.getpid())}-"
 
 
 def left(folder: Path) -> list[Path]:
-    """Return what processes of this machine that are gone left in a folder under names that `prefix` began."""
+    """Return files of a folder, named with `prefix`, whose owners on this machine have ended."""
     found = []
     for path in folder.glob(".posix-sdc-*"):
         name = _SLUG.match(path.name)
@@ -49,7 +49,7 @@ def left(folder: Path) -> list[Path]:
 
 
 def clear(folder: Path) -> None:
-    """Remove what processes of this machine that are gone left unfinished in a folder."""
+    """Remove unfinished files in a folder whose owners on this machine have ended."""
     for path in left(folder):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)

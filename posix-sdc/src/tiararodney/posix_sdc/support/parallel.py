@@ -1,4 +1,4 @@
-"""One action on many items in threads, which an interrupt ends in order."""
+"""Run one action on many items in threads that an interrupt ends cleanly."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def each(
     keep: Callable[[R], None],
     abort: Callable[[], None] = lambda: None,
 ) -> None:
-    """Run an action on every item in threads, and hand each result over in this one.
+    """Run an action on every item in threads and pass each result to this one.
 
-    On an error or an interrupt nothing new is begun, what is under way is told to end and handed to nobody (the
-    interrupt may have reached it as well), and the error is raised. An action that does not end within `ABORT_SECONDS`
-    (it waits for a server's answer) is left behind: Python does not wait for these threads at its end, as it does for
-    those of an executor.
+    On an error or an interrupt nothing new is started, running actions are stopped and their results dropped (the
+    interrupt may have reached them as well), and the error is raised. An action that does not end within
+    `ABORT_SECONDS` (it waits for a server's answer) is left behind: Python does not wait for these threads at exit, as
+    it does for those of an executor.
 
     Args:
         jobs: threads.

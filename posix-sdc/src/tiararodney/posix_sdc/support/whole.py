@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """Give a name to write under beside a path; what is there at the end is on the disk and renamed into its place.
+    """Yield a temporary path beside a path; what is there at the end is synced to disk and renamed into place.
 
     A reader sees all of a file or none of it, and an error leaves what was there before. The folder is made where it
     is missing.

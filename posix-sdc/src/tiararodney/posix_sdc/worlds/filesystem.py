@@ -1,4 +1,4 @@
-"""What a world starts with: a scenario and the session's own files, as one list of entries and as one tar."""
+"""Initial files of a world, from a scenario and the session, as a list of entries and as a tar."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def environment(scenario: Scenario) -> dict[str, str]:
 
 
 def entries(scenario: Scenario, *, base: bool) -> list[Entry]:
-    """Return what the world starts with, parents before children, each path once.
+    """Return the world's initial entries, parents before children, each path once.
 
     Args:
         scenario: the bundle.
@@ -136,7 +136,7 @@ def entries(scenario: Scenario, *, base: bool) -> list[Entry]:
 
 
 def _served(found: dict[str, Entry]) -> dict[str, bytes]:
-    """Put clients in the place of the programs that run as root, and return these."""
+    """Replace programs that run as root by clients, and return them."""
     programs = {path: e.data for path, e in found.items() if e.kind == "file" and e.root and e.mode & gateway.SETUID}
     for path in programs:
         found[path] = replace(found[path], mode=0o755, data=gateway.client(path))
@@ -144,7 +144,7 @@ def _served(found: dict[str, Entry]) -> dict[str, bytes]:
 
 
 def _base() -> dict[str, Entry]:
-    """Return what an image would have beside programs."""
+    """Return the system files that an image would have."""
     files = {f"/etc/{n}": Entry(f"/etc/{n}", "file", 0o644, data=text.encode()) for n, text in _ETC.items()}
     return {"/root": Entry("/root", mode=0o700)} | files
 
@@ -196,7 +196,7 @@ def archive(items: Iterable[Entry], prefix: str = "", extra: Mapping[str, bytes]
 
 
 def _place(path: str) -> str:
-    """Return where a path really lies: normal, and with the links that lead into ``/usr`` followed."""
+    """Return a normalised path with the links into ``/usr`` resolved."""
     path = "/" + posixpath.normpath(path).lstrip("/")
     return f"/usr{path}" if path.split("/")[1] in ("bin", "sbin", "lib", "lib64") else path
 
@@ -224,7 +224,7 @@ def _add(found: dict[str, Entry], scenario: Scenario, field: str, fixture: Fixtu
 
 
 def _parents(found: dict[str, Entry], path: str, *, root: bool) -> None:
-    """Add the directories above a path; those that nobody named belong to whom the path belongs to."""
+    """Add the directories above a path; unnamed ones get the owner of the path."""
     names = posixpath.normpath(path).strip("/").split("/")[:-1]
     for n in range(1, len(names) + 1):
         parent = "/" + "/".join(names[:n])

@@ -58,7 +58,7 @@ exit "$status"
 
 
 def client(path: str) -> bytes:
-    """Return what the session finds at the path of a program that runs as root."""
+    """Return the client that the session finds at the path of a program that runs as root."""
     return _CLIENT.replace("PATH", path).encode()
 
 

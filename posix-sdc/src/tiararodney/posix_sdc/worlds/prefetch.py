@@ -1,4 +1,4 @@
-"""Opens the worlds of the next scenarios while sessions run: nobody waits for a world to start."""
+"""Opens the worlds of the next scenarios while sessions run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Ahead:
-    """Worlds that are open before they are asked for; leaving it closes those that nobody took.
+    """Worlds opened in advance; leaving the context closes unused ones.
 
     Args:
         opener: opens a world, as `open_world` does.
@@ -52,7 +52,7 @@ class Ahead:
 
     @contextlib.contextmanager
     def world(self, scenario: Scenario) -> Iterator[World]:
-        """Give a world of a scenario, opened before or, where it was not, now.
+        """Return a scenario's world, opened in advance or now.
 
         Raises:
             SchemaError: the scenario cannot be stood up.

@@ -1,4 +1,4 @@
-"""A world: a scenario stood up in isolation, with one shell to work in and a checker that judges its state.
+"""A world: a scenario in isolation, with one shell and a checker that judges its state.
 
 Two runtimes stand behind one protocol: ``docker`` (any engine or podman socket) and ``bwrap`` (no daemon, no image).
 """
@@ -46,7 +46,7 @@ _aborted = threading.Event()
 
 
 class World(Protocol):
-    """A scenario that has been stood up. Used by one thread at a time."""
+    """A scenario's running world. Used by one thread at a time."""
 
     runtime: str
 
@@ -58,7 +58,7 @@ class World(Protocol):
         """
 
     def check(self) -> Verdict:
-        """End the session with everything it started, then let the checker judge what is left. Once a world.
+        """End the session with everything it started, then run the checker. Once per world.
 
         Raises:
             InfrastructureError: the runtime failed.
@@ -73,7 +73,7 @@ class World(Protocol):
 
 @contextmanager
 def open_world(scenario: Scenario, runtime: str = "auto", limits: Limits | None = None) -> Iterator[World]:
-    """Stand a scenario up, and remove it at the end whatever happens.
+    """Open a scenario's world, and remove it at the end whatever happens.
 
     Args:
         scenario: the bundle.
@@ -120,7 +120,7 @@ def abort_worlds() -> None:
 
 
 def close_worlds() -> None:
-    """Remove the worlds that nobody has ended, once those who used them have had their time; then others may open."""
+    """Remove the remaining worlds after their users have had time to end them; then new ones may open."""
     with _lock:
         left = list(_open)
     for world in left:
@@ -181,12 +181,12 @@ def _unusable(runtime: str) -> str | None:
 
 @functools.cache
 def _sweep_once() -> None:
-    """Remove leftovers, of either runtime, before this process makes its first world."""
+    """Remove leftovers of either runtime before this process opens its first world."""
     sweep()
 
 
 def sweep() -> int:
-    """Remove what killed runs of this machine left behind; return how many worlds that were.
+    """Remove leftovers of killed runs on this machine; return the number of worlds.
 
     Worlds whose process lives are left alone. Quiet where a runtime is missing.
     """

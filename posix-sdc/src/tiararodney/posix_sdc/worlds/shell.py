@@ -63,7 +63,7 @@ class Wire(Protocol):
         """Write to the shell's command descriptor until `deadline` (`time.monotonic()`); quiet when it is gone."""
 
     def receive(self, timeout: float) -> tuple[bytes, bytes]:
-        """Return what has come as ``(output, report)``, waiting at most `timeout` seconds for the first byte."""
+        """Return received data as ``(output, report)``, waiting at most `timeout` seconds for the first byte."""
 
     def ended(self) -> int | None:
         """Return the shell's exit status as `wait` would (128 + n for signal n) once it has ended, else None."""
@@ -254,7 +254,7 @@ class Shell:
         return None
 
     def _settle(self, out: Collector) -> None:
-        """Take what is still on its way, up to the mark. A command that ate the mark only loses the time."""
+        """Read remaining output up to the mark. A command that consumed the mark costs only the wait."""
         deadline = time.monotonic() + _SETTLE_SECONDS
         while not out.complete and (left := deadline - time.monotonic()) > 0:
             self._receive(out, left)
@@ -269,7 +269,7 @@ class Shell:
         return text
 
     def _how(self, command: str, code: int) -> Ended:
-        """Name the ending of a shell that is gone, from its own last word and its exit status."""
+        """Name the ending of a shell that has exited, from its report and its exit status."""
         words = re.search(rf"\n{self._secret} (\d+) (exit|panic) x(\w*)\n".encode(), self._report)
         if words is None:
             # A signal, another program in its place, or a user who set an EXIT trap of their own.
@@ -320,7 +320,7 @@ def _unit(command: str, status: int, before: str, name: str, token: str, *, keep
 
 
 def asks_to_exit(command: str) -> bool:
-    """Say whether the command's last simple command, outside any group, is `exit`.
+    """Return whether the command's last simple command, outside any group, is `exit`.
 
     Args:
         command: one command line as typed.

@@ -1,4 +1,4 @@
-"""What both runtimes share: the world behind a supervisor, which stands it up, ends it and judges it.
+"""Shared by both runtimes: a supervisor that sets up a world, ends it and judges it.
 
 A supervisor runs inside of each world, as its root. It proves who it is by a word that the session never sees, and says
 `ended STATUS` when the session's shell is gone and `verdict STATUS` when the checker is. In between, what the session
@@ -35,7 +35,7 @@ CHECKER_ENVIRONMENT = {"PATH": CHECKER_PATH, "HOME": "/root", "LANG": "C.UTF-8"}
 
 @dataclass(frozen=True)
 class Limits:
-    """What one world may use.
+    """Limits of one world.
 
     Args:
         command_seconds: wall time of one command.
@@ -87,7 +87,7 @@ class Ear:
                 self.ended = int(code)
 
     def last_words(self) -> str:
-        """Return the end of what was heard, for messages."""
+        """Return the end of the report, for messages."""
         return self.heard[-500:].decode("utf-8", "replace").strip()
 
 
@@ -98,7 +98,7 @@ class SupervisedWire(Wire, Protocol):
 
 
 class Supervised:
-    """A session and its judgement, over a wire (the part of a world that no runtime does differently).
+    """A session and its judgement over a wire (the part of a world that both runtimes share).
 
     Args:
         wire: the running shell.
@@ -133,28 +133,28 @@ class Supervised:
             if time.monotonic() > deadline:
                 raise InfrastructureError(f"the session did not end: {wire.ear.last_words() or 'no message'}")
             wire.receive(0.5)
-        limits, begun = self._limits, False
+        limits, started = self._limits, False
         deadline = time.monotonic() + _END_SECONDS + 2 * limits.grace_seconds + 4 * limits.probe_seconds
         wire.send(b"\n" + word + b" check" + request, deadline)
         # What the session's processes print until they are ended comes before the checker's output, whose end stands
         # before the supervisor's word, which no process is left to add to.
         output, start, end = b"", b"\n" + word + b" start\n", b"\n" + word + b"\n"
         while wire.ear.verdict is None or not output.endswith(end):
-            if time.monotonic() > deadline and not begun:
+            if time.monotonic() > deadline and not started:
                 raise InfrastructureError(f"the checker did not start: {wire.ear.last_words() or 'no message'}")
             if time.monotonic() > deadline:
                 detail = f"{_text(output)}\n[the checker did not end within {limits.check_seconds:g} s]"
                 return Verdict(passed=False, detail=detail)
             with suppress(TimeoutError):
                 output = (output + wire.receive(0.5)[0])[-_OUTPUT_BYTES:]
-            if not begun and start in output:
-                begun, output = True, output.rpartition(start)[2]
+            if not started and start in output:
+                started, output = True, output.rpartition(start)[2]
                 deadline = time.monotonic() + limits.check_seconds
         return verdict(wire.ear.verdict, _text(output.removesuffix(end)))
 
 
 def living(others: str, ticks: int) -> str:
-    """Return sh that waits until what the session left running is gone, or has had its time.
+    """Return sh that waits until the session's remaining processes have ended or their grace period is over.
 
     Args:
         others: a command that succeeds while there are any.
@@ -179,7 +179,7 @@ def asked(shell: str, workdir: str, limits: Limits) -> str:
 
 
 def grace(others: str, limits: Limits) -> str:
-    """Return `living` for the time that the session's last processes have."""
+    """Return `living` with the grace period of the session's last processes."""
     return living(others, _ticks(limits.grace_seconds))
 
 

@@ -1,4 +1,4 @@
-"""What a checker says of a world: whether it passes, and each of its checks."""
+"""The verdict of a checker: whether the world passes, and the result of each check."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class Check:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the checker says of a world's state.
+    """Verdict of a checker on a world's state.
 
     Args:
         passed: it ended with status 0, and no check failed.
         detail: the end of its output.
-        checks: each of its checks, told by lines ``ok 1 - NAME`` and ``not ok 2 - NAME`` (Test Anything Protocol);
-            empty for a checker that tells of none.
+        checks: results of its checks, from lines ``ok 1 - NAME`` and ``not ok 2 - NAME`` (Test Anything Protocol);
+            empty if the checker prints none.
     """
 
     passed: bool

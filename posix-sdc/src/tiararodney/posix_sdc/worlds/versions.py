@@ -1,4 +1,4 @@
-"""What a runtime's worlds are made of: the image's digest, or the versions of the host's utilities."""
+"""The software of a runtime's worlds: the image's digest, or the versions of the host's utilities."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _DIGITS = 12  # of a program's digest
 
 @lru_cache
 def made_of(runtime: str) -> dict[str, str]:
-    """Return what the worlds of a runtime are made of; read once a process.
+    """Return the software of a runtime's worlds; read once per process.
 
     Args:
         runtime: ``docker``: the image's digest. ``bwrap``: the host's packages with their versions where dpkg knows
@@ -47,8 +47,8 @@ def _packages() -> dict[str, str]:
     if query is None:
         return {}
     line = [query, "-W", "-f", "${db:Status-Status} ${Package} ${Version}\\n", *_PACKAGES]
-    told = subprocess.run(line, capture_output=True, text=True, check=False).stdout
-    rows = (row.split() for row in told.splitlines())
+    listing = subprocess.run(line, capture_output=True, text=True, check=False).stdout
+    rows = (row.split() for row in listing.splitlines())
     return {row[1]: row[2] for row in rows if len(row) == 3 and row[0] == "installed"}  # noqa: PLR2004 - as asked for
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tiararodney.posix_sdc.factory.archetypes.shapes import edit, report
 from tiararodney.posix_sdc.factory.checks import (
     Author,
     Request,
@@ -14,7 +15,6 @@ from tiararodney.posix_sdc.factory.checks import (
     holds_one_of,
     same_lines,
     text_file,
-    untouched,
 )
 
 if TYPE_CHECKING:
@@ -46,16 +46,14 @@ def change(request: Request) -> Work:
             f"{path}: the setting {key} should be {value}",
         ]
     )
-    return Work(
+    return edit(
         text,
-        (f"sed -i 's/^{key}=.*/{key}={value}/' {path}",),
-        (same_lines(path, _lines(settings | {key: value})),),
-        (text_file(path, _lines(settings)),),
-        (path,),
-        (),
-        ((f"echo {key}={value} >> {path}",), (f"echo {key}={value} > {path}",), (f"sed -i '/^{key}=/d' {path}",)),
-        (f"grep {key} {path}", f"cat {path}"),
-        ways=((f"sed -i s/^{key}=.*/{key}={value}/ {path}",), (f"sed -i '/^{key}=/c{key}={value}' {path}",)),
+        text_file(path, _lines(settings)),
+        same_lines(path, _lines(settings | {key: value})),
+        f"sed -i 's/^{key}=.*/{key}={value}/' {path}",
+        near_misses=(f"echo {key}={value} >> {path}", f"echo {key}={value} > {path}", f"sed -i '/^{key}=/d' {path}"),
+        verify=(f"grep {key} {path}", f"cat {path}"),
+        ways=(f"sed -i s/^{key}=.*/{key}={value}/ {path}", f"sed -i '/^{key}=/c{key}={value}' {path}"),
     )
 
 
@@ -74,16 +72,14 @@ def add(request: Request) -> Work:
             ),
         ]
     )
-    return Work(
+    return edit(
         text,
-        (f"echo {key}={value} >> {path}",),
-        (holds(path, _lines(settings | {key: value})),),
-        (text_file(path, _lines(settings)),),
-        (path,),
-        (),
-        ((f"echo {key}={value} > {path}",), (f"echo {key} {value} >> {path}",), (f"echo {value} >> {path}",)),
-        (f"cat {path}", f"grep {key} {path}"),
-        ways=((f"printf '%s\\n' {key}={value} >> {path}",), (f"sed -i '$a{key}={value}' {path}",)),
+        text_file(path, _lines(settings)),
+        holds(path, _lines(settings | {key: value})),
+        f"echo {key}={value} >> {path}",
+        near_misses=(f"echo {key}={value} > {path}", f"echo {key} {value} >> {path}", f"echo {value} >> {path}"),
+        verify=(f"cat {path}", f"grep {key} {path}"),
+        ways=(f"printf '%s\\n' {key}={value} >> {path}", f"sed -i '$a{key}={value}' {path}"),
     )
 
 
@@ -100,16 +96,14 @@ def read(request: Request) -> Work:
         ]
     )
     given = text_file(path, _lines(settings))
-    return Work(
+    return report(
         text,
-        (f"grep ^{key}= {path} > {out}",),
-        (holds(out, f"{key}={settings[key]}"), untouched(given)),
         (given,),
-        (path,),
-        (out,),
-        ((f"echo {key} > {out}",), (f"grep -v ^{key}= {path} > {out}",), (f"cat {path} > {out}",)),
-        (f"cat {out}",),
-        ways=((f"sed -n '/^{key}=/p' {path} > {out}",), (f"awk '/^{key}=/' {path} > {out}",)),
+        out,
+        holds(out, f"{key}={settings[key]}"),
+        f"grep ^{key}= {path} > {out}",
+        near_misses=(f"echo {key} > {out}", f"grep -v ^{key}= {path} > {out}", f"cat {path} > {out}"),
+        ways=(f"sed -n '/^{key}=/p' {path} > {out}", f"awk '/^{key}=/' {path} > {out}"),
         result=Source(out, (f"{key}={settings[key]}",)),
     )
 
@@ -126,15 +120,13 @@ def drop(request: Request) -> Work:
             f"{path} should no longer have a line {key}=.",
         ]
     )
-    return Work(
+    return edit(
         text,
-        (f"sed -i '/^{key}=/d' {path}",),
-        (holds(path, _lines({k: v for k, v in settings.items() if k != key})),),
-        (text_file(path, _lines(settings)),),
-        (path,),
-        (),
-        ((f"rm {path}",), (f": > {path}",), (f"sed -i 's/^{key}=.*/{key}=/' {path}",)),
-        (f"cat {path}",),
+        text_file(path, _lines(settings)),
+        holds(path, _lines({k: v for k, v in settings.items() if k != key})),
+        f"sed -i '/^{key}=/d' {path}",
+        near_misses=(f"rm {path}", f": > {path}", f"sed -i 's/^{key}=.*/{key}=/' {path}"),
+        verify=(f"cat {path}",),
     )
 
 
@@ -196,16 +188,14 @@ def comment(request: Request) -> Work:
     )
     usual = f"sed -i 's/^#{key}=/{key}=/' {path}" if on else f"sed -i 's/^{key}=/#{key}=/' {path}"
     other = f"sed -i '/^#{key}=/s/#//' {path}" if on else f"sed -i '/^{key}=/s/^/#/' {path}"
-    return Work(
+    return edit(
         text,
-        (usual,),
-        (holds_one_of(path, [after] if on else [after, [line.replace("#", "# ") for line in after]]),),
-        (text_file(path, before),),
-        (path,),
-        (),
-        ((f"sed -i '/{key}=/d' {path}",), (f"sed -i 's/^/#/' {path}",), (f"echo '#{key}' >> {path}",)),
-        (f"grep {key} {path}", f"cat {path}"),
-        ways=((other,),),
+        text_file(path, before),
+        holds_one_of(path, [after] if on else [after, [line.replace("#", "# ") for line in after]]),
+        usual,
+        near_misses=(f"sed -i '/{key}=/d' {path}", f"sed -i 's/^/#/' {path}", f"echo '#{key}' >> {path}"),
+        verify=(f"grep {key} {path}", f"cat {path}"),
+        ways=(other,),
     )
 
 
@@ -236,20 +226,18 @@ def section(request: Request) -> Work:
             ),
         ]
     )
-    return Work(
+    return edit(
         text,
-        (f"sed -i '/^\\[{wanted}\\]/,/^\\[/s/^{key}=.*/{key}={value}/' {path}",),
-        (holds(path, written(values | {wanted: value})),),
-        (text_file(path, written(values)),),
-        (path,),
-        (),
-        (
-            (f"sed -i 's/^{key}=.*/{key}={value}/' {path}",),
-            (f"echo {key}={value} >> {path}",),
-            (f"sed -i 's/{values[wanted]}/{values[wanted]}0/' {path}",),
+        text_file(path, written(values)),
+        holds(path, written(values | {wanted: value})),
+        f"sed -i '/^\\[{wanted}\\]/,/^\\[/s/^{key}=.*/{key}={value}/' {path}",
+        near_misses=(
+            f"sed -i 's/^{key}=.*/{key}={value}/' {path}",
+            f"echo {key}={value} >> {path}",
+            f"sed -i 's/{values[wanted]}/{values[wanted]}0/' {path}",
         ),
-        (f"cat {path}", f"grep -A 1 '{wanted}' {path}"),
-        ways=((f"sed -i '/^\\[{wanted}\\]/,/^mode/s/^{key}=.*/{key}={value}/' {path}",),),
+        verify=(f"cat {path}", f"grep -A 1 '{wanted}' {path}"),
+        ways=(f"sed -i '/^\\[{wanted}\\]/,/^mode/s/^{key}=.*/{key}={value}/' {path}",),
     )
 
 

@@ -12,7 +12,6 @@ from tiararodney.posix_sdc.factory.checks import (
     Source,
     Work,
     absent,
-    begun,
     check_by_form,
     holds,
     is_empty,
@@ -20,6 +19,7 @@ from tiararodney.posix_sdc.factory.checks import (
     other_results,
     q,
     source_untouched,
+    starting_file,
     text_file,
     untouched,
     word_lines,
@@ -111,7 +111,7 @@ def remove(request: Request) -> Work:
 def join(request: Request) -> Work:
     """Join two files into a third."""
     d = request.draw
-    a, given = begun(request, text_file(d.file("txt", "csv"), word_lines(d, 2, 3)))
+    a, given = starting_file(request, text_file(d.file("txt", "csv"), word_lines(d, 2, 3)))
     one, two, out = a.path, d.file("txt", "csv"), d.file("txt", "all")
     text = d.wording(
         [
@@ -153,7 +153,7 @@ def _same_as(source: Source | None, file: Fixture, path: str) -> Check:
 def copy(request: Request) -> Work:
     """Copy a file under a new name."""
     d = request.draw
-    file, fixtures = begun(request, text_file(d.file("txt", "csv", "dat"), word_lines(d, 3, 5)))
+    file, fixtures = starting_file(request, text_file(d.file("txt", "csv", "dat"), word_lines(d, 3, 5)))
     old, new = file.path, d.file("txt", "csv", "bak")
     text = d.wording(
         [
@@ -183,7 +183,7 @@ def _is_link(name: str) -> Check:
 def link(request: Request) -> Work:
     """Make a symbolic link."""
     d = request.draw
-    given, fixtures = begun(request, text_file(d.file("txt", "conf", "dat"), word_lines(d, 2, 4)))
+    given, fixtures = starting_file(request, text_file(d.file("txt", "conf", "dat"), word_lines(d, 2, 4)))
     target, name = given.path, d.noun()
     text = d.wording(
         [

@@ -66,7 +66,7 @@ class Filter:
 
 
 def follows(table: Filter) -> bool:
-    """Say whether a filter can begin with what a former step made."""
+    """Return whether a filter can begin with what a former step made."""
     return table.suits is not _no_lines_but_its_own
 
 

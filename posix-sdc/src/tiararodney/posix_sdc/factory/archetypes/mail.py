@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tiararodney.posix_sdc.factory.archetypes.shapes import report
 from tiararodney.posix_sdc.factory.checks import (
     Author,
     Request,
@@ -121,20 +122,18 @@ def unread(request: Request) -> Work:
             f"{out} (has to|ought to|will) contain the number of unread letters in {inbox}; they say 'Status: new'.",
         ]
     )
-    return Work(
+    return report(
         text,
-        (f"grep -l 'Status: new' {inbox}/*.msg | wc -l > {out}",),
-        (number_in(out, new), *map(untouched, letters)),
-        tuple(letters),
-        (inbox,),
-        (out,),
-        (
-            (f"ls {inbox} | wc -l > {out}",),
-            (f"grep -c 'Status: new' {inbox}/*.msg > {out}",),
-            (f"cat {inbox}/*.msg | wc -l > {out}",),
+        letters,
+        out,
+        number_in(out, new),
+        f"grep -l 'Status: new' {inbox}/*.msg | wc -l > {out}",
+        near_misses=(
+            f"ls {inbox} | wc -l > {out}",
+            f"grep -c 'Status: new' {inbox}/*.msg > {out}",
+            f"cat {inbox}/*.msg | wc -l > {out}",
         ),
-        (f"cat {out}",),
-        ways=((f"cat {inbox}/*.msg | grep -c '^Status: new' > {out}",),),
+        ways=(f"cat {inbox}/*.msg | grep -c '^Status: new' > {out}",),
     )
 
 
@@ -152,20 +151,18 @@ def subjects(request: Request) -> Work:
             f"Make a list {out} of the subjects of all letters in {inbox} (without the word Subject:).",
         ]
     )
-    return Work(
+    return report(
         text,
-        (f"sed -n 's/^Subject: //p' {inbox}/*.msg > {out}",),
-        (listed(out, wanted), *map(untouched, letters)),
-        tuple(letters),
-        (inbox,),
-        (out,),
-        (
-            (f"grep Subject: {inbox}/*.msg > {out}",),
-            (f"cat {inbox}/*.msg | grep Subject: > {out}",),
-            (f"sed -n 's/^From: //p' {inbox}/*.msg > {out}",),
+        letters,
+        out,
+        listed(out, wanted),
+        f"sed -n 's/^Subject: //p' {inbox}/*.msg > {out}",
+        near_misses=(
+            f"grep Subject: {inbox}/*.msg > {out}",
+            f"cat {inbox}/*.msg | grep Subject: > {out}",
+            f"sed -n 's/^From: //p' {inbox}/*.msg > {out}",
         ),
-        (f"cat {out}",),
-        ways=((f"cat {inbox}/*.msg | grep '^Subject: ' | cut -d' ' -f2 > {out}",),),
+        ways=(f"cat {inbox}/*.msg | grep '^Subject: ' | cut -d' ' -f2 > {out}",),
         result=Source(
             out,
             tuple(wanted),

@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from tiararodney.posix_sdc.factory.archetypes.filters import Filter, Lines, Values, author, one_number
+from tiararodney.posix_sdc.factory.archetypes.shapes import edit
 from tiararodney.posix_sdc.factory.archetypes.text import own_lines
 from tiararodney.posix_sdc.factory.checks import Author, Check, Request, Work, holds, text_file, word_lines
 
@@ -32,16 +33,14 @@ def replace(request: Request) -> Work:
         ]
     )
     given = text_file(source, lines)
-    return Work(
+    return edit(
         text,
-        (f"sed -i 's/{old}/{new}/g' {source}",),
-        (holds(source, [line.replace(f" {old}", f" {new}") for line in lines]),),
-        (given,),
-        (source,),
-        (),
-        ((f"sed -i 's/{new}/{old}/g' {source}",), (f"sed -i '/{old}/d' {source}",), (f"echo {new} > {source}",)),
-        (f"cat {source}", f"grep {new} {source}"),
-        ways=((f"sed -i s/{old}/{new}/ {source}",), (f'sed -i "s/{old}/{new}/g" {source}',)),
+        given,
+        holds(source, [line.replace(f" {old}", f" {new}") for line in lines]),
+        f"sed -i 's/{old}/{new}/g' {source}",
+        near_misses=(f"sed -i 's/{new}/{old}/g' {source}", f"sed -i '/{old}/d' {source}", f"echo {new} > {source}"),
+        verify=(f"cat {source}", f"grep {new} {source}"),
+        ways=(f"sed -i s/{old}/{new}/ {source}", f'sed -i "s/{old}/{new}/g" {source}'),
     )
 
 

@@ -7,12 +7,12 @@ from tiararodney.posix_sdc.factory.checks import (
     Check,
     Request,
     Work,
-    begun,
     listed,
     mode_is,
     q,
     runnable,
     source_untouched,
+    starting_file,
     text_file,
     untouched,
     word_lines,
@@ -24,7 +24,9 @@ def mode(request: Request) -> Work:
     d = request.draw
     modes = ["600", "640", "644", "660", "664", "400", "440", "444", "700", "755"]
     wanted, before, wrong = d.rng.sample([m for m in modes if m != "644"] if request.source else modes, 3)
-    given, fixtures = begun(request, text_file(d.file("txt", "key", "csv", "conf"), word_lines(d, 1, 3), mode=before))
+    given, fixtures = starting_file(
+        request, text_file(d.file("txt", "key", "csv", "conf"), word_lines(d, 1, 3), mode=before)
+    )
     path = given.path
     text = d.wording(
         [
@@ -138,7 +140,7 @@ def private(request: Request) -> Work:
     """Take every right from group and others."""
     d = request.draw
     before = d.pick(("644", "664", "666", "755", "775"))
-    given, fixtures = begun(request, text_file(d.file("key", "txt", "conf"), word_lines(d, 1, 2), mode=before))
+    given, fixtures = starting_file(request, text_file(d.file("key", "txt", "conf"), word_lines(d, 1, 2), mode=before))
     path, mode = given.path, "600" if request.source else f"{before[0]}00"
     text = d.wording(
         [

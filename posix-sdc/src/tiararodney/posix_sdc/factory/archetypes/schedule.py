@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tiararodney.posix_sdc.factory.archetypes.shapes import edit, report
 from tiararodney.posix_sdc.factory.checks import (
     Author,
     Request,
@@ -14,7 +15,6 @@ from tiararodney.posix_sdc.factory.checks import (
     listed,
     same_lines,
     text_file,
-    untouched,
 )
 
 if TYPE_CHECKING:
@@ -40,20 +40,18 @@ def add(request: Request) -> Work:
             ),
         ]
     )
-    return Work(
+    return edit(
         text,
-        (f"echo '{line}' >> {path}",),
-        (holds(path, [*before, line]),),
-        (text_file(path, before),),
-        (path,),
-        (),
-        (
-            (f"echo '{line}' > {path}",),
-            (f"echo {jobs[-1]} >> {path}",),
-            (f"echo '{line} ' >> {path}; echo x >> {path}",),
+        text_file(path, before),
+        holds(path, [*before, line]),
+        f"echo '{line}' >> {path}",
+        near_misses=(
+            f"echo '{line}' > {path}",
+            f"echo {jobs[-1]} >> {path}",
+            f"echo '{line} ' >> {path}; echo x >> {path}",
         ),
-        (f"cat {path}",),
-        ways=((f'echo "{line}" >> {path}',), (f"printf '%s\\n' '{line}' >> {path}",)),
+        verify=(f"cat {path}",),
+        ways=(f'echo "{line}" >> {path}', f"printf '%s\\n' '{line}' >> {path}"),
     )
 
 
@@ -82,20 +80,18 @@ def shift(request: Request) -> Work:
             f"In {path} the hour of {job} should be {hour}, not {before}. Change nothing else.",
         ]
     )
-    return Work(
+    return edit(
         text,
-        (f"sed -i '/ {job}$/s/^{minute} {before} /{minute} {hour} /' {path}",),
-        (same_lines(path, _rows(table | {job: (minute, hour)})),),
-        (text_file(path, _rows(table)),),
-        (path,),
-        (),
-        (
-            (f"echo '{minute} {hour} * * * {job}' >> {path}",),
-            (f"sed -i 's/^[0-9]* [0-9]* /{minute} {hour} /' {path}",),
-            (f"sed -i '/ {job}$/s/^{minute} {before} /{hour} {minute} /' {path}",),
+        text_file(path, _rows(table)),
+        same_lines(path, _rows(table | {job: (minute, hour)})),
+        f"sed -i '/ {job}$/s/^{minute} {before} /{minute} {hour} /' {path}",
+        near_misses=(
+            f"echo '{minute} {hour} * * * {job}' >> {path}",
+            f"sed -i 's/^[0-9]* [0-9]* /{minute} {hour} /' {path}",
+            f"sed -i '/ {job}$/s/^{minute} {before} /{hour} {minute} /' {path}",
         ),
-        (f"cat {path}", f"grep {job} {path}"),
-        ways=((f"sed -i 's/^{minute} {before} \\(.*\\) {job}$/{minute} {hour} \\1 {job}/' {path}",),),
+        verify=(f"cat {path}", f"grep {job} {path}"),
+        ways=(f"sed -i 's/^{minute} {before} \\(.*\\) {job}$/{minute} {hour} \\1 {job}/' {path}",),
     )
 
 
@@ -118,16 +114,14 @@ def pause(request: Request) -> Work:
             f"Comment out {job} in {path}.",
         ]
     )
-    return Work(
+    return edit(
         text,
-        (f"sed -i '/ {job}$/s/^/#/' {path}",),
-        (holds_one_of(path, [after, [row.replace("#", "# ") for row in after]]),),
-        (text_file(path, _rows(table)),),
-        (path,),
-        (),
-        ((f"sed -i '/ {job}$/d' {path}",), (f"sed -i 's/^/#/' {path}",), (f"echo '#{job}' >> {path}",)),
-        (f"cat {path}", f"grep {job} {path}"),
-        ways=((f"sed -i 's/^.* {job}$/#&/' {path}",),),
+        text_file(path, _rows(table)),
+        holds_one_of(path, [after, [row.replace("#", "# ") for row in after]]),
+        f"sed -i '/ {job}$/s/^/#/' {path}",
+        near_misses=(f"sed -i '/ {job}$/d' {path}", f"sed -i 's/^/#/' {path}", f"echo '#{job}' >> {path}"),
+        verify=(f"cat {path}", f"grep {job} {path}"),
+        ways=(f"sed -i 's/^.* {job}$/#&/' {path}",),
     )
 
 
@@ -147,20 +141,18 @@ def due(request: Request) -> Work:
         ]
     )
     given = text_file(path, _rows(table))
-    return Work(
+    return report(
         text,
-        (f"awk '$2 == {hour} {{ print $6 }}' {path} > {out}",),
-        (listed(out, jobs), untouched(given)),
         (given,),
-        (path,),
-        (out,),
-        (
-            (f"awk '$2 == {hour}' {path} > {out}",),
-            (f"cut -d' ' -f6 {path} > {out}",),
-            (f"awk '$1 == {hour} {{ print $6 }}' {path} > {out}",),
+        out,
+        listed(out, jobs),
+        f"awk '$2 == {hour} {{ print $6 }}' {path} > {out}",
+        near_misses=(
+            f"awk '$2 == {hour}' {path} > {out}",
+            f"cut -d' ' -f6 {path} > {out}",
+            f"awk '$1 == {hour} {{ print $6 }}' {path} > {out}",
         ),
-        (f"cat {out}",),
-        ways=((f"sed -n 's/^[^ ]* {hour} .* //p' {path} > {out}",),),
+        ways=(f"sed -n 's/^[^ ]* {hour} .* //p' {path} > {out}",),
         result=Source(
             out,
             tuple(jobs),

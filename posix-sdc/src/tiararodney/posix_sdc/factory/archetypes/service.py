@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tiararodney.posix_sdc.factory.archetypes.shapes import report
 from tiararodney.posix_sdc.factory.checks import Author, Request, Work, holds, listed, text_file, untouched
 
 WISHES = {"start": "running", "stop": "stopped", "restart": "restarted"}
@@ -94,16 +95,14 @@ def running(request: Request) -> Work:
             f"Which services of {folder} are running? Save their names, which are the files' names, in {out}.",
         ]
     )
-    return Work(
+    return report(
         text,
-        (f"(cd {folder} && grep -l running *) > {out}",),
-        (listed(out, up, folder), *map(untouched, states)),
-        tuple(states),
-        (folder,),
-        (out,),
-        ((f"ls {folder} > {out}",), (f"grep running {folder}/* > {out}",), (f"grep -c running {folder}/* > {out}",)),
-        (f"cat {out}",),
-        ways=((f"grep -l running {folder}/* | sed 's/.*\\///' > {out}",),),
+        states,
+        out,
+        listed(out, up, folder),
+        f"(cd {folder} && grep -l running *) > {out}",
+        near_misses=(f"ls {folder} > {out}", f"grep running {folder}/* > {out}", f"grep -c running {folder}/* > {out}"),
+        ways=(f"grep -l running {folder}/* | sed 's/.*\\///' > {out}",),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tiararodney.posix_sdc.factory.archetypes.shapes import edit
 from tiararodney.posix_sdc.factory.checks import Author, Check, Request, Source, Work, holds, text_file, untouched
 
 # What a login sets in every world.
@@ -51,16 +52,18 @@ def profile(request: Request) -> Work:
             f"Append export {name}={value} to {path}.",
         ]
     )
-    return Work(
+    return edit(
         text,
-        (f"echo 'export {name}={value}' >> {path}",),
-        (holds(path, [*before, f"export {name}={value}"]),),
-        (text_file(path, before),),
-        (path,),
-        (),
-        ((f"echo 'export {name}={value}' > {path}",), (f"export {name}={value}",), (f"echo {name}={value} >> {path}",)),
-        (f"cat {path}",),
-        ways=((f"echo export {name}={value} >> {path}",), (f"printf '%s\\n' 'export {name}={value}' >> {path}",)),
+        text_file(path, before),
+        holds(path, [*before, f"export {name}={value}"]),
+        f"echo 'export {name}={value}' >> {path}",
+        near_misses=(
+            f"echo 'export {name}={value}' > {path}",
+            f"export {name}={value}",
+            f"echo {name}={value} >> {path}",
+        ),
+        verify=(f"cat {path}",),
+        ways=(f"echo export {name}={value} >> {path}", f"printf '%s\\n' 'export {name}={value}' >> {path}"),
     )
 
 
@@ -80,16 +83,14 @@ def search_path(request: Request) -> Work:
             f"Append {line} to {path}, just like that, with the dollar sign.",
         ]
     )
-    return Work(
+    return edit(
         text,
-        (f"echo '{line}' >> {path}",),
-        (holds(path, [*before, line]),),
-        (text_file(path, before),),
-        (path,),
-        (),
-        ((f'echo "{line}" >> {path}',), (f"echo '{line}' > {path}",), (f"PATH={folder}:$PATH",)),
-        (f"cat {path}", f"tail -n 1 {path}"),
-        ways=((f"printf '%s\\n' '{line}' >> {path}",), (f"cat >> {path} <<'END'\n{line}\nEND",)),
+        text_file(path, before),
+        holds(path, [*before, line]),
+        f"echo '{line}' >> {path}",
+        near_misses=(f'echo "{line}" >> {path}', f"echo '{line}' > {path}", f"PATH={folder}:$PATH"),
+        verify=(f"cat {path}", f"tail -n 1 {path}"),
+        ways=(f"printf '%s\\n' '{line}' >> {path}", f"cat >> {path} <<'END'\n{line}\nEND"),
     )
 
 
@@ -142,23 +143,18 @@ def unset(request: Request) -> Work:
         ]
     )
     after = [f"unset {gone}" if n == gone else line for line, n in zip(lines, names, strict=True)]
-    return Work(
+    return edit(
         text,
-        (f"sed -i 's/^export {gone}=.*/unset {gone}/' {path}",),
-        (holds(path, after),),
-        (text_file(path, lines),),
-        (path,),
-        (),
-        (
-            (f"echo 'unset {gone}' >> {path}",),
-            (f"unset {gone}",),
-            (f"printf '%s\\n' {' '.join(repr(k) for k in kept)} > {path}",),
+        text_file(path, lines),
+        holds(path, after),
+        f"sed -i 's/^export {gone}=.*/unset {gone}/' {path}",
+        near_misses=(
+            f"echo 'unset {gone}' >> {path}",
+            f"unset {gone}",
+            f"printf '%s\\n' {' '.join(repr(k) for k in kept)} > {path}",
         ),
-        (f"cat {path}",),
-        ways=(
-            (f'sed -i "s/^export {gone}=.*/unset {gone}/" {path}',),
-            (f"sed -i '/^export {gone}=/cunset {gone}' {path}",),
-        ),
+        verify=(f"cat {path}",),
+        ways=(f'sed -i "s/^export {gone}=.*/unset {gone}/" {path}', f"sed -i '/^export {gone}=/cunset {gone}' {path}"),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tiararodney.posix_sdc.factory.archetypes.shapes import report
 from tiararodney.posix_sdc.factory.checks import Author, Request, Work, absent, named, text_file, untouched, word_lines
 
 
@@ -20,16 +21,14 @@ def largest(request: Request) -> Work:
         ]
     )
     name = big.path.rpartition("/")[2]
-    return Work(
+    return report(
         text,
-        (f"ls -S {folder} | head -n 1 > {out}",),
-        (named(out, name), *map(untouched, files)),
-        tuple(files),
-        (folder,),
-        (out,),
-        ((f"ls -rS {folder} | head -n 1 > {out}",), (f"ls -S {folder} > {out}",), (f"wc -c {folder}/* > {out}",)),
-        (f"cat {out}",),
-        ways=((f"(cd {folder} && wc -c * | sort -n | tail -n 2 | sed 1q | awk '{{ print $2 }}') > {out}",),),
+        files,
+        out,
+        named(out, name),
+        f"ls -S {folder} | head -n 1 > {out}",
+        near_misses=(f"ls -rS {folder} | head -n 1 > {out}", f"ls -S {folder} > {out}", f"wc -c {folder}/* > {out}"),
+        ways=(f"(cd {folder} && wc -c * | sort -n | tail -n 2 | sed 1q | awk '{{ print $2 }}') > {out}",),
     )
 
 

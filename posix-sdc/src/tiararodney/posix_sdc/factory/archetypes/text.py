@@ -13,10 +13,10 @@ from tiararodney.posix_sdc.factory.checks import (
     Request,
     Unsuitable,
     Work,
-    begun,
     check_by_form,
     columns,
     source_untouched,
+    starting_file,
     text_file,
     untouched,
     word_lines,
@@ -349,7 +349,7 @@ def paste(request: Request) -> Work:
     """Put two files side by side."""
     d = request.draw
     n = len(request.source.lines) if request.source else d.number(2, 4)
-    a, given = begun(request, text_file(d.file("txt", "col"), d.nouns(n)))
+    a, given = starting_file(request, text_file(d.file("txt", "col"), d.nouns(n)))
     names, counts = a.content.splitlines(), [str(d.number(1, 99)) for _ in range(n)]
     if n < 2 or any(" ".join(name.split()) != name for name in names):  # noqa: PLR2004 - a column has two lines
         raise Unsuitable

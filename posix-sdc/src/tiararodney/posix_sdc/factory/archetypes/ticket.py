@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tiararodney.posix_sdc.factory.archetypes.shapes import report
 from tiararodney.posix_sdc.factory.checks import (
     Author,
     Request,
@@ -129,16 +130,14 @@ def still_open(request: Request) -> Work:
             f"Which tickets in {desk} are still open? (Save|Note|List) (their|the) paths, {desk}/NAME, in {out}.",
         ]
     )
-    return Work(
+    return report(
         text,
-        (f"grep -l 'state: open' {desk}/* > {out}",),
-        (listed(out, wanted), *map(untouched, tickets)),
-        tuple(tickets),
-        (desk,),
-        (out,),
-        ((f"ls {desk} > {out}",), (f"grep 'state: open' {desk}/* > {out}",), (f"ls {desk}/* > {out}",)),
-        (f"cat {out}",),
-        ways=((f"grep -l '^state: open$' {desk}/* > {out}",),),
+        tickets,
+        out,
+        listed(out, wanted),
+        f"grep -l 'state: open' {desk}/* > {out}",
+        near_misses=(f"ls {desk} > {out}", f"grep 'state: open' {desk}/* > {out}", f"ls {desk}/* > {out}"),
+        ways=(f"grep -l '^state: open$' {desk}/* > {out}",),
         result=Source(
             out,
             tuple(wanted),

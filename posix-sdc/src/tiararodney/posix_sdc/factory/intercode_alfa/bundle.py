@@ -47,7 +47,7 @@ def scenario_of(
         fixtures: its file system.
         outcome: of its gold command.
         form: one of `FORMS`.
-        split: what the scenario says of itself.
+        split: of the scenario.
     """
     system = package.file_systems[task.file_system]
     source = {"package": NAME, "version": package.version, "licence": "MIT", "index": task.index}
@@ -60,8 +60,8 @@ def scenario_of(
         generator_model=NAME,
         extra={"source": source | {"difficulty": task.difficulty, "form": form}},
     )
-    told: dict[str, Any] = {"judged_by": JUDGED_BY, "changes": list(outcome.changes)}
-    return _plain(bare, task, outcome, told) if form == "plain" else _citizen(bare, task, system, outcome, told)
+    extra: dict[str, Any] = {"judged_by": JUDGED_BY, "changes": list(outcome.changes)}
+    return _plain(bare, task, outcome, extra) if form == "plain" else _citizen(bare, task, system, outcome, extra)
 
 
 def name_of(task: Task, form: str) -> str:
@@ -69,19 +69,19 @@ def name_of(task: Task, form: str) -> str:
     return f"intercode-alfa-{form}-{task.index:03d}"
 
 
-def _plain(bare: Scenario, task: Task, outcome: Outcome, told: dict[str, Any]) -> Scenario:
+def _plain(bare: Scenario, task: Task, outcome: Outcome, extra: dict[str, Any]) -> Scenario:
     command = {"shell": BASH, "output": outcome.printed, "any_order": any_order(task.gold)}
     script = checker(outcome, answer=False, lines_in_any_order=False)
     return replace(
         bare,
         announcement=Announcement("motd", task.query),
         directives=(Directive(str(task.index), task.query),),
-        checker=Checker(script, extra={**told, "command": command}),
+        checker=Checker(script, extra={**extra, "command": command}),
         reference_solution=(task.gold,),
     )
 
 
-def _citizen(bare: Scenario, task: Task, system: FileSystem, outcome: Outcome, told: dict[str, Any]) -> Scenario:
+def _citizen(bare: Scenario, task: Task, system: FileSystem, outcome: Outcome, extra: dict[str, Any]) -> Scenario:
     draw = Draw(random.Random(bare.id))  # noqa: S311 - not for secrets
     prints = bool(outcome.answer.strip())
     stop = "" if task.query.endswith((".", "!", "?")) else "."
@@ -99,6 +99,6 @@ def _citizen(bare: Scenario, task: Task, system: FileSystem, outcome: Outcome, t
         announcement=announced.announcement,
         directives=directives,
         fixtures=(*bare.fixtures, *announced.fixtures),
-        checker=Checker(checker(outcome, answer=prints, lines_in_any_order=any_order(task.gold)), extra=told),
+        checker=Checker(checker(outcome, answer=prints, lines_in_any_order=any_order(task.gold)), extra=extra),
         reference_solution=(f"{gold} >{ANSWER}" if prints else gold,),
     )

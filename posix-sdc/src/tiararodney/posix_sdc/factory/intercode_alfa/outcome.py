@@ -92,7 +92,7 @@ def _lines(text: str) -> Lines:
 
 
 def any_order(gold: str) -> bool:
-    """Tell whether a command prints lines in the order of a file system's folders, which nobody asked for."""
+    """Return whether a command prints lines in the order of a file system's folders, which nobody asked for."""
     return bool(_WALKS.search(gold)) and not _SORTS.search(gold)
 
 

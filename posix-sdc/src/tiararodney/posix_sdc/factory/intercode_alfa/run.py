@@ -65,7 +65,7 @@ def import_tasks(
     Args:
         plan: what is made.
         keep: given each scenario.
-        step: told ``made`` or ``left out`` for each task.
+        step: called with ``made`` or ``left out`` for each task.
 
     Returns:
         The tasks that were left out, by index.

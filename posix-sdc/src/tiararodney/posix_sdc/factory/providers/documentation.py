@@ -1,4 +1,4 @@
-"""What a provider says of itself: from one line to several pages, most of which is of no use here."""
+"""Documentation of providers: from one line to several pages, most of which are irrelevant."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def _table(name: str, rows: Sequence[tuple[str, str]]) -> list[str]:
 
 
 def _say(draw: Draw, design: Design, template: str) -> str:
-    """Fill a template in, and begin it as a sentence; names of programs keep their letters."""
+    """Fill in a template and capitalise it as a sentence, except names of programs."""
     text = draw.phrase(_filled(draw, design, template))
     return text if text.startswith(design.name) else text[:1].upper() + text[1:]
 
@@ -254,7 +254,7 @@ _LINES = 1, 2  # of prose in a section
 
 
 def _pages(draw: Draw, design: Design, said: Sequence[str]) -> list[str]:
-    """Return pages in which the verbs that one needs stand among those that are not the user's.
+    """Return pages that list the needed verbs among those for administrators.
 
     The rest, in any order, are options that nobody needs, files, history.
     """

@@ -38,7 +38,7 @@ class Entry:
 
     @property
     def due(self) -> bool:
-        """It is to be done in this session."""
+        """True if it is a directive of this session."""
         return self.owner == USER and self.state == "open"
 
 
@@ -71,7 +71,7 @@ def _body(design: Design, item: Item, *, mixed: bool) -> str:
 
 
 def stock(design: Design, items: Sequence[Item]) -> list[Fixture]:
-    """Write the entries, their index, and the folder in which they are closed, all of them readable by root alone."""
+    """Write the entries, their index and the folder for closed ones, readable by root only."""
     share, way, name = design.share, design.kind.listing, design.name
     mixed = not all(item.entry.due for item in items)
     rows = [_row(design, item, mixed=mixed) for item in items]
@@ -96,7 +96,7 @@ def stock(design: Design, items: Sequence[Item]) -> list[Fixture]:
 
 
 def executables(design: Design) -> list[Fixture]:
-    """Write the program; one that reads standard input does so as the session's user, since root's has none."""
+    """Write the program; one that reads standard input reads it as the session's user, since root's has none."""
     path, text = f"{_BIN}/{design.name}", program(design)
     if design.kind.listing != "stdin":
         return [Fixture(path, text, mode="4755", owner="root")]

@@ -1,1 +1,1 @@
-"""Bundles authored by a language model, each one gated before it is kept."""
+"""Bundles authored by a language model and accepted by the gate."""

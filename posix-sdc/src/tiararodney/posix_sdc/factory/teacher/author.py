@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from tiararodney.posix_sdc.errors import SchemaError
 from tiararodney.posix_sdc.factory.teacher.prompt import REFUSED, SYSTEM, request
-from tiararodney.posix_sdc.records.schema import Reader, Scenario
+from tiararodney.posix_sdc.records.reader import Reader
+from tiararodney.posix_sdc.records.schema import Scenario
 from tiararodney.posix_sdc.records.store import file_name
 from tiararodney.posix_sdc.sessions.gate import judge
 from tiararodney.posix_sdc.sessions.loop import run_session
@@ -111,8 +112,14 @@ def author(
                 return accepted(reply, assignment, endpoint.model, runtime, known)
             except Refused as refused:
                 reply, reason = reply[:_KEPT], refused.reason
-                told = {"id": assignment.id, "attempt": attempt, "kind": refused.kind, "reason": reason, "reply": reply}
-                write_text(file, json.dumps(told, indent=1) + "\n")
+                refusal = {
+                    "id": assignment.id,
+                    "attempt": attempt,
+                    "kind": refused.kind,
+                    "reason": reason,
+                    "reply": reply,
+                }
+                write_text(file, json.dumps(refusal, indent=1) + "\n")
         messages += [{"role": "assistant", "content": reply}, {"role": "user", "content": REFUSED + reason}]
     return None
 
@@ -243,8 +250,8 @@ def _scenario(r: Reader, assignment: Assignment, model: str) -> Scenario:
 
 def _file(data: object, at: str, index: int, owner: str) -> dict[str, Any]:
     r = Reader(data, "reply", f"{at}[{index}]")
-    told = {name: r.text(name, "") for name in ("path", "content", "mode", "target")}
-    return told | {"kind": r.text("kind", "file"), "owner": r.text("owner", owner)}
+    fields = {name: r.text(name, "") for name in ("path", "content", "mode", "target")}
+    return fields | {"kind": r.text("kind", "file"), "owner": r.text("owner", owner)}
 
 
 def _found_out(scenario: Scenario, runtime: str) -> None:

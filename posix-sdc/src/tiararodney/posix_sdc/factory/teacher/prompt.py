@@ -1,4 +1,4 @@
-"""What a teacher is told: how a world is made, what it has to prove, and what is wanted this time."""
+"""The prompt of a teacher: how to write a world, what it must prove, and the assignment."""
 
 from __future__ import annotations
 

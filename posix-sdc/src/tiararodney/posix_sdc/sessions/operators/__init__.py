@@ -1,1 +1,1 @@
-"""Who acts in a session: the reference operator, a script, a model behind an endpoint."""
+"""Operators of sessions: the reference operator, a script, a model behind an endpoint."""

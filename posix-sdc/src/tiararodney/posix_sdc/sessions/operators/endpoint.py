@@ -1,4 +1,4 @@
-"""An operator behind an OpenAI-compatible endpoint. It is told how to act by a scaffold that no record holds."""
+"""An operator behind an OpenAI-compatible endpoint, with an optional scaffold prompt that is not recorded."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ _FENCED = re.compile(r"\A\s*```[a-z]*\n(.*?)\n?```\s*\Z", re.DOTALL)
 
 @dataclass(frozen=True)
 class EndpointOperator:
-    """A model that is asked over chat completions.
+    """A model behind a chat completions endpoint.
 
     Args:
         endpoint: whom to ask.
-        scaffold: what the model is told besides the session; never recorded.
+        scaffold: extra system prompt; never recorded.
     """
 
     endpoint: Endpoint
@@ -41,7 +41,7 @@ class EndpointOperator:
 
     @property
     def name(self) -> str:
-        """What records call it."""
+        """Its name in records."""
         return self.endpoint.model
 
     def reply(self, messages: Sequence[Message]) -> str:
@@ -51,17 +51,17 @@ class EndpointOperator:
             UsageError: the endpoint refuses the request for good (wrong address, model or key).
             InfrastructureError: it cannot be reached, fails, or answers with something that is no chat completion.
         """
-        told = [dict(m) for m in messages]
+        prompt = [dict(m) for m in messages]
         if self.scaffold:
-            told[0] = {"role": "system", "content": f"{self.scaffold}\n\n{told[0]['content']}"}
-        completion = chat(self.endpoint, told)
+            prompt[0] = {"role": "system", "content": f"{self.scaffold}\n\n{prompt[0]['content']}"}
+        completion = chat(self.endpoint, prompt)
         if completion.without_content:
             _log.warning("%s: the reply has %s", self.endpoint.url, completion.without_content)
         return bare(completion.text)
 
 
 def bare(reply: str) -> str:
-    """Return a reply without what models put around a command: thoughts, one fence, a prompt sign, blank lines."""
+    """Return a reply without thoughts, a fence, a prompt sign and blank lines around the command."""
     reply = _THOUGHT.sub("", reply)
     fenced = _FENCED.match(reply)
     text = (fenced.group(1) if fenced else reply).strip("\n").rstrip()

@@ -1,6 +1,6 @@
-"""What a world holds that nobody knows before it was shown: what a command may not use yet, and what would show it.
+"""Facts of a world that a session has to see before a command may use them, and which command would show them.
 
-The reference operator looks by it, and refuses to type what it does not allow. `sessions.provenance` checks recorded
+The reference operator looks until its next command uses shown facts only. `sessions.provenance` checks recorded
 sessions for the same rule without any of this code.
 """
 
@@ -64,12 +64,12 @@ class Facts:
         self._text, self._shown = "", set[str]()
 
     def show(self, text: str) -> None:
-        """Take note of what the terminal has shown."""
+        """Record what the terminal has shown."""
         self._text += text + "\n"
         self._shown |= set(_words(text)) | set(re.findall(r"[a-z]+", text.lower()))
 
     def knows(self, text: str) -> bool:
-        """Tell whether the terminal has shown a text, as it stands."""
+        """Return whether the terminal has shown a text verbatim."""
         return text in self._text
 
     def find(self, pattern: str) -> str:
@@ -91,8 +91,8 @@ class Facts:
         for segment in _SEGMENT.split(command):
             first, _, rest = segment.strip().partition(" ")
             if first in self._programs:
-                told = _SYNTAX.sub(" ", segment)
-                out += [w for w in _words(told) if w != "help" and not self._has(w)]
+                call = _SYNTAX.sub(" ", segment)
+                out += [w for w in _words(call) if w != "help" and not self._has(w)]
             else:
                 arguments = _OPTION.sub(" ", _SYNTAX.sub(" ", rest))
                 if first in ("chmod", "find", "mkdir"):
@@ -106,17 +106,17 @@ class Facts:
         return word in self._shown
 
     def lines(self, path: str) -> int | None:
-        """Return how many lines a file has; None where it is no text that one reads, or was not there at first."""
+        """Return the number of lines of an initial text file; None for anything else."""
         found = self._files.get(path)
         return found.content.count("\n") if found and found.kind == "file" and "\0" not in found.content else None
 
     def is_folder(self, path: str) -> bool:
-        """Tell whether a path was a folder at first."""
+        """Return whether a path was initially a folder."""
         inside = f"{path.rstrip('/')}/"
         return any(p.startswith(inside) or (p == path and f.kind == "dir") for p, f in self._files.items())
 
     def within(self, folder: str) -> list[str]:
-        """Return the text files that lay directly in a folder at first."""
+        """Return the initial text files directly in a folder."""
         return [p for p in self._content if p.rpartition("/")[0] == folder and self._files[p].kind == "file"]
 
     def looks(self, words: list[str]) -> Iterator[str]:

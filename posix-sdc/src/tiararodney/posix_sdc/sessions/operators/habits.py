@@ -1,4 +1,4 @@
-"""How people do the same thing differently, and how they go wrong; pure data and text for the reference operator."""
+"""Variations and mistakes of people as data and text functions, for the reference operator."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ _NEARLY: Sequence[tuple[str, str]] = (
 
 
 def mistyped(command: str, inputs: Sequence[str]) -> str:
-    """Return a command with its first input's name mistyped; empty where that would do more than fail.
+    """Return a command with its first input's name mistyped; empty if that would do more than fail.
 
     Args:
         command: the right one.
@@ -104,7 +104,7 @@ def mistyped(command: str, inputs: Sequence[str]) -> str:
 
 
 def _slip(name: str) -> str:
-    """Return a name with its last letters swapped, or one of them lost; empty where it is too short."""
+    """Return a name with its last letters swapped, or one of them dropped; empty if it is too short."""
     stem, dot, extension = name.partition(".")
     if len(stem) < _SHORTEST:
         return ""
@@ -153,7 +153,7 @@ def nearly(command: str) -> tuple[str, str]:
 
 
 def touched(commands: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the files that commands write and that are still there afterwards, and those that they take away."""
+    """Return the files that commands write and leave, and those that they remove."""
     written, gone = dict[str, None](), dict[str, None]()
     for part in (part.strip() for command in commands for part in re.split(r"[;&|]+|\n", command)):
         words = [w.removeprefix("./") for w in part.split() if not w.startswith("-")]

@@ -1,4 +1,4 @@
-"""Mistakes that people make at one piece of work, and how they put them right after a look.
+"""Mistakes that people make at one piece of work, and how they correct them after a look.
 
 Each is a plan: the mistake itself is recorded as context (`Mistake`), the look and the remedy are what a model learns.
 """
@@ -83,13 +83,13 @@ def _denied(at: Moment) -> Plan | None:
 
 
 def _result(at: Moment) -> Plan | None:
-    """Get a result that a look at it shows to be wrong."""
+    """Produce a wrong result, which a look at it shows."""
     wrong, out = habits.nearly(at.commands[0])
     return _plan(Mistake(wrong), f"cat {out}") if wrong else None
 
 
 def _output(at: Moment) -> Plan | None:
-    """Write the result under a mistyped name: it is not where it is looked for, and gets the right name then."""
+    """Write the result under a mistyped name, notice it and rename the file."""
     wrong, typed, meant = habits.misnamed(at.commands[0])
     return _plan(Mistake(wrong), f"cat {meant}", "ls", f"mv {typed} {meant}") if wrong else None
 

@@ -123,7 +123,7 @@ class ReferenceOperator:
         yield "exit"
 
     def _return(self) -> Plan:
-        """Go back to where the session began, if it has left; a look says where it is."""
+        """Return to the folder where the session started, if it has left; `pwd` shows where it is."""
         home = self.scenario.workdir
         if self._at == home:
             return
@@ -140,11 +140,11 @@ class ReferenceOperator:
         self._at = home
 
     def _done_before(self, command: str) -> bool:
-        """Tell whether who began the session has run a command, and it worked."""
+        """Return whether a command of the earlier operator succeeded."""
         return self._standing is not None and command in self._answers and not _trouble(self._answers[command])
 
     def _listed_before(self) -> bool:
-        """Tell whether who began the session has seen the list of directives, or all of them."""
+        """Return whether the earlier operator has seen the list of directives, or all of them."""
         verbs, directives = self.scenario.provider.verbs, self.scenario.directives
         listed = "".join(self._answers.get(verbs[verb], "") for verb in ("list", "more") if verb in verbs)
         return all(self._knows(d.text) or ("list" in verbs and d.id in listed) for d in directives)
@@ -204,7 +204,7 @@ class ReferenceOperator:
             yield Mistake(self._rng.choice([f"cat {path}", *([f"ls {name}", f"cat {name}"] if folder else [])]))
 
     def _seek(self, leads: Sequence[Mapping[str, Any]]) -> Plan:
-        """Look where people look first, in any order, then where something turned up."""
+        """Look in the usual places in any order, then follow what was found."""
         if self._knows(self.scenario.provider.name):
             return
         first = set(leads[0]["try"])
@@ -232,7 +232,7 @@ class ReferenceOperator:
                 return
 
     def _follow(self, leads: Sequence[Mapping[str, Any]]) -> Plan:
-        """Take steps of finding out, each until it has shown what it is there for.
+        """Follow leads, each until it has shown its words.
 
         Raises:
             LookupError: a step has not shown it.
@@ -375,7 +375,7 @@ class ReferenceOperator:
             self._at = place["path"]
         yield from self._tidy()
         works = pieces(directive)
-        if not works:  # another maker's bundle, which tells of the whole only
+        if not works:  # a bundle of another generator has one solution for all
             if directive is self.scenario.directives[-1]:
                 for command in next(self._left, self.scenario.reference_solution):
                     yield from self._learn([command])
@@ -390,7 +390,7 @@ class ReferenceOperator:
         return ""
 
     def _tidy(self) -> Plan:
-        """Remove what whoever began the session made and nobody asked for; a look shows it."""
+        """Remove stray files of the earlier operator after a look at them."""
         strays = self._standing.strays if self._standing and not self._tidied else ()
         self._tidied = True
         if strays:
@@ -450,7 +450,7 @@ class ReferenceOperator:
         return solution[1:] if found.does_the_work else solution, look
 
     def _way(self, guide: Mapping[str, Any]) -> tuple[list[str], list[str]]:
-        """Return the commands that do a piece of work: those that have been run already, and those that are left."""
+        """Return the commands of a piece of work: those already run, and those left."""
         ways = [list(way) for way in (guide["solution"], *guide.get("ways", ()))]
         if self._standing:
             left = list(next(self._left))
@@ -461,7 +461,7 @@ class ReferenceOperator:
         return [], ways[0]
 
     def _look_at(self, done: Sequence[str]) -> Plan:
-        """Look at what came of the first commands of a piece of work."""
+        """Look at the results of the first commands of a piece of work."""
         texts = [f for f in habits.touched(done)[0] if re.search(r"\.\w+$", f) and not _is_archive(f)]
         look = (self._usable([f"cat {' '.join(texts)}"]) if texts else []) or ["ls"]
         if self._typed[-1] != look[0]:
@@ -517,13 +517,13 @@ class ReferenceOperator:
         return ""
 
     def _verify(self, guide: Mapping[str, Any], solution: Sequence[str], outputs: Sequence[str]) -> Plan:
-        """Look at what came of the work: at each file that it wrote, and where files went away."""
-        told = [str(c) for c in guide.get("verify", ()) if not re.search(r"(^|[;&|] *)echo ", str(c))]
+        """Verify the work: look at each file that it wrote, and at folders that files were removed from."""
+        named_looks = [str(c) for c in guide.get("verify", ()) if not re.search(r"(^|[;&|] *)echo ", str(c))]
         results = [f"cat {out}" for out in outputs if "." in out and not _is_archive(out) and not out.endswith(".gz")]
-        shows = self._usable([c for c in told if c != "ls"] + results)
+        shows = self._usable([c for c in named_looks if c != "ls"] + results)
         if self._standing and self._typed[-1] in shows:  # who began the session has just looked
             return
-        first = self._rng.choice(shows or self._usable(told) or ["ls"])
+        first = self._rng.choice(shows or self._usable(named_looks) or ["ls"])
         yield first
         written, gone = habits.touched(solution)
         named = set(re.findall(r"[\w./-]+", first)) | ({"."} if first.startswith("ls") else set())

@@ -1,4 +1,4 @@
-"""Where a session stands that somebody else began, for the operator that goes on with it."""
+"""The state of a session of another operator, for the operator that continues it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Standing:
-    """Where a session stands that somebody else began, as its world says.
+    """The state of a session of another operator, as found in its world.
 
     Args:
         at: the working directory.
@@ -30,22 +30,22 @@ class Standing:
 
 
 def works_of(scenario: Scenario) -> list[Mapping[str, Any]]:
-    """Return what a bundle tells of its pieces of work, in their order.
+    """Return the guides of a bundle's pieces of work, in order.
 
-    A bundle of another maker tells of the whole only: it counts as one piece.
+    A bundle of another generator counts as one piece.
     """
     works = [work for directive in scenario.directives for work in pieces(directive)]
     return works or [{"solution": scenario.reference_solution}]
 
 
 def pieces(directive: Directive) -> list[Mapping[str, Any]]:
-    """Return what a bundle tells of a directive's pieces of work."""
+    """Return the guides of a directive's pieces of work."""
     works: list[Mapping[str, Any]] = directive.extra.get("works", [])
     # a teacher's bundle: one piece of work a directive
     return works or ([directive.extra] if "solution" in directive.extra else [])
 
 
 def removal(strays: Sequence[str]) -> str:
-    """Return the command that removes what nobody asked for."""
+    """Return the command that removes stray files."""
     folders = any(path.endswith("/") for path in strays)
     return shlex.join(("rm", *["-r"] * folders, *(path.rstrip("/") for path in strays)))

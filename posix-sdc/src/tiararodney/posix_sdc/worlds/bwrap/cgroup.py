@@ -1,4 +1,4 @@
-"""A control group for a sandbox, where this process may make one: it holds the memory of a whole world.
+"""A control group for a sandbox, if this process may create one: it limits the memory of a whole world.
 
 Version 2 is used where an ancestor of this process's own group hands memory and pids on to its children, version 1
 where memory is mounted apart. An ordinary user has such a group only where one was delegated; without one
@@ -25,12 +25,12 @@ _GONE_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Group:
-    """A control group: the folders that it is."""
+    """A control group, as its folders."""
 
     folders: tuple[Path, ...]
 
     def add(self, pid: int) -> None:
-        """Put a process in, and whatever it starts from now on."""
+        """Add a process and its future children."""
         for folder in self.folders:
             with contextlib.suppress(OSError):
                 Path(folder, "cgroup.procs").write_text(str(pid))
@@ -127,7 +127,7 @@ def _words(path: Path) -> list[str]:
 
 
 def sweep() -> int:
-    """Remove the groups of processes that are gone, with whatever is in them; return how many."""
+    """Remove groups whose owners have ended, with their processes; return how many."""
     removed = 0
     for parent, _ in _parents():
         for folder in owner.left(parent):

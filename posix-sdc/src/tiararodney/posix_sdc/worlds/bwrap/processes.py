@@ -1,4 +1,4 @@
-"""Finds and signals the processes of a sandbox from outside of it, never one that took over a number."""
+"""Finds and signals the processes of a sandbox from outside, and never another one that reuses a pid."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def _environment(pid: int) -> list[bytes]:
 
 
 def send(member: Member, *numbers: int) -> None:
-    """Signal a process, unless it is gone; another one that has its number by now is left alone."""
+    """Signal a process unless it has ended; another one that reuses its pid is left alone."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         fd = os.pidfd_open(member.pid)
         try:

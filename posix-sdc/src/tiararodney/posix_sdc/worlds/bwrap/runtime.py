@@ -38,7 +38,7 @@ _OWNER = "POSIX_SDC_OWNER"
 _INSIDE_INIT, _INSIDE_SHELL = 1, 2
 _BLOWS = 20
 _OWN_PIDS = 8  # of the supervisor, and of the sandboxes that it makes
-_SETTLED = 3  # processes of a session that was begun inside of its group: supervisor, sandbox and shell at least
+_SETTLED = 3  # processes of a session that was started inside its group: supervisor, sandbox and shell at least
 _NEEDED = ("dash", "flock", "setpriv", "tar")
 
 
@@ -183,14 +183,14 @@ class _Box:
         return int(json.loads(data)["child-pid"])
 
     def words(self) -> str:
-        """Return what the sandbox said on its report, for messages."""
+        """Return the sandbox's report, for messages."""
         with contextlib.suppress(OSError):
             self.report.settimeout(1.0)
             return self.report.recv(4096).decode("utf-8", "replace").strip()
         return ""
 
     def settle(self) -> None:
-        """Make sure that the session's processes are in the control group, also those that were there before it was."""
+        """Move the session's processes into the control group, including those older than it."""
         if self._group is None:
             return
         self._entering.result()
@@ -199,7 +199,7 @@ class _Box:
                 self._group.add(member.pid)
 
     def seal(self) -> None:
-        """Let nobody open the command pipe from now on, whoever can name it."""
+        """Close the command pipe's name, so that nobody can open it from now on."""
         os.fchmod(self.commands, 0)
 
     def _reap(self) -> None:
@@ -359,7 +359,7 @@ class BwrapWorld:
 
 
 def start(scenario: Scenario, limits: Limits) -> BwrapWorld:
-    """Stand a scenario up in sandboxes."""
+    """Open a scenario's world in sandboxes."""
     return BwrapWorld(scenario, limits)
 
 
@@ -376,12 +376,12 @@ def sweep() -> int:
 
 
 def _deaf_to() -> set[int]:
-    """Signals that this process ignores and would hand on so: a shell cannot trap what it was started deaf to."""
+    """Signals that this process ignores: a shell cannot trap what was ignored when it started."""
     ignored = {int(number) for number in signal.valid_signals() if signal.getsignal(number) is signal.SIG_IGN}
     return ignored - {signal.SIGPIPE, signal.SIGXFSZ}  # which subprocess restores itself
 
 
 def _hear() -> None:
-    """Take signals as a login does, however this process was started (nohup, a shell's background)."""
+    """Reset signals as a login does, however this process was started (nohup, a shell's background)."""
     for number in _deaf_to():
         signal.signal(number, signal.SIG_DFL)

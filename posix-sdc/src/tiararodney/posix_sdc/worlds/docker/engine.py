@@ -26,7 +26,7 @@ _SECONDS = 120  # for a call that makes a container
 
 
 def _failures() -> tuple[type[Exception], ...]:
-    """Return what an engine's failure looks like."""
+    """Return the exceptions that an engine raises."""
     from docker.errors import DockerException
     from requests.exceptions import RequestException
 
@@ -35,7 +35,7 @@ def _failures() -> tuple[type[Exception], ...]:
 
 @contextlib.contextmanager
 def guarded(what: str) -> Iterator[None]:
-    """Turn the engine's failures into ours."""
+    """Convert the engine's exceptions into ours."""
     from docker.errors import ImageNotFound
 
     try:
@@ -98,7 +98,7 @@ def connect(seconds: float = _SECONDS, host: str | None = None) -> docker.Docker
 
 
 def addressed() -> bool:
-    """Tell whether there is an engine's address at all, which costs nothing to find out."""
+    """Return whether an engine's address is configured, without connecting."""
     return find_spec("docker") is not None and (hosts() != ("",) or _SOCKET.exists())
 
 

@@ -221,7 +221,7 @@ class DockerWorld:
         return self._session.check(f" {len(self._checker)}\n".encode() + self._checker)
 
     def abort(self) -> None:
-        """Cut its stream, from any thread; closing it removes the container."""
+        """Close its stream, from any thread; closing the world removes the container."""
         stream = getattr(self._stream, "_sock", self._stream)
         with contextlib.suppress(OSError):
             stream.shutdown(socket.SHUT_RDWR)
@@ -302,12 +302,12 @@ def _options(entries: list[filesystem.Entry], limits: Limits) -> dict[str, Any]:
 
 
 def start(scenario: Scenario, limits: Limits) -> DockerWorld:
-    """Stand a scenario up in a container."""
+    """Open a scenario's world in a container."""
     return DockerWorld(scenario, limits)
 
 
 def sweep() -> int:
-    """Remove containers of this machine whose owner is gone; return how many. Nothing where no engine is to be seen."""
+    """Remove containers of this machine whose owner has ended; return how many. Does nothing without an engine."""
     return sum(map(_sweep, engine.hosts())) if engine.addressed() else 0
 
 
