@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import tracemalloc
 
 import pytest
@@ -214,6 +217,18 @@ class OfSomeLibrary(Exception):
     pass
 
 
+def test_a_hub_that_does_not_answer_is_told_at_once(tmp_path):
+    """The library that streams data sets would try for half a minute."""
+    pytest.importorskip("datasets", reason="needs datasets (extra gpu)")
+    code = "from tiararodney.sekft.trajectories import read_sessions; list(read_sessions(['somebody/data']))"
+    hub = {"HF_HOME": str(tmp_path), "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | hub, capture_output=True, text=True, timeout=60
+    )
+    assert "--data somebody/data: no such file or folder, and no data set on the hub" in done.stderr
+    assert "Retrying" not in done.stderr
+
+
 @pytest.mark.parametrize("error", [ConnectionError, ValueError, OfSomeLibrary])
 def test_a_hub_that_cannot_be_reached_is_bad_usage(monkeypatch, error):
     datasets = pytest.importorskip("datasets", reason="needs datasets (extra gpu)")
@@ -222,6 +237,7 @@ def test_a_hub_that_cannot_be_reached_is_bad_usage(monkeypatch, error):
         raise error("offline\nand more")
 
     monkeypatch.setattr(datasets, "load_dataset", unreachable)
+    monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", lambda *_args, **_options: None)
     with pytest.raises(UsageError, match=r"--data somebody/data: .*offline and more"):
         list(read_sessions([], hub=["somebody/data"]))
 
@@ -249,6 +265,7 @@ def test_rows_of_the_hub_are_read_as_files_are(monkeypatch):
         return iter([row(), row(keep=None, verified=False, outcome="unverified")])
 
     monkeypatch.setattr(datasets, "load_dataset", rows)
+    monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", lambda *_args, **_options: None)
     sessions = read_sessions([], hub=["somebody/data"])
     assert [s.source for s in sessions] == ["hub somebody/data: row 1"]
     assert sessions.dropped == {"not kept: unverified": 1}

@@ -43,9 +43,8 @@ class Endpoint:
     @cached_property
     def _client(self) -> chat_completions.Endpoint:
         """One for all requests: it remembers which parameters the server refuses."""
-        flags = "--endpoint, --model"
         return chat_completions.Endpoint(
-            self.url, self.model, timeout=self.seconds, flags=flags, key_variable=self.key_variable
+            self.url, self.model, timeout=self.seconds, flags="--endpoint, --model", key_variable=self.key_variable
         )
 
     def chat(self, messages: Sequence[Mapping[str, str]], max_tokens: int, temperature: float, seed: int) -> Completion:

@@ -148,8 +148,7 @@ def settings_of(record: type[DataclassInstance]) -> list[Setting]:
 def _kind(hint: Any) -> tuple[type, bool]:
     if get_origin(hint) is tuple:
         return get_args(hint)[0], True
-    optional = [kind for kind in get_args(hint) if kind is not NoneType]
-    return (optional[0] if optional else hint), False
+    return next((kind for kind in get_args(hint) if kind is not NoneType), hint), False
 
 
 class Settings:

@@ -129,8 +129,7 @@ class Sessions:
             trajectory = Trajectory.from_json(data, source)
             if self.observe is not None and trajectory.keep:
                 self.observe(trajectory)
-            why = self.filters.drop(trajectory)
-            if why:
+            if why := self.filters.drop(trajectory):
                 self._drop(why, source)
                 continue
             self.kept += 1
@@ -222,8 +221,11 @@ def _from_hub(name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     if find_spec("datasets") is None:
         raise UsageError("--hub: found no package 'datasets'. Install it: pip install 'tiararodney.sekft[gpu]'.")
     import datasets
+    from huggingface_hub import HfApi, constants
 
     try:
+        if not (constants.HF_HUB_OFFLINE or Path(name).exists()):
+            HfApi().dataset_info(name, timeout=10)  # where there is no answer, `datasets` retries for long
         rows = datasets.load_dataset(name, "trajectories", split="train", streaming=True)
         for n, row in enumerate(rows, 1):
             yield f"hub {name}: row {n}", row

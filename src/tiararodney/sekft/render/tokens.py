@@ -128,8 +128,8 @@ def as_tokenizer(tokenizer: object) -> Tokenizer:
         return cast("Tokenizer", tokenizer)
     if callable(getattr(tokenizer, "apply_chat_template", None)) and hasattr(tokenizer, "backend_tokenizer"):
         return Tokenizer(tokenizer)
-    message = f"expected a sekft Tokenizer or a fast tokenizer of transformers, found {type(tokenizer).__name__}"
-    raise TypeError(message)
+    found = type(tokenizer).__name__
+    raise TypeError(f"expected a sekft Tokenizer or a fast tokenizer of transformers, found {found}")
 
 
 def control_pattern(tok: Tokenizer) -> re.Pattern[str]:
