@@ -319,3 +319,11 @@ def test_a_base_that_changed_refuses_the_jobs_behind_it(listens: Resident, monke
         assert train_main(["--resident"]) == 1
         # The client has its exit code before the resident wakes its prompt, which must not reach the real `kill`.
         assert woken.acquire(timeout=10)
+
+
+def test_the_end_of_the_process_waits_for_a_job(listens: Resident, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A daemon thread is killed at the end; inside torch that aborts the whole process."""
+    seen: list[bool] = []
+    command(monkeypatch, "train", lambda *_: seen.append(threading.current_thread().daemon))
+    assert train_main(["--resident"]) == 0
+    assert seen == [False]

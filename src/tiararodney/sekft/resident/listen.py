@@ -95,7 +95,8 @@ def _attend(connection: socket.socket, resident: Resident) -> None:
             words = [str(asked["command"]), *map(str, asked["args"])]
             job = resident.new_job(shlex.join(words), f"process {pid}")
             arguments = (resident, job, words, str(asked["cwd"]), _Client(connection))
-            work = threading.Thread(target=_work, args=arguments, name=f"sekft-job-{job.number}", daemon=True)
+            # Python waits for it at the end; a daemon is killed there, and inside torch that aborts the process.
+            work = threading.Thread(target=_work, args=arguments, name=f"sekft-job-{job.number}", daemon=False)
             work.start()
             with suppress(OSError):
                 stream.readline()  # {"cancel": true}, or nothing once the client is gone or the job has ended
