@@ -275,6 +275,16 @@ def test_without_torch_the_message_says_what_to_install(
 
 
 @pytest.mark.torch
+def test_without_the_serving_packages_the_message_says_what_to_install(
+    tiny_base: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delitem(sys.modules, "tiararodney.sekft.resident.serving.app", raising=False)
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    assert main(["--base", str(tiny_base), "--device", "cpu", "--serve", "127.0.0.1:0", "-q"]) == 2
+    assert "--serve needs the package prometheus_client. Install it: pip install" in capsys.readouterr().err
+
+
+@pytest.mark.torch
 def test_ctrl_c_ends_the_job_and_term_the_resident(tiny_base: Path, tmp_path: Path) -> None:
     """A job that reads from a pipe nobody writes to stands for one that takes long."""
     endless = tmp_path / "pipe.jsonl"

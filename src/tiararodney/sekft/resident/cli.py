@@ -108,7 +108,9 @@ def serve(config: ResidentConfig) -> int:
         with ExitStack() as stack:
             stack.callback(_cancel_all, resident)
             if address is not None:
-                resident.serving = stack.enter_context(_served(config, resident, *address))
+                with naming_the_extra("--serve"):
+                    served = _served(config, resident, *address)
+                resident.serving = stack.enter_context(served)
             if config.name is not None:
                 stack.enter_context(listening(resident, config.name))
                 resident.name = config.name
