@@ -103,8 +103,9 @@ def test_a_machine_without_a_runtime_is_refused_in_words(demo: ModuleType, monke
 
 
 def test_a_terminated_demo_terminates_its_step(tmp_path: Path) -> None:
-    step = "import signal, time; signal.signal(signal.SIGTERM, lambda *_: exit(print('put away', flush=True)));"
-    step += " print('at work', flush=True); time.sleep(60)"
+    step = "import os, signal, time; signal.signal(signal.SIGTERM, lambda *_: exit(os.write(1, b'put away\\n') * 0));"
+    # The signal may come while Python's own output is being written, which cannot be entered twice.
+    step += " os.write(1, b'at work\\n'); time.sleep(60)"
     code = f"import run, sys; run.runtime = lambda: run.step(sys.executable, '-c', {step!r}); run.main()"
     (tmp_path / "base").mkdir()
     (tmp_path / "base" / "config.json").write_text("{}")

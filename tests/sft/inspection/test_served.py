@@ -265,16 +265,18 @@ def test_messages_the_server_refuses_are_a_difference(kind, look, serve, tok):
     assert any("chat_template.jinja" in cause for cause in found["causes"])
 
 
-def test_prompts_beyond_the_servers_context_are_counted(look, serve, served):
-    code, found = look(serve(served, "plain", context=45))
+@pytest.mark.parametrize("kind", ROUTES)
+def test_prompts_beyond_the_servers_context_are_counted(kind, look, serve, served):
+    code, found = look(serve(served, kind, context=45))
     assert code == 0
     assert found["turns"] == 2
     assert found["too_long"] == 4
 
 
-def test_a_server_whose_context_takes_nothing_fails_the_run(look, serve, served):
+@pytest.mark.parametrize("kind", ROUTES)
+def test_a_server_whose_context_takes_nothing_fails_the_run(kind, look, serve, served):
     with pytest.raises(RunFailed, match="longer than its context"):
-        look(serve(served, "plain", context=15))
+        look(serve(served, kind, context=15))
 
 
 @pytest.mark.parametrize("kind", ROUTES)

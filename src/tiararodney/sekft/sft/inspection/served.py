@@ -86,6 +86,7 @@ def compare(endpoint: Endpoint, tok: Tokenizer, sessions: Sequence[Session]) -> 
         RunFailed: it tells no prompts, stops answering, or its context takes none of them.
     """
     route, ask = _find_route(endpoint)
+    context = _context(endpoint)
     turns = too_long = 0
     differences: list[Difference] = []
     causes: dict[str | None, None] = {}  # in the order of their first occurrence
@@ -105,7 +106,8 @@ def compare(endpoint: Endpoint, tok: Tokenizer, sessions: Sequence[Session]) -> 
                 cause = None
             else:
                 if served in (trained, len(trained)):
-                    turns += 1
+                    fits = context is None or len(trained) < context  # a reply needs a token, too
+                    turns, too_long = turns + fits, too_long + (not fits)
                     continue
                 differences.append(_difference(tok, trained, served, session.place, turn))
                 cause = _cause(tok, trained, served)
@@ -194,6 +196,17 @@ def _usage(endpoint: Endpoint, messages: Sequence[Mapping[str, str]]) -> Prompt:
     if type(count) is not int or count < 1:
         raise _NoPrompt(f"found usage {usage!r}, expected prompt_tokens")
     return count
+
+
+def _context(endpoint: Endpoint) -> int | None:
+    """Return the context length in a list of models: vLLM's as `max_model_len`, llama.cpp's as `meta.n_ctx`."""
+    try:
+        models = endpoint.ask(f"{endpoint.api}/models", None, _ATTEMPTS)["data"]
+        named = next((m for m in models if m["id"] == endpoint.model), models[0])
+        length = named.get("max_model_len") or named["meta"]["n_ctx"]
+    except (Refused, UnexpectedAnswer, Unanswered, KeyError, IndexError, TypeError, AttributeError):
+        return None
+    return length if isinstance(length, int) and length > 0 else None
 
 
 _COUNTED = "usage.prompt_tokens of chat completions"
