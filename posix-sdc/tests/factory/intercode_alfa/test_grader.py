@@ -70,7 +70,7 @@ class Container:
 
 @pytest.fixture
 def grader(monkeypatch):
-    """Return the package's environment class; modules that it imports and that grading never uses may be missing."""
+    """Yield the package's environment class; modules that it imports and that grading never uses may be missing."""
     if importlib.util.find_spec("icalfa") is None:
         pytest.skip("icalfa is not installed (pip install --no-deps icalfa)")
     imported = ("gymnasium", "pandas", "sklearn", "sklearn.feature_extraction", "sklearn.feature_extraction.text")
@@ -78,7 +78,9 @@ def grader(monkeypatch):
         monkeypatch.setitem(sys.modules, name, types.SimpleNamespace(Env=object, TfidfVectorizer=None))
     for name in [name for name in sys.modules if name.partition(".")[0] == "icalfa"]:
         monkeypatch.delitem(sys.modules, name)
-    return importlib.import_module("icalfa.envs.bash.bash_env").BashEnv
+    yield importlib.import_module("icalfa.envs.bash.bash_env").BashEnv
+    for name in [name for name in sys.modules if name.partition(".")[0] == "icalfa"]:
+        del sys.modules[name]  # `find_spec` of other tests would find it there before their own
 
 
 def reward(grader, task, fixtures, variables, command):
