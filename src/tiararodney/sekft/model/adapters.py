@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from tiararodney.sekft.errors import UsageError
 from tiararodney.sekft.model.base import Base
-from tiararodney.sekft.model.fingerprint import first_line
+from tiararodney.sekft.model.fingerprint import first_line, probe_ids
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -234,7 +234,7 @@ def changes_logits(base: Base, name: str) -> bool:
     It does not where the adapter was never trained, or does not reach what computes the reply.
     """
     size = base.model.get_input_embeddings().weight.shape[0]
-    ids = torch.tensor([[(7919 * i + 13) % size for i in range(1, 17)]], device=base.device)
+    ids = torch.tensor([probe_ids(size, 16)], device=base.device)
     found = []
     for which in (None, name):
         with base.lock, use_adapter(base, which), torch.no_grad():

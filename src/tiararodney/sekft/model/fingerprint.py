@@ -129,3 +129,13 @@ def _digest(tensor: torch.Tensor) -> bytes:
         begin = (len(data) - each) * index // max(count - 1, 1)
         digest.update(data[begin : begin + each].numpy())
     return digest.digest()
+
+
+def probe_ids(size: int, count: int) -> list[int]:
+    """Return tokens to probe a model with: a multiplicative walk, which touches embeddings all over the vocabulary.
+
+    Args:
+        size: Of the vocabulary.
+        count: How many.
+    """
+    return [(7919 * i + 13) % size for i in range(1, count + 1)]

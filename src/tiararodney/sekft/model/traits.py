@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 import torch
 
 from tiararodney.sekft.model.batch import Request, Run, prefill
+from tiararodney.sekft.model.fingerprint import probe_ids
 from tiararodney.sekft.model.kv import Row, new_cache, take_row
 from tiararodney.sekft.model.memory import is_out_of_memory
 from tiararodney.sekft.model.sampling import Sampling
@@ -59,8 +60,7 @@ def find_traits(base: Base, run: Run) -> Traits:
 
 def _try(base: Base, run: Run) -> Traits:
     size = base.model.get_input_embeddings().weight.shape[0]
-    # A multiplicative walk touches embeddings all over the vocabulary.
-    walk = [(7919 * i + 13) % size for i in range(1, 40)]
+    walk = probe_ids(size, 39)
     long, short = walk[:14], walk[20:29]
 
     def right(logits: torch.Tensor, *prompts: list[int]) -> bool:

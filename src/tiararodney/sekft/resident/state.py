@@ -198,10 +198,10 @@ def probe(base: Base) -> Probe:
     import torch
 
     from tiararodney.sekft.model import use_adapter, weights_checksum
+    from tiararodney.sekft.model.fingerprint import probe_ids
 
     size = int(base.model.config.vocab_size)
-    # A multiplicative walk touches embeddings all over the vocabulary.
-    ids = torch.tensor([[(7919 * i + 13) % size for i in range(1, _PROBE_TOKENS + 1)]], device=base.device)
+    ids = torch.tensor([probe_ids(size, _PROBE_TOKENS)], device=base.device)
     with base.lock:
         with use_adapter(base, None), torch.inference_mode():
             logits = base.model(input_ids=ids, use_cache=False).logits
