@@ -15,8 +15,9 @@ import pytest
 
 from tiararodney.posix_sdc.support import http_json
 
-# Before torch is imported: one thread is plenty for these models, and waiting threads that spin starve everything else.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Before torch is imported: one thread adds up in one order, so that bits can be compared. It is plenty for these
+# models, and threads that spin as they wait starve everything else.
+os.environ["OMP_NUM_THREADS"] = "1"
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 

@@ -25,14 +25,6 @@ pytestmark = pytest.mark.torch
 PROMPTS = [[1, 50, 60, 70, 80, 90, 100], [1, 50, 60], [5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]]
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def logits_of(base: Any, ids: list[int] = PROMPTS[2]) -> Any:
     with torch.no_grad():
         return base.model(input_ids=torch.tensor([ids], device=base.device)).logits

@@ -32,14 +32,6 @@ pytestmark = pytest.mark.torch
 UNKEPT = {"minimax", "jamba"}
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def reference(base: Base, prompt: list[int], count: int) -> list[int]:
     """What transformers' own generate replies to one prompt, greedily."""
     ids = torch.tensor([prompt])

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,14 +24,6 @@ from tiararodney.sekft.tokenizer import load_tokenizer  # noqa: E402
 pytestmark = pytest.mark.torch
 
 STEPS = 6
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def plain_run(config: TrainConfig, **lora: Any) -> tuple[list[float], dict[str, Any], Any]:

@@ -1,7 +1,7 @@
 """Runs that start from an adapter, and those that draw at random: what goes on, what is refused."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,14 +19,6 @@ from tiararodney.sekft.sft.train import train  # noqa: E402
 pytestmark = pytest.mark.torch
 
 Configure = Callable[..., TrainConfig]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def losses(folder: Path) -> list[float]:

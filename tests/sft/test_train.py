@@ -42,14 +42,6 @@ Configure = Callable[..., TrainConfig]
 PROMPT = [{"role": "system", "content": "You are in a terminal."}, {"role": "user", "content": "total 4\n$ "}]
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def weights(folder: Path) -> dict[str, Any]:
     return load_file(folder / "adapter_model.safetensors")
 

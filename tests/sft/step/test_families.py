@@ -1,7 +1,6 @@
 """Packed, recomputed and one by one: every family gives the loss and gradients that transformers gives a session."""
 
 import random
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -35,14 +34,6 @@ FAST = {
 }  # fmt: skip
 LARGEST = 3e7  # weights: some families have sizes that the usual names do not set
 LENGTHS = (30, 45, 25)  # longer than the windows of `FAMILIES`
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def tuned(family: str, **changes: Any) -> Any:

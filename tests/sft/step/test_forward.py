@@ -1,7 +1,6 @@
 """The fused forward and backward pass against transformers' and peft's, unpacked, with full logits."""
 
 import random
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,14 +50,6 @@ FAMILIES = {
     "llama tied": (LlamaForCausalLM, LlamaConfig, {"tie_word_embeddings": True}),
 }
 FUSED = [name for name in FAMILIES if name != "gemma"]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def tuned(family: str, **lora: Any) -> Any:
