@@ -169,6 +169,25 @@ def test_processes_are_held_for_the_world(attacked):
     assert world.check().passed is True
 
 
+BOMB = "fork or do { while (1) { fork; } }"
+FILLINGS = {
+    "sleepers": "perl -e 'for (1..80) { defined(my $p = fork) or last; $p or do { sleep 100; exit } }'",
+    "a bomb": f"perl -e '{BOMB}'",
+    "a bomb in what is tried": f"echo \"perl -e '{BOMB}'; sleep 100\" > made",
+}
+
+
+@pytest.mark.parametrize("fill", FILLINGS.values(), ids=FILLINGS.keys())
+def test_a_world_full_of_processes_is_judged(attacked, fill):
+    """What a session makes may take every process that the world has: the supervisor's own come after."""
+    limits = Limits(command_seconds=20, grace_seconds=0.3, probe_seconds=0.5, pids=40)
+    checker = {"script": "test -e done", "probe": "echo alive", "trial": "sh ./made"}
+    world = attacked(limits, checker=checker)
+    world.run("touch done")
+    world.run(fill)
+    assert world.check().passed is True
+
+
 # ------------------------------------------------------------------------------------------------ escapes
 
 ESCAPES = [

@@ -92,23 +92,33 @@ left() {
     done
     return 1
 }
-GRACE
+# A shell that cannot fork exits, and what the session left may hold every process that the world has: the verdict is
+# spoken on the way out, when all of that is gone.
+trap judge EXIT
+end() {
+    kill -9 -1
+    wait
+    while left; do :; done
+} 2>/dev/null
+judge() {
+    end
+    [ ! -s RUN/trial ] || ( ASKED ) 6<RUN/trial 7>/run/trial
+    end
+    while IFS=' ' read -r one two size; do
+        [ "$one $two" = "$word check" ] || continue
+        head -c "$size" > RUN/checker
+        printf '\\n%s start\\n' "$word"
+        ( umask 022 && cd WORKDIR &&
+            exec env -i --default-signal=HUP,USR1,USR2 CLEAN INTERPRETER RUN/checker </dev/null 2>&1 )
+        code=$?
+        kill -9 -1 2>/dev/null
+        printf '\\n%s\\n' "$word"
+        printf '\\n%s verdict %s\\n' "$word" "$code" >&2
+    done
+}
 umask 077
+GRACE
 [ ! -s RUN/probe ] || { ASKED; } 6<RUN/probe 7>/run/probe
-kill -9 -1 2>/dev/null
-[ ! -s RUN/trial ] || { ASKED; } 6<RUN/trial 7>/run/trial
-kill -9 -1 2>/dev/null
-while IFS=' ' read -r one two size; do
-    [ "$one $two" = "$word check" ] || continue
-    head -c "$size" > RUN/checker
-    printf '\\n%s start\\n' "$word"
-    ( umask 022 && cd WORKDIR &&
-        exec env -i --default-signal=HUP,USR1,USR2 CLEAN INTERPRETER RUN/checker </dev/null 2>&1 )
-    code=$?
-    kill -9 -1 2>/dev/null
-    printf '\\n%s\\n' "$word"
-    printf '\\n%s verdict %s\\n' "$word" "$code" >&2
-done
 """
 
 
