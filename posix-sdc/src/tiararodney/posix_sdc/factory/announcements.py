@@ -85,17 +85,20 @@ _SAID = (
     f"(Today's|Current|Open|New|Pending|All) {_WORK}: (see |look in |){{name}}.",
     f"{_WORK}: {{name}}.",
     (
-        "(No more slips|No paper any more|Slips are history|No notes here|Ask nobody): {name} (has "
-        "it|knows|holds them|does that)."
+        "(There are no slips any more|We no longer use paper|Paper slips are gone|No notes are kept here|Nothing is on "
+        "paper now): (use|ask|see|turn to|look in) {name}( now| instead|)."
     ),
-    "(hi|Hello|Good morning), (your list|the list|it all|what you need): {name} (now|as usual|again).",
+    (
+        "(hi|Hello|Good morning), (your list|today's list|this week's list|what you need) is "
+        "(now |as usual |again |)in {name}."
+    ),
     f"(Notice|NOTICE|Note): (the office|administration|personnel|dispatch) (keeps|files|puts) {_WORK} in {{name}}.",
 )
 _WAYS = (
     "(See|Read|Try|Run|Start with|First read|Begin with) {way}.",
     "(Documentation|Usage|Manual|Help|Instructions|How to|Explained by): {way}",
     "{way} (explains it|tells how|says how|has the details|describes it|documents it|shows how|tells more).",
-    "(Explained|Described|Documented) (by|in|under): {way}",
+    "(Explained|Described|Documented) (by|in): {way}",
 )
 
 
@@ -191,7 +194,7 @@ def _chained(draw: Draw, provider: Provider, workdir: str) -> Announced:
 _TOPS = ("/srv", "/opt", "/var/lib", "/etc", "/usr/local/share")
 _FOLDER_SAID = (
     (
-        "(Notes|Notices|Papers|Messages|Letters)( of today| for this account|) (lie|are|wait|can be found) in"
+        "(Notes|Notices|Papers|Messages|Letters)( for today| for this account|) (lie|are|wait|can be found) in"
         "( the folder| the directory|) {0}."
     ),
     "(Look|Please look|Have a look|Go) (into|inside) {0}( first| before anything else| when you start| to begin with).",
@@ -217,13 +220,13 @@ _SPOOL_SAID = (
     "(New|Incoming|Fresh) (notices|messages|notes) (land in|end up in|are put into) {0}.",
     "(Spool|Tray|Inbox|In-tray): {0}",
     "(The tray|The spool|The in-tray|The inbox) (of|for) (this account|agent|this login) is {0}.",
-    f"{{0}} (collects|gathers|takes) (messages to|notes to|what people write to) {_ACCOUNT}.",
+    f"{{0}} (collects|gathers|takes) (messages for|notes for|what people write to) {_ACCOUNT}.",
     "(There are|You have|We put) (a few|several|some) (messages|notes|slips) in {0}.",
 )
 _ABOVE_SAID = (
     (
         "(A note|A notice|A paper) (hangs|lies|is|was left) (one folder up|in the folder above|in the parent folder"
-        "|one level up|in the folder around this one)."
+        "|one level up|in the folder that holds this one)."
     ),
     "(Look one folder up|Look in the parent folder|Go up one level|Go to the folder above)( first| for the rest|).",
     (

@@ -23,10 +23,10 @@ _MENDED: tuple[tuple[str, tuple[str, ...]], ...] = (
     (r"\b(?:is|are) to (?=[a-z]+\b)", ("should ", "must ", "ought to ", "shall ")),
 )
 # A good part of all directives is about the lines of a file.
-_LINES_OF = tuple(
-    f"{lines} {of}"
-    for lines in ("lines", "all lines", "the rows", "all rows", "text lines", "the entries", "the records")
-    for of in ("of", "in")
+_LINES_OF = (
+    *("lines of", "lines in", "all lines of", "all lines in", "the lines within", "lines found in"),
+    *("the rows of", "the rows in", "all rows of", "all rows in"),
+    *("the entries of", "all entries of", "the records of", "the records in"),
 )
 # A pattern, and what may stand in its place as well; \1 is what a group has taken.
 _SAME: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -90,7 +90,7 @@ _SAME: tuple[tuple[str, tuple[str, ...]], ...] = (
     (r"\ban empty file\b", ("a blank file", "a file of no bytes", "a zero-length file", "a file without content")),
     (r"(?<!In )\bhow many lines\b", ("what number of lines", "the count of lines", "the line count:")),
     (r"\bthe number of\b", ("the count of", "the tally of", "the total of")),
-    (r"\bthe names of\b", ("names of", "a list of", "all names of", "a name list of", "the complete names of")),
+    (r"\bthe names of\b", ("names of", "all names of", "every name of", "the complete names of", "the full names of")),
     (r"\bthe second word\b", ("word 2", "word number two", "word two", "the word after the first")),
     (r"\bthe second column\b", ("column 2", "column two", "the column after the first", "column number 2")),
     (r"\bthe numbers in\b", ("the numbers from", "all numbers in", "the figures in", "the values in")),
@@ -100,9 +100,9 @@ _SAME: tuple[tuple[str, tuple[str, ...]], ...] = (
         ("the content of", "the current value of", "what is inside", "the setting of", "the contents of"),
     ),
     (r"\bthe folder\b", ("the directory", "folder", "directory", "the subfolder", "the subdirectory")),
-    (r"\bthe files (of|in)\b", (r"files \1", r"all files \1", r"such files \1", r"any files \1")),
+    (r"\bthe files (of|in)\b", (r"files \1", r"all files \1", r"all the files \1", r"every file \1")),
     (r"\bthe tickets in\b", ("tickets in", "all tickets in", "the tickets under", "tickets below")),
-    (r"\bseparated by commas\b", ("with commas between", "comma-separated", "split by commas", "parted by commas")),
+    (r"\bseparated by commas\b", ("divided by commas", "comma-separated", "split by commas", "parted by commas")),
     (
         r"\bcommas between them\b",
         ("commas in between", "commas as glue", "a comma between each", "commas to part them"),
@@ -127,11 +127,11 @@ _SAME: tuple[tuple[str, tuple[str, ...]], ...] = (
     (r"\bthe mode of\b", ("the permissions of", "the mode bits of", "the rights on")),
     (r"\bThe mode of\b", ("The permissions of", "The mode bits of", "The mode for")),
     (r"\bone a line\b", ("one per line", "each on its own line", "a line each", "line by line")),
-    (r"\breverse order\b", ("backward order", "inverted order", "opposite order", "order turned round")),
+    (r"\breverse order\b", ("backward order", "inverted order", "opposite order", "bottom-to-top order")),
     (r"\bAdd the line\b", ("Append the line", "Add a line", "Append a line", "Add this line:", "New line:")),
     (
         r"\bWrite (the|every|all|each) (?!word|text)",
-        (r"Save \1 ", r"Record \1 ", r"Copy out \1 ", r"Send \1 ", r"Output \1 "),
+        (r"Save \1 ", r"Dump \1 ", r"Copy out \1 ", r"Send \1 ", r"Output \1 "),
     ),
     (r"\b(Replace|Change) every\b", (r"\1 each", r"\1 any", r"\1 all of")),
     (r"\bthe other sections\b", ("other sections", "all other sections", "the remaining sections", "the rest")),

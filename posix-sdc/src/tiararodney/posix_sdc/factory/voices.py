@@ -13,21 +13,24 @@ if TYPE_CHECKING:
 
 BANS = wordings(
     """
-    - (Do not|Don't|Never) (create|make|write|add|leave) {0}.
+    - (Do not|Don't|Never) (create|make|write|add|produce) {0}.
     - (Nothing|No file) (named|called) {0} (may be made|is allowed|may appear|is wanted).
-    - {0} (must not exist|may not exist|must be absent|has to be gone) (afterwards|in the end|when you leave|then).
+    - {0} (must not exist|may not exist|must be absent|has to be gone)
+      (afterwards|in the end|when you leave|at the end).
     - {0} (is forbidden|is off limits|must not be created|must stay absent|is banned).
-    - (Hands off|Stay clear of|Keep away from|Avoid|Beware of) {0}; (it|that file) (must|may|shall) not
-      (exist|appear|be there|come about).
+    - (Hands off|Stay clear of|Keep away from|Avoid|Steer clear of) {0}; (it|that file) (must|may|shall) not
+      (exist|appear|be there|turn up).
     - (However|But): no file {0}(, please| here|).
-    - {0} is (reserved|somebody else's|another team's|taken|spoken for): (leave it alone|create none|it may not appear).
-    - (A|Any) file {0} would (upset|break|confuse) (others|the next job|monitoring); (make none|leave it out|avoid it).
+    - {0} is (reserved|somebody else's|another team's|taken|spoken for):
+      (leave it alone|do not create it|it may not appear).
+    - (A|Any) file {0} would (upset|break|confuse) (others|the next job|monitoring);
+      (do not make it|leave it out|avoid it).
     - (Let there be|See that there is|We want) no {0} (here|around|lying about|left)( afterwards| when you leave|).
     - (Not wanted|Unwanted|Not needed|Not allowed)( here| at all| in the end|): {0}.
-    - (Under no circumstances|On no account) (create|make|leave|add) {0}.
+    - (Under no circumstances|On no account) (create|make|write|add) {0}.
     - (Make sure|See to it|Take care|Check) that {0} (does not exist|is absent|never appears|is not created).
-    - {0}: (forbidden|banned|not allowed|must not exist|no|never).
-    - (Creating|Making|Writing|Leaving) {0} is (forbidden|prohibited|not allowed|ruled out).
+    - {0}: (forbidden|banned|not allowed|must not exist|do not create it|never).
+    - (Creating|Making|Writing|Adding) {0} is (forbidden|prohibited|not allowed|ruled out).
     """
 )
 
@@ -39,24 +42,24 @@ _STOP_STEPS = wordings(
     """
     - If (any|some|one) {noun} {bad}, (stop there|go no further|finish there).
     - When (any|one) {noun} {bad}, (leave|forget|drop) (the rest|all later ones|what follows).
-    - (Stop|Halt|Finish) (at|with|before) (the first|a|whichever) {noun} that {bad}.
+    - (Stop|Halt|Finish) (at|with) (the first|any|whichever) {noun} that {bad}.
     - The first {noun} that {bad} (ends the work|is the last you attempt|closes the list).
     - Should one {noun} (fail|turn out impossible|prove impossible), (skip|omit|ignore) (those after it|all
       later ones|whatever follows).
     - (Keep|Stick) to this (order|sequence), and (stop|break off|halt|finish) (where|when|if) anything {bad}.
     - (Each|Every) {noun} (relies|builds|depends) on (those before it|its predecessors|what precedes it):
       (after|upon) a failure, (do no more|stop).
-    - (Do|Attempt|Try) nothing (beyond|past|after) (the point where|where|a {noun} if) (one|something|it) {bad}.
+    - (Do|Attempt|Try) nothing (beyond|past|after) (the point|the place|any {noun}) where (one|something|it) {bad}.
     - (As soon as|The moment|Once) (one|any) {noun} {bad}, (you are done|you may leave|finish).
-    - (No {noun}|Nothing) (need be done|is required|is wanted) (after|behind|beyond) one which {bad}.
+    - (No {noun}|Nothing) (need be done|is required|is wanted) (after|beyond) one (that|which) {bad}.
     - (A failure|An obstacle|Any failure) (excuses|cancels|voids) (all that follows|every later {noun}|the rest).
-    - (Please go|Go|Work) (from top to bottom|through these in turn|downwards), (stopping|halting)
+    - (Please go|Go|Work) (from top to bottom|through these in turn|down the list), (stopping|halting)
       (if|where|when) one {bad}.
-    - (Only go on|Just go on|Continue only|Carry on) (while|provided|if) (things work|nothing
+    - (Only go on|Go on only|Continue only|Carry on only) (while|provided|if) (things work|nothing
       fails|all goes well).
     - (What|Whatever) (comes after|follows) (a failed|an impossible) {noun} (can wait|is not needed|does not matter).
-    - (Is|Was) one {noun} impossible? (Then|In that case) (the rest can wait|leave others alone|do not go on|stop).
-    - (Leave|Keep) later {noun}s (alone|untouched|for another day) (once|when|if) one {bad}.
+    - Is (one|any) {noun} impossible? (Then|In that case) (the rest can wait|leave the others alone|do not go on|stop).
+    - Leave (later|the following|the remaining) {noun}s (alone|untouched|for another day) (once|when|if) one {bad}.
     - (It is fine|It is all right|Feel free) to (finish|leave|stop) early (if|when|where) one {noun} {bad}.
     - (Nobody|No one) (needs|wants) (the remaining|any later|further) {noun}s (once|when|if) one {bad}.
     - (One|Any) {noun} {bad}? (Stop|Finish|Break off) (there|at that point|then).
@@ -64,18 +67,17 @@ _STOP_STEPS = wordings(
     - (Proceed|Continue|Carry on) (only if|only while|provided) the (last {noun}|{noun} before)
       (worked|succeeded|went well).
     - (The order matters|Order counts|Mind the order); a {noun} that {bad} (stops everything|is the end).
-    - (Those|What comes|Anything) (below|after) (a failed|a blocked|an impossible) {noun} (should be left|is
-      dropped|is void).
-    - (You can|You may|Please) (quit|end|break off) (where|when) (the going stops|something {bad}).
-    - (Further|Later) {noun}s (assume|build on|rely on|need) (the earlier ones|earlier ones|what precedes);
-      (without them|otherwise),
-      (stop|leave).
-    - If (you are blocked|you get stuck|no way leads on), (end|finish) (there and then|with that {noun}).
+    - (Anything|Whatever comes|What comes) (below|after) (a failed|a blocked|an impossible) {noun} (can be
+      left|is dropped|is void).
+    - (You can|You may|Please) (quit|stop|break off) (where|when|if) (something|anything) {bad}.
+    - (Further|Later) {noun}s (assume|build on|rely on|need) (the earlier ones|earlier ones|those before);
+      (where one {bad}|when one {bad}|without them), (stop|do not go on).
+    - If (you are blocked|you get stuck|you cannot go on), (end|finish) (there and then|with that {noun}).
     - (Work in order|Take them in turn|Go one by one), until (one|something) {bad}.
     - (There is no point in|Do without|Refrain from) (going on|continuing|further work) (when|after|once) one
       {noun} {bad}.
     - (Consider|Regard|Treat) (the rest|everything later|what remains) as (cancelled|withdrawn|void)
-      (if|should) {noun}s above (fail|be impossible).
+      (if|once|when) (one|a) {noun} {bad}.
     - (An impossible|A blocked|A hopeless) {noun} (ends it|is where you stop|means you stop).
     - (Cannot|Can't) do (one|some {noun})? (Skip everything|Omit what comes|Leave all) (after|below) it.
     - (We|I) (expect|ask) nothing (more|further) (once|after) a {noun} {bad}.
@@ -84,29 +86,31 @@ _STOP_STEPS = wordings(
 _STOP_DIRECTIVES = wordings(
     """
     - (More|Others|Further ones) (follow|come) (below|after this|next); (stop|finish) (where|when|if) something {bad}.
-    - (This|Our|Today's) list (is|gets) worked (downwards|top down|in sequence), (up to|until|as far as)
+    - (Work|Go) (through|down) (this|our|today's) list (from the top|in order|in sequence) until
       (one|something|an entry) {bad}.
-    - (Entries|Items|Orders) (come|count) in sequence; (one|any) that {bad} (ends them|finishes the list|is last).
-    - (Also|Moreover|Besides), (see|read|mind) (the other entries|what else there is); (stop|end) if any {bad}.
-    - (Should|In case) (an entry|any entry) (fail|be impossible), (later|further) (ones|entries) (lapse|can wait).
-    - (You will find|Expect|There will be) (more|further) (entries|orders); (leave off|halt) (where|when|if) one {bad}.
-    - (Not the only entry|One of several entries|Part of a series): (it ends|all ends|stop) (where|when|if)
+    - (Take|Do|Handle) the (entries|items|orders) in sequence; (one|any) that {bad} (ends the
+      work|finishes the list|is the last).
+    - (Also|Then|Afterwards), (see to|take|turn to) (the other entries|what else there is); (stop|finish) if any {bad}.
+    - Should (an|any) entry (fail|be impossible|prove impossible), (later|further) (ones|entries) (lapse|can wait).
+    - (You will find|Expect|There will be) (more|further) (entries|orders); (stop|halt) (where|when|if) one {bad}.
+    - This is (not the only entry|one of several entries|part of a series): (stop|halt|finish) (where|when|if)
       something {bad}.
-    - (All|Everything) (on the list|listed|in the queue) is (wanted|due|needed), (unless|until) (an
+    - (All that is|Everything) (on the list|listed|in the queue) is (wanted|due|needed), (unless|until) (an
       entry|one|something) {bad}.
     - (Then|Afterwards) (take|do) the (following entries|next entries|entries after it), and (stop|quit)
       (when|where|if) one {bad}.
-    - (Nobody|No one) (expects|needs) (entries|anything|more) (after|past|beyond) (the first
-      which|whichever|one if it) {bad}.
-    - (First|The first|One) of (several|a few|many); (whichever|whatever entry|any that) {bad} (closes the
-      day|ends it|is your last).
-    - (A|Any|One) (hopeless|blocked|failed) entry (frees|excuses|relieves) you (of|from) (later ones|those below it).
+    - (Nobody|No one) (expects|needs) (any entry|anything|more) (after|past|beyond) (the first
+      which|an entry which|one that) {bad}.
+    - This is (the first|one) of (several|a few|many) entries; (the first that|whichever|any that) {bad} (ends
+      the work|is where you stop|is your last).
+    - (A|Any|One) (hopeless|blocked|failed) entry (frees|excuses|releases) you from
+      (later ones|the later ones|those below it).
     - (Go|Work) (entry by entry|from one entry to the next) (as long as|while|provided) (they work|that
       works|it is possible).
     - (Skip|Leave out|Omit) (none of them|no entry|nothing), but (stop|finish) (when|where|if) something {bad}.
     - (Other|More) entries (wait|are waiting) (too|as well): (do them|take them|see to them) (in turn|in
       order|one by one) (until|unless) one {bad}.
-    - (The list|It) (goes on|continues) (after|below) this; (stay|remain|keep) (with it|at it) (until|unless)
+    - (The list|It) (goes on|continues) (after|below) this; (stay with|keep at|carry on with) it until
       something {bad}.
     - (When|Once) (this|it) is done, (see|take|turn to) (the next entry|what is next|the following one); (a failure|an
       obstacle|a dead end) (ends|closes) it all.
@@ -117,10 +121,10 @@ _STOP_DIRECTIVES = wordings(
     - (Later|Lower) entries (rely|build|depend) on (this|earlier ones): (do none|skip them all|try none)
       after (a failed one|a failure|an obstacle).
     - (Do not|Don't) (forget|overlook|miss) (the other entries|other entries|the rest), (unless|except
-      when|until) one {bad}.
-    - (Entries|Orders) (after|behind) (an impossible|a failed|a blocked|an unworkable) one (are
+      when|except where) one {bad}.
+    - (Entries|Orders) (after|below) (an impossible|a failed|a blocked|an unworkable) one (are
       void|lapse|should be left).
-    - (Complete|Finish|Do) (the whole list|all entries|everything listed), or (as much|as many) as (works|can
+    - (Complete|Finish|Do) (the whole list|all entries|everything listed), or (as much|as much of it) as (works|can
       be done|you can).
     - (The entries|These entries) (belong together|form one job): (where|when|if) one {bad}, (leave|drop) (the
       others|all others|later ones).
@@ -263,7 +267,8 @@ def _contract(draw: Draw, texts: Sequence[str]) -> str:
     mark = draw.pick(("§ {}  ", "Article {}. ", "Clause {}: ", "({})  ", "Section {}. "))
     head = draw.phrase(
         "((The account|The operator|The recipient|The bearer) (shall|undertakes to|agrees to) "
-        "(perform|carry out|fulfil) (this|the following|what follows|the below)(:| in full:| in sequence:)"
+        "(perform|carry out|fulfil) (this|the following|what follows|the items below|the clauses below|all of this)"
+        "(:| in full:| in sequence:)"
         "|(Whereas work is due|Subject to audit|As agreed|By order|Pursuant to policy):)"
     )
     return "\n".join([head, *(f"{mark.format(i)}{sentence(text)}" for i, text in enumerate(texts, 1))])

@@ -270,7 +270,7 @@ _BOTTOM = Filter(
     (
         "Write the last line of {source} to {out}",
         "{out} (must|should) contain the last line of {source}.",
-        "(Take|Get) (the last line of|what {source} ends with, a line, from) {source} and save it as {out}.",
+        "(Take|Get) (the last line of|the line that ends|the line at the end of) {source} and save it as {out}.",
         "Save (the bottom line|the closing line|the lowest line) of {source} in {out}.",
     ),
     ("tail -n 1 {source} > {out}", "sed -n '$p' {source} > {out}"),
