@@ -4,7 +4,7 @@ The property, for every trained assistant turn i: the ids before its first train
 gives for the messages before it, and the trained ids decode to the reply, as the template shows it, and the
 end-of-turn token.
 
-Every prompt is rendered. The prompt of the last turn and its reply are encoded once, with offsets. An earlier turn is
+Every prompt is rendered. The prompt of the last turn and its reply are encoded once. An earlier turn is
 trained in the same sequence where its prompt is a prefix of that text and `encode.prefix_length` proves the same of the
 ids. A turn that fails either test gets an example of its own, in which the open turns before it are tried again. Taking
 the last open turn each time gives the fewest examples: a longer sequence that serves a turn and an earlier one begins
