@@ -37,7 +37,7 @@ from tiararodney.posix_sdc.records.schema import Checker, Directive, Scenario, S
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
-GENERATOR_VERSION = "1.3.1"  # raised whenever the same seed gives other worlds
+GENERATOR_VERSION = "1.3.2"  # raised whenever the same seed gives other worlds
 GENERATOR_MODEL = "posix-sdc/scripted"
 _ATTEMPTS = 100  # to author a text that no earlier scenario has
 _WORKDIRS = ("/work", "/home/agent", "/srv/", "/opt/")  # one that ends in a slash gets a name

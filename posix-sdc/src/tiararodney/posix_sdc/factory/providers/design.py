@@ -116,7 +116,7 @@ def _design(draw: Draw, kind: ProviderKind, documentation: str, depth: str, *, m
         what = draw.phrase(
             f"(print|show|read out|give) (the|your|this|one|today's) {entry}"
             if not argument
-            else f"(print|show|display|read|give|output|open) (one|a|the|that|any) {entry}"
+            else f"(print|show|display|read|give|output|open) (one|{kind.article}|the|that|any) {entry}"
         )
         rows.append((show + argument, what))
     calls = {"list": listing} if listing else {}
@@ -211,7 +211,7 @@ def _ledger(draw: Draw, kind: ProviderKind, rows: _Rows, calls: dict[str, str]) 
 def _claims(draw: Draw, kind: ProviderKind, rows: _Rows, calls: dict[str, str]) -> _Drawn:
     claim = "--" + draw.verb(CLAIM_VERBS)
     argument = rows[-1][0].partition(" ")[2]
-    what = f"(claim|take|reserve|book|secure|get) (one|a|that|the) {kind.entry}"
+    what = f"(claim|take|reserve|book|secure|get) (one|{kind.article}|that|the) {kind.entry}"
     rows = [rows[0], (f"{claim} {argument}", draw.phrase(what)), *rows[1:]]
     many = kind.many.capitalize()
     note = draw.pick(
