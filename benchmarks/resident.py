@@ -97,8 +97,8 @@ def main() -> None:
         return
     from tiararodney.sekft import model
     from tiararodney.sekft.model import attach_adapter
-    from tiararodney.sekft.resident import cli, commands
-    from tiararodney.sekft.resident.loop import run_words
+    from tiararodney.sekft.resident import cli, state
+    from tiararodney.sekft.resident.commands import run_words
 
     loads = []
     real = model.load_base
@@ -135,7 +135,7 @@ def main() -> None:
         for number, name in enumerate(names):
             attach_adapter(resident.base, out / f"adapter-{number % args.rounds}", name)
         switch, first = switches(resident, names)
-    unchanged = commands.probe(resident.base).agrees(resident.fingerprint)
+    unchanged = state.probe(resident.base).agrees(resident.fingerprint)
     print(
         json.dumps(
             {

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tiararodney.sekft.resident import commands
-from tiararodney.sekft.resident.loop import run_line
+from tiararodney.sekft.resident import state
+from tiararodney.sekft.resident.commands import run_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +24,7 @@ FLAGS = "--lora-r 2 --learning-rate 0.01 --tokens-per-batch 64"
 
 
 def unchanged(resident: Resident) -> bool:
-    return commands.probe(resident.base).agrees(resident.fingerprint) and not resident.base.adapters.versions
+    return state.probe(resident.base).agrees(resident.fingerprint) and not resident.base.adapters.versions
 
 
 def sampling(resident: Resident) -> Any:
@@ -87,7 +87,7 @@ def test_a_cancelled_training_leaves_a_checkpoint_and_resumes(resident: Resident
         deadline = time.monotonic() + 240
         while not list((tmp_path / "a.checkpoint").glob("checkpoint-*")) and time.monotonic() < deadline:
             time.sleep(0.01)
-        resident.queue.cancel(resident.queue.jobs[0])
+        resident.queue[0].cancelled = True
 
     thread = threading.Thread(target=cancel)
     thread.start()
@@ -104,11 +104,11 @@ def test_the_best_checkpoint_is_the_one_that_behaves_best(
     resident: Resident, data: Path, scenarios: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Which evaluation succeeds is scripted; that the adapter plays in real worlds is not."""
-    from tiararodney.sekft.resident import behaviour
+    from tiararodney.sekft.resident import runs
 
     require_bwrap()
     played: list[int] = []
-    real = behaviour.rates
+    real = runs.rates
 
     def scripted(episodes: Any) -> Any:
         from dataclasses import replace
@@ -118,8 +118,8 @@ def test_the_best_checkpoint_is_the_one_that_behaves_best(
         k = int(len(played) == 2)
         return found | {"success": replace(found["success"], k=k)}
 
-    monkeypatch.setattr(behaviour, "rates", scripted)
-    monkeypatch.setattr(behaviour, "EvalConfig", partial(behaviour.EvalConfig, max_turns=1, max_new_tokens=2))
+    monkeypatch.setattr(runs, "rates", scripted)
+    monkeypatch.setattr(runs, "EvalConfig", partial(runs.EvalConfig, max_turns=1, max_new_tokens=2))
     out = tmp_path / "best"
     judged = f"--eval-scenarios {scenarios} --eval-every 2 --eval-n 1 --max-steps 6"
     assert run_line(resident, f"train --data {data} --out {out} {FLAGS} --epochs 6 {judged}")

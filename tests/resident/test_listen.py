@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -22,14 +22,15 @@ import pytest
 from tiararodney.sekft import residents
 from tiararodney.sekft.errors import RunFailed, UsageError
 from tiararodney.sekft.eval.cli import main as eval_main
-from tiararodney.sekft.resident import commands, listen, loop
+from tiararodney.sekft.resident import commands, listen, state
+from tiararodney.sekft.resident.commands import run_line
 from tiararodney.sekft.resident.listen import listening
-from tiararodney.sekft.resident.loop import run_line
 from tiararodney.sekft.resident.state import Probe, Resident
 from tiararodney.sekft.sft.cli import main as train_main
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from io import BufferedRWPair
 
 
 @pytest.fixture(autouse=True)
@@ -43,8 +44,8 @@ def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def hollow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Resident:
     """Return a resident without a model, whose base never changes."""
-    monkeypatch.setattr(commands, "probe", lambda _: Probe("same", b""))
-    monkeypatch.setattr(loop, "put_away", lambda _: None)
+    monkeypatch.setattr(state, "probe", lambda _: Probe("same", b""))
+    monkeypatch.setattr(commands, "put_away", lambda _: None)
     settled = {"base": tmp_path / "base", "load_4bit": False, "device": "cpu", "dtype": "float32"}
     base: Any = SimpleNamespace(
         settings=lambda: settled, adapters=SimpleNamespace(folders={}), path=tmp_path / "base", four_bit=False,
@@ -106,7 +107,7 @@ def test_exit_codes_pass_through(
 
     command(monkeypatch, "eval", job)
     assert eval_main(["--resident"]) == code
-    assert [job.failed for job in listens.jobs] == [True]
+    assert [bool(job.code) for job in listens.jobs] == [True]
 
 
 def test_bad_flags_are_refused_before_anything_is_sent(listens: Resident, capsys: pytest.CaptureFixture[str]) -> None:
@@ -139,16 +140,6 @@ def test_the_resident_that_runs_alone_needs_no_name(listens: Resident) -> None:
     assert residents.find("", None) == "main"
 
 
-def test_a_resident_that_does_not_listen_yet_is_not_found(hollow: Resident, runtime: Path) -> None:
-    """It holds its name while it loads; who asked then would be told that it has ended."""
-    with residents.claimed("main") as free:
-        assert free
-        residents.lock_file("main").write_text("")
-        assert residents.residents() == {}
-        with residents.claimed("main") as again:
-            assert not again
-
-
 def test_what_a_job_logs_goes_to_its_client_and_nothing_else(
     listens: Resident, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -166,8 +157,7 @@ def test_what_a_job_logs_goes_to_its_client_and_nothing_else(
         served.join()
 
     command(monkeypatch, "train", job)
-    connection, stream = ask()
-    with connection, stream:
+    with ask() as stream:
         told = [json.loads(line) for line in stream]
     texts = [message["err"].split(maxsplit=1)[1] for message in told if "err" in message]
     assert [text for text in texts if text.startswith("of ")] == ["of the job\n", "of its pool\n"]
@@ -175,10 +165,7 @@ def test_what_a_job_logs_goes_to_its_client_and_nothing_else(
 
 
 def test_a_client_that_cannot_be_followed_into_its_folder_gets_a_usage_error(listens: Resident, tmp_path: Path) -> None:
-    connection = residents.connect("main")
-    assert connection is not None
-    with connection, connection.makefile("rwb") as stream:
-        residents.send(stream, {"command": "help", "args": [], "cwd": str(tmp_path / "gone")})
+    with ask("help", tmp_path / "gone") as stream:
         told = [json.loads(line) for line in stream]
     assert told == [
         {"err": f"{tmp_path / 'gone'}: the resident cannot work there (No such file or directory).\n"}, {"end": 2},
@@ -187,12 +174,21 @@ def test_a_client_that_cannot_be_followed_into_its_folder_gets_a_usage_error(lis
 
 @pytest.mark.parametrize("request_", [b"3", b"[]", b"{}", b'{"command": "help"}', b"not json", b""])
 def test_what_is_no_request_closes_its_connection_alone(listens: Resident, request_: bytes) -> None:
-    connection = residents.connect("main")
-    assert connection is not None
-    with connection:
-        connection.sendall(request_ + b"\n")
-        assert connection.recv(100) == b""
+    with connected() as stream:
+        stream.write(request_ + b"\n")
+        stream.flush()
+        assert stream.read() == b""
     assert listens.jobs == []
+
+
+def test_a_client_that_asks_for_nothing_does_not_hold_up_the_end(
+    hollow: Resident, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listen._Client, "timeout", 0.1)
+    with listening(hollow, "main"):
+        idle = connected()
+    assert idle.read() == b""
+    idle.close()
 
 
 def test_a_name_is_taken_once(listens: Resident, hollow: Resident) -> None:
@@ -220,14 +216,16 @@ def test_a_folder_that_others_can_enter_is_refused(hollow: Resident, runtime: Pa
 
 def test_another_users_process_is_refused(listens: Resident, monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernel names the user; here the answer of the kernel is changed, for tests run as one user."""
-    with closing(residents.connect("main")) as connection:  # type: ignore[type-var]
+    with socket.socket(socket.AF_UNIX) as connection:
+        with residents.address("main") as where:
+            connection.connect(where)
         assert residents.peer(connection) == (os.getpid(), os.getuid())
     monkeypatch.setattr(residents, "peer", lambda _: (1, os.getuid() + 1))
     with pytest.raises(RunFailed, match="another user's process answers"):
         residents.connect("main")
-    raw = socket.socket(socket.AF_UNIX)
-    with closing(raw), residents.address("main") as where:
-        raw.connect(where)
+    with socket.socket(socket.AF_UNIX) as raw:
+        with residents.address("main") as where:
+            raw.connect(where)
         with suppress(BrokenPipeError, ConnectionResetError):
             raw.sendall(b'{"command": "who"}\n')
             assert raw.recv(100) == b""
@@ -240,7 +238,6 @@ def test_the_socket_of_a_killed_resident_is_removed(hollow: Resident, runtime: P
     with residents.address("main") as where:
         left.bind(where)
     left.close()
-    residents.lock_file("main").write_text("/base")
     assert (runtime / "main.sock").exists()
     with pytest.raises(UsageError, match="Running: none"):
         residents.find("main", None)
@@ -248,38 +245,43 @@ def test_the_socket_of_a_killed_resident_is_removed(hollow: Resident, runtime: P
     (runtime / "main.sock").write_text("")
     with listening(hollow, "main"):
         assert residents.find("main", None) == "main"
-    assert [file.name for file in runtime.iterdir()] == ["main.lock"]
+    assert list(runtime.iterdir()) == []
 
 
-def ask(name: str = "train") -> tuple[socket.socket, Any]:
-    connection = residents.connect("main")
-    assert connection is not None
-    stream = connection.makefile("rwb")
-    residents.send(stream, {"command": name, "args": [], "cwd": "/"})
-    return connection, stream
+def connected() -> BufferedRWPair:
+    """Return a connection to the resident, past its greeting."""
+    answer = residents.connect("main")
+    assert answer is not None
+    return answer[1]
+
+
+def ask(name: str = "train", folder: Path = Path("/")) -> BufferedRWPair:
+    stream = connected()
+    residents.send(stream, {"command": name, "args": [], "cwd": str(folder)})
+    return stream
 
 
 def test_jobs_wait_for_their_turn_and_are_cancelled_one_by_one(
     listens: Resident, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command(monkeypatch, "train", endless)
-    first, one = ask()
+    one = ask()
     assert json.loads(one.readline()) == {"out": "begun"}
-    second, two = ask()
-    third, three = ask()
-    wait_until(lambda: len(listens.queue.jobs) == 3)
-    assert [job.state for job in listens.queue.jobs] == ["running", "queued", "queued"]
+    two = ask()
+    wait_until(lambda: len(listens.queue) == 2)
+    three = ask()
+    wait_until(lambda: len(listens.queue) == 3)
+    assert [job.state for job in listens.queue] == ["running", "queued", "queued"]
     residents.send(two, {"cancel": True})
     assert ended(two) == 130
-    assert [job.number for job in listens.queue.jobs] == [1, 3]
-    one.close()
-    first.close()  # a client that goes away has its job cancelled
+    assert [job.number for job in listens.queue] == [1, 3]
+    one.close()  # a client that goes away has its job cancelled
     assert b"begun" in three.readline()
     assert run_line(listens, "cancel")
     assert ended(three) == 130
     assert [job.state for job in listens.jobs] == ["cancelled", "cancelled", "cancelled", "done"]
-    for item in (one, two, three, first, second, third):
-        item.close()
+    two.close()
+    three.close()
     assert "cancelling job 3" in capsys.readouterr().out
 
 
@@ -304,7 +306,7 @@ def test_ctrl_c_in_the_client_cancels_that_job_alone(
         assert client.stdout.readline() == "begun\n"
         client.send_signal(signal.SIGINT)
         assert client.wait(20) == 130
-    wait_until(lambda: not listens.queue.jobs)
+    wait_until(lambda: not listens.queue)
     assert listens.jobs[0].state == "cancelled"
     command(monkeypatch, "train", lambda *_: None)
     assert train_main(["--resident"]) == 0
@@ -315,7 +317,7 @@ def test_a_base_that_changed_refuses_the_jobs_behind_it(listens: Resident, monke
     monkeypatch.setattr(listen.os, "kill", lambda *_: woken.release())
     command(monkeypatch, "train", lambda *_: None)
     for found in ("other", "same"):
-        monkeypatch.setattr(commands, "probe", lambda _, found=found: Probe(found, b""))
+        monkeypatch.setattr(state, "probe", lambda _, found=found: Probe(found, b""))
         assert train_main(["--resident"]) == 1
         # The client has its exit code before the resident wakes its prompt, which must not reach the real `kill`.
         assert woken.acquire(timeout=10)

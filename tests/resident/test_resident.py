@@ -17,9 +17,9 @@ import pytest
 
 from tiararodney.posix_sdc.errors import SchemaError
 from tiararodney.sekft.errors import RunFailed, UsageError
-from tiararodney.sekft.resident import commands, loop
+from tiararodney.sekft.resident import commands, state
 from tiararodney.sekft.resident.cli import main
-from tiararodney.sekft.resident.loop import run_line, serve_lines
+from tiararodney.sekft.resident.commands import run_line, serve_lines
 from tiararodney.sekft.resident.state import Probe, Resident
 
 if TYPE_CHECKING:
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 @pytest.fixture
 def hollow(monkeypatch: pytest.MonkeyPatch) -> Resident:
     """Return a resident without a model, whose base never changes."""
-    monkeypatch.setattr(commands, "probe", lambda _: Probe("same", b""))
-    monkeypatch.setattr(loop, "put_away", lambda _: None)
+    monkeypatch.setattr(state, "probe", lambda _: Probe("same", b""))
+    monkeypatch.setattr(commands, "put_away", lambda _: None)
     settled = {"base": Path("base"), "load_4bit": False, "device": "cpu", "dtype": "float32"}
     base: Any = SimpleNamespace(settings=lambda: settled, adapters=SimpleNamespace(folders={}))
     return Resident(base, Probe("same", b""), generator=None)  # type: ignore[arg-type]  # no test here generates
@@ -64,7 +64,7 @@ def test_a_job_that_fails_prints_its_message_and_the_next_one_runs(
     out, err = capsys.readouterr()
     assert err.strip().splitlines()[-1] == message
     assert "no adapters" in out
-    assert [(job.line, job.failed) for job in hollow.jobs] == [("train --data x", True), ("adapters", False)]
+    assert [(job.line, bool(job.code)) for job in hollow.jobs] == [("train --data x", True), ("adapters", False)]
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_errors_of_posix_sdc_are_told_without_their_class(
 def test_the_base_is_not_hashed_for_a_line_that_touches_no_model(
     hollow: Resident, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(commands, "probe", lambda _: pytest.fail("hashed"))
+    monkeypatch.setattr(state, "probe", lambda _: pytest.fail("hashed"))
     with caplog.at_level("INFO"):
         assert serve_lines(hollow, io.StringIO("nope\nadapters\n")) == 1
     assert caplog.text == ""
@@ -180,7 +180,7 @@ def test_history_is_kept_between_sessions(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_a_base_that_changed_ends_the_resident(hollow: Resident, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(commands.COMMANDS, "train", lambda *_: None)  # type: ignore[arg-type]
-    monkeypatch.setattr(commands, "probe", lambda _: Probe("other", b""))
+    monkeypatch.setattr(state, "probe", lambda _: Probe("other", b""))
     with pytest.raises(RunFailed, match="the base is no longer what it was"):
         run_line(hollow, "train")
 
@@ -208,12 +208,12 @@ def test_names_are_the_folders_and_free(hollow: Resident, tmp_path: Path) -> Non
 def test_the_probe_sees_one_changed_bit(resident: Resident) -> None:
     import torch
 
-    assert "bit for bit" in commands.unchanged(resident)
+    assert "bit for bit" in state.unchanged(resident)
     weight = next(p for name, p in resident.base.model.named_parameters() if "down_proj" in name)
     with torch.no_grad():
         weight[0, 0] = torch.nextafter(weight[0, 0], torch.tensor(10.0))
     with pytest.raises(RunFailed, match="no longer what it was"):
-        commands.unchanged(resident)
+        state.unchanged(resident)
 
 
 @pytest.mark.torch
@@ -240,7 +240,7 @@ def test_train_evaluate_load_and_unload_on_one_hot_base(
     status
     """
     assert serve_lines(resident, io.StringIO(lines)) == 1
-    failed = [job.line.strip().split()[0] for job in resident.jobs if job.failed]
+    failed = [job.line.strip().split()[0] for job in resident.jobs if bool(job.code)]
     assert failed == ["train", "load"]  # the folder is there already; a file is no adapter
     printed = capsys.readouterr().out
     assert f"hot    loaded        {adapter}" in printed

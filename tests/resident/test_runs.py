@@ -14,8 +14,8 @@ from tiararodney.sekft.eval import worlds
 from tiararodney.sekft.eval.episodes import Episode
 from tiararodney.sekft.eval.run import claim
 from tiararodney.sekft.resident import commands
+from tiararodney.sekft.resident.commands import run_line
 from tiararodney.sekft.resident.cycle import choose, failed, preferences, split_flags, trajectory
-from tiararodney.sekft.resident.loop import run_line
 from tiararodney.sekft.resident.runs import flags
 from tiararodney.sekft.resident.sweep import Sweep, leaderboard, read_sweep, table, write_leaderboard
 

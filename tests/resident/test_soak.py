@@ -7,7 +7,6 @@ import json
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -20,9 +19,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from tiararodney.sekft import residents
-from tiararodney.sekft.resident import commands
+from tiararodney.sekft.resident import state
+from tiararodney.sekft.resident.commands import run_line
 from tiararodney.sekft.resident.listen import listening
-from tiararodney.sekft.resident.loop import run_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,11 +77,12 @@ class Soak:
 
     def bad_line(self, _made: Path) -> None:
         """What is no request closes its connection, and nothing else."""
-        with socket.socket(socket.AF_UNIX) as client, residents.address("soak") as where:
-            client.settimeout(60)
-            client.connect(where)
-            client.sendall(self.rng.randbytes(50).replace(b"\n", b" ") + b"\n")
-            assert client.recv(1) == b""
+        answer = residents.connect("soak")
+        assert answer is not None
+        with answer[1] as stream:
+            stream.write(self.rng.randbytes(50).replace(b"\n", b" ") + b"\n")
+            stream.flush()
+            assert stream.read() == b""
 
     def bad_body(self, _made: Path) -> None:
         """What is no JSON, or asks for an unknown model or a negative length, is answered with its error."""
@@ -105,7 +105,7 @@ class Soak:
         before = len(self.resident.jobs)
         words = [*long.split(), f"--out={made}"]
         request = json.dumps({"command": words[0], "args": words[1:], "cwd": str(self.folder)})
-        with residents.address("soak") as where, killed_client(SOCKET_CLIENT, os.path.realpath(where), request):
+        with killed_client(SOCKET_CLIENT, str(residents.socket_folder() / "soak.sock"), request):
             wait_until(lambda: [j.state for j in self.resident.jobs[before:]] == ["running"])
             time.sleep(self.rng.random() / 5)
         [job] = self.resident.jobs[before:]
@@ -175,7 +175,6 @@ def soak(
     """Carry out `count` jobs of all kinds in turn, in a shuffled order, while two clients ask for replies."""
     from tiararodney.sekft.model import Sampling
     from tiararodney.sekft.resident.serving.app import Server
-    from tiararodney.sekft.resident.serving.models import ServedModels
     from tiararodney.sekft.resident.serving.run import serving
 
     over, wrong = threading.Event(), []
@@ -191,8 +190,7 @@ def soak(
 
     clients = [threading.Thread(target=client) for _ in range(2)]
     with ExitStack() as stack:
-        models = ServedModels(resident.base, resident.base.path.name, [])
-        url = stack.enter_context(serving(Server(models, resident.generator, "").app(), "127.0.0.1", 0))
+        url = stack.enter_context(serving(Server(resident).app(), "127.0.0.1", 0))
         stack.enter_context(listening(resident, "soak"))
         for thread in clients:
             thread.start()
@@ -206,17 +204,17 @@ def soak(
             getattr(work, kind)(tmp_path / f"{kind}-{number}")
             sample()
     assert not wrong
-    assert commands.probe(resident.base).agrees(resident.fingerprint)
+    assert state.probe(resident.base).agrees(resident.fingerprint)
     assert not resident.base.adapters.versions
     assert worlds_left() == []
 
 
 def cancelled(resident: Resident, line: str) -> None:
     def cancel() -> None:
-        while not resident.queue.jobs:
+        while not resident.queue:
             time.sleep(0.005)
         time.sleep(0.05)
-        resident.queue.cancel(resident.queue.jobs[0])
+        resident.queue[0].cancelled = True
 
     thread = threading.Thread(target=cancel)
     thread.start()

@@ -1,8 +1,9 @@
 """Residents of this user: where their sockets lie, and how a command is sent to one.
 
-A resident listens on a unix socket in a folder that only its user can enter. A client sends one JSON line, and reads
-JSON lines until the job ends; closing the connection cancels the job:
+A resident listens on a unix socket in a folder that only its user can enter, and tells each client its base. The client
+sends one JSON line, and reads JSON lines until the job ends; closing the connection cancels the job:
 
+    < {"base": "/models/base"}
     > {"command": "train", "args": [...], "cwd": "/home/me"}          > {"cancel": true}
     < {"out": "text"}  < {"err": "text"}  < {"end": 0}
 """
@@ -18,8 +19,7 @@ import stat
 import struct
 import sys
 import tempfile
-import time
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,10 +29,12 @@ from tiararodney.sekft.settings import setting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from io import BufferedRWPair
 
 SUFFIX = ".sock"
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
 _CREDENTIALS = struct.Struct("3i")  # struct ucred of unix(7): pid, uid, gid
+ANSWER_SECONDS = 5.0  # that a resident may take to tell its base
 
 
 @dataclass(frozen=True)
@@ -49,11 +51,7 @@ class Remote:
 
 
 def check_name(name: str) -> str:
-    """Return a resident's name if it can be one.
-
-    Raises:
-        UsageError: it cannot.
-    """
+    """Return a resident's name; raise a UsageError where it cannot be one."""
     if not _NAME.fullmatch(name):
         raise UsageError(f"resident {name!r}: expected a name of letters, digits, '-', '_' and '.', such as main.")
     return name
@@ -63,7 +61,7 @@ def socket_folder() -> Path:
     """Return the folder of the sockets, made where it is missing: below XDG_RUNTIME_DIR, else in the temporary folder.
 
     Raises:
-        UsageError: another user owns it, others can enter it, or it cannot be made.
+        UsageError: it cannot be made, or others own or can enter it.
     """
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     folder = Path(runtime) / "sekft" if runtime else Path(tempfile.gettempdir()) / f"sekft-{os.getuid()}"
@@ -79,40 +77,16 @@ def socket_folder() -> Path:
 
 @contextmanager
 def address(name: str) -> Iterator[str]:
-    """Yield a socket's address; it goes through the folder's descriptor, since an address holds 107 bytes only."""
-    folder = os.open(socket_folder(), os.O_PATH | os.O_DIRECTORY)
+    """Yield a socket's address, and keep others from the folder meanwhile.
+
+    It goes through the folder's descriptor, since an address holds 107 bytes only.
+    """
+    folder = os.open(socket_folder(), os.O_RDONLY | os.O_DIRECTORY)
     try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
         yield f"/proc/self/fd/{folder}/{name}{SUFFIX}"
     finally:
         os.close(folder)
-
-
-def lock_file(name: str) -> Path:
-    """Return the file that a resident holds locked while it runs; it holds the folder of its base. The file stays."""
-    return socket_folder() / f"{name}.lock"
-
-
-@contextmanager
-def claimed(name: str, wait: float = 0.0) -> Iterator[bool]:
-    """Hold a resident's name; the lock goes with the process, however it ends.
-
-    Args:
-        name: the resident's.
-        wait: seconds to wait for it, as a client holds it for a moment while it removes a socket.
-
-    Yields:
-        Whether it was free.
-    """
-    until, free = time.monotonic() + wait, False
-    with lock_file(name).open("a") as file:
-        while not free:
-            with suppress(BlockingIOError):
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                free = True
-            if time.monotonic() >= until:
-                break
-            time.sleep(0.02)
-        yield free
 
 
 def peer(connection: socket.socket) -> tuple[int, int]:
@@ -122,49 +96,46 @@ def peer(connection: socket.socket) -> tuple[int, int]:
     return pid, uid
 
 
-def connect(name: str) -> socket.socket | None:
-    """Connect to a resident.
+def connect(name: str) -> tuple[str, BufferedRWPair] | None:
+    """Connect to a resident; the socket of one that was killed is removed.
 
     Returns:
-        The connection, None where no resident of that name listens.
+        The folder of its base and a stream of messages; None where no resident of that name answers.
 
     Raises:
         RunFailed: another user answers.
     """
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        with address(name) as where:
-            connection.connect(where)
-    except (FileNotFoundError, ConnectionRefusedError):
-        connection.close()
-        return None
-    if peer(connection)[1] != os.getuid():
-        connection.close()
-        raise RunFailed(f"resident {name}: another user's process answers. Nothing was sent.")
-    return connection
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(ANSWER_SECONDS)
+        try:
+            with address(name) as where:
+                try:
+                    connection.connect(where)
+                except ConnectionRefusedError:
+                    os.unlink(where)  # noqa: PTH108 - through the folder's descriptor
+                    return None
+            if peer(connection)[1] != os.getuid():
+                raise RunFailed(f"resident {name}: another user's process answers. Nothing was sent.")
+            stream = connection.makefile("rwb")
+            base = json.loads(stream.readline())["base"]
+        except (OSError, ValueError):  # none is there, or it has just ended, or is stopped
+            return None
+        connection.settimeout(None)
+        return base, stream
 
 
 def residents() -> dict[str, str]:
-    """Return the residents that run and the folders of their bases; the socket of one that was killed is removed."""
+    """Return the residents that run and the folders of their bases."""
     found = {}
-    for file in sorted(socket_folder().glob("*.lock")):
-        with claimed(file.stem) as free:
-            if free:
-                file.with_suffix(SUFFIX).unlink(missing_ok=True)
-            elif base := file.read_text(encoding="utf-8"):
-                found[file.stem] = base
+    for name in sorted(file.stem for file in socket_folder().glob(f"*{SUFFIX}")):
+        if (answer := connect(name)) is not None:
+            found[name], stream = answer
+            stream.close()
     return found
 
 
 def find(name: str, base: Path | None) -> str:
-    """Choose the resident that a command is sent to.
-
-    Args:
-        name: its name; empty for the one with the given base.
-        base: the base that the command names, None where it names none.
-
-    Returns:
-        Its name.
+    """Return the name of the resident that a command is sent to: the one of a name, else (empty) the one of a base.
 
     Raises:
         UsageError: there is none, or there are several.
@@ -185,25 +156,18 @@ def find(name: str, base: Path | None) -> str:
 
 
 def run_there(command: str, argv: Sequence[str], asked: Remote) -> int:
-    """Have a resident do a job, as if it ran in this folder; Ctrl-C cancels the job, once more leaves at once.
+    """Have a resident do a job, as if it ran in this folder, and return its exit code.
 
-    Args:
-        command: such as ``train``.
-        argv: its flags.
-        asked: which resident.
-
-    Returns:
-        The job's exit code.
+    Ctrl-C cancels the job, once more leaves at once.
 
     Raises:
         UsageError: no such resident runs.
         RunFailed: it ended meanwhile.
     """
     name = find(asked.resident or "", asked.base)
-    connection = connect(name)
-    if connection is None:
+    if (answer := connect(name)) is None:
         raise RunFailed(f"resident {name}: it has just ended. Start it again, or leave --resident out.")
-    with closing(connection), connection.makefile("rwb") as stream:
+    with answer[1] as stream:
         send(stream, {"command": command, "args": list(argv), "cwd": os.getcwd()})  # noqa: PTH109 - as text
         try:
             code = _follow(stream)
@@ -217,7 +181,7 @@ def run_there(command: str, argv: Sequence[str], asked: Remote) -> int:
     return code
 
 
-def _follow(stream: Any) -> int | None:
+def _follow(stream: BufferedRWPair) -> int | None:
     """Print what the job prints until it ends; None where the resident went away."""
     with suppress(ConnectionError):
         for line in stream:
@@ -230,7 +194,7 @@ def _follow(stream: Any) -> int | None:
     return None
 
 
-def send(stream: Any, message: Mapping[str, Any]) -> None:
+def send(stream: BufferedRWPair, message: Mapping[str, Any]) -> None:
     """Write one message."""
     stream.write(json.dumps(message).encode() + b"\n")
     stream.flush()

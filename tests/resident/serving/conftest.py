@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 
 @pytest.fixture(scope="session")
@@ -35,11 +36,12 @@ def make_server(tiny_base: Path, adapters: Path) -> Callable[..., Any]:
     """Return a maker of servers over a fresh load of the tiny base; adapters may be loaded from their folder."""
     from tiararodney.sekft.model import Generator, load_base
     from tiararodney.sekft.resident.serving.app import Server
-    from tiararodney.sekft.resident.serving.models import ServedModels
+    from tiararodney.sekft.resident.state import Probe, Resident
 
     def make(api_key: str = "") -> Any:
         base = load_base(tiny_base, device="cpu", dtype="float32")
-        return Server(ServedModels(base, "tiny", [adapters]), Generator(base), api_key)
+        resident = Resident(replace(base, path=Path("tiny")), Probe("", b""), Generator(base))
+        return Server(resident, [adapters], api_key)
 
     return make
 

@@ -79,7 +79,7 @@ def test_evaluation_of_the_endpoint_equals_that_of_the_adapter(
 ) -> None:
     from tiararodney.sekft.eval.cli import main
 
-    server.models.load("one", str(adapters / "one"), in_place=False)
+    server.attach("one", str(adapters / "one"), in_place=False)
     common = ["--scenarios", str(bundles), *BOUNDS]
     local = ["--base", str(tiny_base), "--adapter", str(adapters / "one"), "--no-base", "--device", "cpu"]
     served = ["--endpoint", url, "--model", "one"]
@@ -108,7 +108,7 @@ def test_served_prompts_equal_the_training_render(client: Any, server: Any, make
     """Every trained turn of 100 sessions: what stands before it in training is what the endpoint puts before it."""
     from tiararodney.sekft.render import IGNORED, build_masked_examples
 
-    tokenizer = server.models.base.tokenizer
+    tokenizer = server.base.tokenizer
     turns = 0
     for number in range(100):
         messages = make_session(number)

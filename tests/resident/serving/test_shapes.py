@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tiararodney.sekft.resident.serving import shapes
-from tiararodney.sekft.resident.serving.generate import Decoder, Reply
+from tiararodney.sekft.resident.serving import replies as shapes
+from tiararodney.sekft.resident.serving.replies import Reply
 from tiararodney.sekft.resident.serving.requests import Chat, Text, read
 
 ONE = [{"role": "user", "content": "$ "}]
@@ -27,12 +27,12 @@ def token(text: str, logprob: float = -0.5) -> Any:
 def replies(kind: type[Chat | Text], text: str, *, ended: bool = True, stopped: bool = True, **fields: Any) -> Any:
     """Return a request's single reply, with its text's bytes as tokens."""
     body = {"model": "m", **({"messages": ONE} if kind is Chat else {"prompt": [1, 2]}), **fields}
-    reply = Reply([1, 2, 3], Decoder(decode, fields.get("stop", ())))
+    reply = Reply([1, 2, 3], decode, fields.get("stop", ()))
     for character in text:
-        reply.tokens.append(token(character))
-        reply.decoder.add(reply.tokens[-1].id)
+        reply.add(token(character).id)
     if ended:
-        reply.done = SimpleNamespace(stopped=stopped, cached_tokens=2)  # type: ignore[assignment]
+        tokens = tuple(map(token, text))
+        reply.done = SimpleNamespace(tokens=tokens, stopped=stopped, cached_tokens=2)  # type: ignore[assignment]
     served = SimpleNamespace(tokenizer=SimpleNamespace(decode=decode))
     asked = read(kind, json.dumps(body).encode())
     return SimpleNamespace(asked=asked, replies=[reply], served=served, id="x-1", created=5)
@@ -55,7 +55,7 @@ def test_the_reason_says_whether_the_reply_ended_itself(stopped: bool, reason: s
 
 
 def test_a_stop_text_is_a_reason_too() -> None:
-    (choice,) = shapes.whole(replies(Text, "ls$", stopped=False, stop=["$"]))["choices"]
+    (choice,) = shapes.whole(replies(Text, "ls$", stop=["$"]))["choices"]
     assert (choice["finish_reason"], choice["text"]) == ("stop", "ls")
 
 

@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from contextlib import ExitStack
 from dataclasses import MISSING, dataclass
 from importlib import metadata
@@ -28,9 +27,6 @@ if TYPE_CHECKING:
     from tiararodney.sekft.resident.state import Resident
 
 log = logging.getLogger(__name__)
-END_SECONDS = 30.0  # for jobs of other terminals to end
-
-
 ABOUT = (
     "Keep a base model loaded and run jobs on it: train, eval, sweep, cycle, load, unload, adapters, status, cancel. "
     "Commands are read from a prompt on a terminal, or as lines from a pipe (exit code 1 where one of them failed); "
@@ -71,19 +67,14 @@ class ResidentConfig:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Load the base and carry out commands until the end of input.
+    """Load the base, carry out commands until the end of input, and return the exit code.
 
-    Args:
-        argv: the arguments, the program's own where None.
-
-    Returns:
-        0 done, 1 a job of a piped run failed, 2 bad usage or input, 130 interrupted.
+    It is 0 done, 1 a job of a piped run failed, 2 bad usage or input, 130 interrupted.
     """
 
     def work() -> int:
-        settings = read_settings(
-            sys.argv[1:] if argv is None else argv, (ResidentConfig, Common), "sekft-resident", ABOUT
-        )
+        given = sys.argv[1:] if argv is None else argv
+        settings = read_settings(given, (ResidentConfig, Common), "sekft-resident", ABOUT)
         configure_logs(settings.of(Common).verbosity)
         return serve(settings.of(ResidentConfig))
 
@@ -92,8 +83,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def serve(config: ResidentConfig) -> int:
     """Load what the configuration says, then read commands from stdin and, where asked to, serve."""
+    from tiararodney.sekft.resident.commands import serve_lines
     from tiararodney.sekft.resident.listen import listening
-    from tiararodney.sekft.resident.loop import serve_lines
     from tiararodney.sekft.resident.serving.run import read_address
 
     if config.name is not None:
@@ -106,7 +97,6 @@ def serve(config: ResidentConfig) -> int:
         # Ctrl-C ends a job, so a TERM signal must not look like it: it ends the resident, job and all.
         signal.signal(signal.SIGTERM, _terminate)
         with ExitStack() as stack:
-            stack.callback(_cancel_all, resident)
             if address is not None:
                 with naming_the_extra("--serve"):
                     served = _served(config, resident, *address)
@@ -129,31 +119,8 @@ def serve(config: ResidentConfig) -> int:
         return INTERRUPTED
 
 
-def _cancel_all(resident: Resident) -> None:
-    """Have jobs of other terminals end, a training with a checkpoint, before the process does."""
-    for job in resident.queue.jobs:
-        resident.queue.cancel(job)
-    deadline = time.monotonic() + END_SECONDS
-    while resident.queue.jobs and time.monotonic() < deadline:
-        time.sleep(0.05)
-
-
-def _served(config: ResidentConfig, resident: Resident, host: str, port: int) -> AbstractContextManager[str]:
-    from tiararodney.sekft.resident.serving.app import Server
-    from tiararodney.sekft.resident.serving.models import ServedModels
-    from tiararodney.sekft.resident.serving.run import serving
-    from tiararodney.sekft.resident.state import Job
-
-    def turn() -> AbstractContextManager[None]:
-        return resident.queue.turn(Job(0, "load or unload over HTTP", "HTTP"))
-
-    models = ServedModels(resident.base, resident.base.path.name, config.adapter_dirs, turn)
-    server = Server(models, resident.generator, os.environ.get(config.api_key_env, ""))
-    return serving(server.app(), host, port)
-
-
 class _Terminated(BaseException):
-    """A TERM signal came."""
+    pass
 
 
 def _terminate(_number: int, _frame: FrameType | None) -> None:
@@ -167,6 +134,14 @@ def start(config: ResidentConfig) -> Resident:
 
     base = load_base(config.base, config.load_4bit, config.device, config.dtype, cache=not config.no_base_cache)
     return Resident(base, probe(base), Generator(base, kv_gib=config.kv_memory))
+
+
+def _served(config: ResidentConfig, resident: Resident, host: str, port: int) -> AbstractContextManager[str]:
+    from tiararodney.sekft.resident.serving.app import Server
+    from tiararodney.sekft.resident.serving.run import serving
+
+    server = Server(resident, config.adapter_dirs, os.environ.get(config.api_key_env, ""))
+    return serving(server.app(), host, port)
 
 
 if __name__ == "__main__":

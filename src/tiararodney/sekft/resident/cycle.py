@@ -1,19 +1,7 @@
-"""`cycle`: an adapter learns from its own sessions, round by round.
+"""`cycle`: an adapter learns from its own sessions, round by round; docs/resident.md says how and what is written.
 
-Round 0 trains on the demonstrations alone. In each round after it the newest adapter acts in the training worlds,
-several times in each and with a temperature. The sessions that are verified and clean are kept (rejection fine-tuning);
-of those that went wrong some are corrected: the reference operator continues them from the state that they are in, and
-only its turns are trained (DAgger, Ross et al. 2011). A fresh adapter is trained on demonstrations, kept and corrected
-sessions of all rounds so far, and all adapters are played in the holdout worlds. Kept and rejected sessions of one
-world make preference pairs for TRL's DPO, and so do corrected ones and those that they continue.
-
-    OUT/cycle.json                  what the folder belongs to
-    OUT/round-R/acting/             the sessions of the round, as sekft-eval writes them
-    OUT/round-R/kept.jsonl          those that succeeded and are trained on
-    OUT/round-R/corrected.jsonl     those that the reference operator continued; keep says whether they are trained on
-    OUT/round-R/preferences.jsonl   {prompt, chosen, rejected}, each a list of messages
-    OUT/round-R/adapter/            trained in the round
-    OUT/holdout/, OUT/report.json   every adapter in the holdout worlds, and what each round changed
+The sessions that succeed are trained on (rejection fine-tuning), and so are some of those that went wrong, continued by
+the reference operator, whose turns alone have labels (DAgger, Ross et al. 2011).
 """
 
 from __future__ import annotations
@@ -21,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path  # noqa: TC003 - the settings' types are read at run time
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +17,7 @@ from tiararodney.sekft import provenance
 from tiararodney.sekft.console import aligned
 from tiararodney.sekft.errors import UsageError
 from tiararodney.sekft.eval import worlds
+from tiararodney.sekft.eval.config import EvalConfig
 from tiararodney.sekft.eval.episodes import Episode, read_episodes
 from tiararodney.sekft.eval.outcomes import compare
 from tiararodney.sekft.eval.report import p_text, rate_text
@@ -36,7 +25,7 @@ from tiararodney.sekft.eval.run import claim
 from tiararodney.sekft.eval.statistics import group
 from tiararodney.sekft.flags import Common
 from tiararodney.sekft.folders import check_folder, write_whole
-from tiararodney.sekft.resident.runs import check_training, evaluate_all, flags, train_once
+from tiararodney.sekft.resident.runs import check_training, evaluate_all, train_once
 from tiararodney.sekft.settings import read_settings, setting, settings_of, to_json
 
 if TYPE_CHECKING:
@@ -82,11 +71,7 @@ class CycleConfig:
 
 
 def run_cycle(resident: Resident, args: Sequence[str]) -> int:
-    """Carry out a cycle, or what is left of one.
-
-    Args:
-        resident: with the base.
-        args: flags of `CycleConfig`, and of a training.
+    """Carry out a cycle, or what is left of one; `args` are flags of `CycleConfig` and of a training.
 
     Raises:
         UsageError: a flag cannot be used, holdout and training worlds overlap, or the folder is another cycle's.
@@ -97,23 +82,39 @@ def run_cycle(resident: Resident, args: Sequence[str]) -> int:
     training = [*training, f"--seed={config.seed}"]
     demonstrations = [f"--data={path}" for path in config.data]
     check_training(resident, [*demonstrations, *training], "cycle")
-    _check_apart(config)
+    acted = worlds.select(config.scenarios, config.act_n, None)
+    held = worlds.select(config.holdout, config.holdout_n, None)
+    if shared := sorted(acted.digests.keys() & held.digests.keys()):
+        raise UsageError(
+            f"--holdout {config.holdout}: {len(shared)} of its worlds are acted in too, such as {shared[0]}. "
+            "Give worlds of another split (posix-sdc generate --split holdout)."
+        )
     record = {k: v for k, v in to_json(config).items() if k != "rounds"}
     claim(config.out / "cycle.json", {"cycle": record | {"training": training}})
+    playing = EvalConfig(
+        config.holdout, config.out / "holdout", n=config.holdout_n, runtime=config.runtime,
+        max_turns=config.max_turns, max_new_tokens=config.max_new_tokens, **resident.base.settings(),
+    )  # fmt: skip
     adapters: dict[str, Path] = {}
     rounds: list[dict[str, Any]] = []
     for number in range(config.rounds + 1):
-        folder, name = config.out / f"round-{number}", f"round-{number}"
+        name = f"round-{number}"
+        folder = config.out / name
         log.info("cycle: round %d of %d", number, config.rounds)
         data, found = demonstrations, {}
         if number:
-            found = act(resident, config, number, adapters[f"round-{number - 1}"], folder)
+            acting = replace(
+                playing, scenarios=config.scenarios, out=folder / "acting", n=config.act_n, no_base=True,
+                baselines=False, allow_seen=True, repeats=config.samples, temperature=config.temperature,
+                seed=config.seed + number,
+            )  # fmt: skip
+            evaluate_all(resident, acting, {"actor": adapters[f"round-{number - 1}"]})
+            found = learn(resident, config, number, acted, folder)
             made = [config.out / f"round-{n}" / name for n in range(1, number + 1) for name in (KEPT, CORRECTED)]
             data = [*demonstrations, *(f"--data={file}" for file in made if any(r["keep"] for r in _read_lines(file)))]
-        train_once(resident, [*data, *training], folder / "adapter")
         adapters[name] = folder / "adapter"
-        holdout = _evaluation(config, config.holdout, config.holdout_n)
-        report = evaluate_all(resident, holdout, adapters, config.out / "holdout", "cycle: holdout")
+        train_once(resident, [*data, *training], adapters[name])
+        report = evaluate_all(resident, playing, adapters)
         rounds.append({"round": number} | found)
         record = write_report(config, rounds, report)
     print("\n".join(table(record)))
@@ -124,53 +125,23 @@ def run_cycle(resident: Resident, args: Sequence[str]) -> int:
 def split_flags(args: Sequence[str]) -> tuple[list[str], list[str]]:
     """Tell a cycle's flags from those of its trainings."""
     mine = {flag for record in (CycleConfig, Common) for item in settings_of(record) for flag in item.flags}
-    mine |= {"--help", "-h"}
     own: list[str] = []
     training: list[str] = []
     target = training
     for word in args:
         if word.startswith("-"):
-            target = own if word.partition("=")[0].replace("_", "-") in mine else training
+            target = own if word.partition("=")[0].replace("_", "-") in {*mine, "--help", "-h"} else training
         target.append(word)
     return own, training
 
 
-def _check_apart(config: CycleConfig) -> None:
-    """Refuse holdout worlds that are acted in."""
-    acted = worlds.select(config.scenarios, config.act_n, None).digests
-    held = worlds.select(config.holdout, config.holdout_n, None).digests
-    if shared := sorted(acted.keys() & held.keys()):
-        raise UsageError(
-            f"--holdout {config.holdout}: {len(shared)} of its worlds are acted in too, such as {shared[0]}. "
-            "Give worlds of another split (posix-sdc generate --split holdout)."
-        )
+def learn(
+    resident: Resident, config: CycleConfig, number: int, acted: worlds.Selection, folder: Path
+) -> dict[str, Any]:
+    """Write what comes of a round's acting, and return the counts of it.
 
-
-def _evaluation(config: CycleConfig, scenarios: Path, n: int | None, **more: Any) -> list[str]:
-    limits = {"runtime": config.runtime, "max_new_tokens": config.max_new_tokens, "max_turns": config.max_turns}
-    return flags({"scenarios": scenarios, "n": n, **limits, **more})
-
-
-def act(resident: Resident, config: CycleConfig, number: int, adapter: Path, folder: Path) -> dict[str, Any]:
-    """Let the adapter act in the training worlds, and write what comes of it.
-
-    Args:
-        resident: with the base.
-        config: the cycle's.
-        number: of the round, from 1.
-        adapter: who acts.
-        folder: the round's.
-
-    Returns:
-        How many sessions were played, succeeded, are trained on as they are or corrected, could not be corrected (by
-        outcome), are rejected without, and how many preference pairs they make.
+    A session is kept, corrected, or rejected without; those that could not be corrected are counted by outcome.
     """
-    argv = _evaluation(
-        config, config.scenarios, config.act_n, no_base=True, baselines=False, allow_seen=True,
-        repeats=config.samples, temperature=config.temperature, seed=config.seed + number,
-    )  # fmt: skip
-    evaluate_all(resident, argv, {"actor": adapter}, folder / "acting", "cycle: acting")
-    acted = worlds.select(config.scenarios, config.act_n, None)
     versions = {scenario.id: scenario.version for scenario in acted.scenarios}
     episodes = read_episodes(folder / "acting" / "episodes.jsonl")
     kept = choose(episodes, config.keep_per_world)
@@ -183,13 +154,14 @@ def act(resident: Resident, config: CycleConfig, number: int, adapter: Path, fol
     corrected = _read_lines(folder / CORRECTED)
     pairs = list(preferences(episodes, corrected))
     _write_lines(folder / "preferences.jsonl", pairs)
+    put_right = [record for record in corrected if record["keep"]]
     counts = {
         "sessions": sum(not e.infrastructure for e in episodes),
         "succeeded": sum(e.keep for e in episodes),
         "kept": len(kept),
-        "corrected": sum(record["keep"] for record in corrected),
-        "rejected": sum(not (e.infrastructure or e.keep) for e in episodes) - sum(r["keep"] for r in corrected),
-        "went_wrong_by": dict(Counter(r["meta"]["astray"] for r in corrected if r["keep"])),
+        "corrected": len(put_right),
+        "rejected": sum(not (e.infrastructure or e.keep) for e in episodes) - len(put_right),
+        "went_wrong_by": dict(Counter(r["meta"]["astray"] for r in put_right)),
         "not_corrected": dict(Counter(r["outcome"] for r in corrected if not r["keep"])),
         "preference_pairs": len(pairs),
     }
@@ -199,34 +171,26 @@ def act(resident: Resident, config: CycleConfig, number: int, adapter: Path, fol
 
 def choose(episodes: Sequence[Episode], most: int) -> list[Episode]:
     """Return the sessions to train on: verified, clean and rightly ended; at most so many of a world, the shortest."""
-    return _first_of_each_world([e for e in episodes if e.keep], most, lambda e: (e.commands, e.sample))
+    return _of_each_world([e for e in episodes if e.keep], most, lambda e: (e.commands, e.sample))
 
 
 def failed(episodes: Sequence[Episode], most: int) -> list[Episode]:
     """Return the sessions to correct: at most so many of a world that went wrong, the first ones."""
-    wrong = [e for e in episodes if not e.keep and not e.infrastructure]
-    return _first_of_each_world(wrong, most, lambda e: (e.sample,))
+    return _of_each_world([e for e in episodes if not e.keep and not e.infrastructure], most, lambda e: (e.sample,))
 
 
-def _first_of_each_world(
+def _of_each_world(
     episodes: Sequence[Episode], most: int, order: Callable[[Episode], tuple[int, ...]]
 ) -> list[Episode]:
-    """Return each world's first sessions in an order; of several with the same turns one counts."""
     out: list[Episode] = []
     for own in group([e.scenario_id for e in episodes], episodes).values():
-        distinct = {tuple(m["content"] for m in e.messages): e for e in reversed(own)}
+        distinct = {tuple(m["content"] for m in e.messages): e for e in reversed(own)}  # the same turns count once
         out += sorted(distinct.values(), key=order)[:most]
     return out
 
 
 def trajectory(episode: Episode, number: int, version: str) -> dict[str, Any]:
-    """Return an episode as a trajectory's JSON values, which a training reads.
-
-    Args:
-        episode: a session.
-        number: of the round in which it was played.
-        version: of the scenario.
-    """
+    """Return an episode of a round as a trajectory's JSON values, which a training reads; `version` is its world's."""
     operator = f"round-{number}"
     same = ("scenario_id", "archetype", "terminal", "verified", "outcome", "keep")
     return {name: getattr(episode, name) for name in same} | {
@@ -242,14 +206,10 @@ def trajectory(episode: Episode, number: int, version: str) -> dict[str, Any]:
 
 
 def preferences(episodes: Sequence[Episode], corrected: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Yield preference pairs.
+    """Yield a round's preference pairs, of its episodes and its corrected trajectories.
 
     Every kept session stands against every rejected one of its world, every corrected one against the session that it
     continues otherwise. The prompt is what both sessions have in common up to the first reply in which they differ.
-
-    Args:
-        episodes: of one round.
-        corrected: trajectories of the round, as JSON values.
     """
     played = [e for e in episodes if not e.infrastructure]
     pairs = [

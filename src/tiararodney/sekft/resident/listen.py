@@ -9,17 +9,17 @@ import os
 import shlex
 import signal
 import socket
+import socketserver
 import struct
 import sys
 import threading
-from contextlib import ExitStack, closing, contextmanager, suppress
-from types import SimpleNamespace
+from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from tiararodney.sekft import residents
 from tiararodney.sekft.console import FAILED
 from tiararodney.sekft.errors import RunFailed, UsageError
-from tiararodney.sekft.resident.loop import run_words
+from tiararodney.sekft.resident.commands import run_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,117 +29,111 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CLONE_FS = 0x200  # of sched.h: with it, a thread's working folder becomes its own
-CLAIM_SECONDS = 1.0  # to wait for a client that removes what a killed resident left
+REQUEST_SECONDS = 5.0  # that a client may take to send its request
 SEND_SECONDS = 30  # that a client may leave output unread
 
 
 @contextmanager
 def listening(resident: Resident, name: str) -> Iterator[None]:
-    """Take jobs on a socket until the block is left.
-
-    Args:
-        resident: carries them out, one at a time.
-        name: the resident's.
+    """Take jobs on a socket until the block is left; then jobs under way are cancelled, and their end is waited for.
 
     Raises:
         UsageError: a resident of that name runs.
     """
     residents.check_name(name)
-    with ExitStack() as stack:
-        if not stack.enter_context(residents.claimed(name, CLAIM_SECONDS)):
-            raise UsageError(f"--name {name}: a resident of this name runs already. Give another name.")
-        about = residents.lock_file(name)
-        about.write_text("", encoding="utf-8")
-        where = stack.enter_context(residents.address(name))
-        with suppress(FileNotFoundError):
-            os.unlink(where)  # noqa: PTH108 - through the folder's descriptor; what a killed resident left
-        server = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
-        server.bind(where)
-        stack.callback(about.with_suffix(residents.SUFFIX).unlink, missing_ok=True)
-        os.chmod(where, 0o600)  # noqa: PTH101 - the same; nobody can connect before it listens
-        server.listen()
-        about.write_text(str(resident.base.path.resolve()), encoding="utf-8")
-        stack.callback(_unroute)
-        threading.Thread(target=_accept, args=(server, resident), name="sekft-listen", daemon=True).start()
-        stack.callback(_wake, server)
-        log.info("resident %s takes jobs: sekft-train ... --resident %s", name, name)
-        yield
-
-
-def _wake(server: socket.socket) -> None:
-    """End `accept`, which closing alone does not."""
-    with suppress(OSError):
-        server.shutdown(socket.SHUT_RDWR)
-
-
-def _accept(server: socket.socket, resident: Resident) -> None:
-    while True:
+    residents.residents()  # which removes what killed ones left
+    with residents.address(name) as where:
+        server = _Server(where, _Client, bind_and_activate=False)
+        server.resident = resident
         try:
-            connection, _ = server.accept()
-        except OSError:  # closed: the resident ends
-            return
-        threading.Thread(target=_attend, args=(connection, resident), name="sekft-client", daemon=True).start()
+            server.server_bind()
+        except OSError:
+            server.server_close()
+            raise UsageError(f"--name {name}: a resident of this name runs already. Give another name.") from None
+        os.chmod(where, 0o600)  # noqa: PTH101 - through the folder's descriptor; nobody can connect before it listens
+        server.server_activate()
+    threading.Thread(target=server.serve_forever, args=(0.05,), name="sekft-listen", daemon=True).start()
+    log.info("resident %s takes jobs: sekft-train ... --resident %s", name, name)
+    try:
+        yield
+    finally:
+        server.shutdown()
+        (residents.socket_folder() / f"{name}{residents.SUFFIX}").unlink(missing_ok=True)
+        for job in list(resident.jobs):
+            job.cancelled = True
+        server.server_close()
 
 
-def _attend(connection: socket.socket, resident: Resident) -> None:
-    """Serve one client: start its job, then watch for its wish to cancel; that it goes away is one."""
-    with closing(connection):
-        pid, uid = residents.peer(connection)
+class _Server(socketserver.ThreadingUnixStreamServer):
+    # Python waits for a job's thread at the end; a daemon is killed there, and inside torch that aborts the process.
+    daemon_threads = False
+    resident: Resident
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:  # noqa: ARG002 - socketserver's signature
+        """Admit the resident's own user alone."""
+        pid, uid = residents.peer(request)
         if uid != os.getuid():
             log.warning("refused process %d of user %d", pid, uid)
-            return
-        # A client that reads nothing any more must not hold up the job, and with it the queue.
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", SEND_SECONDS, 0))
-        with suppress(OSError, ValueError, LookupError, TypeError), connection.makefile("rwb") as stream:
-            asked = json.loads(stream.readline())
-            words = [str(asked["command"]), *map(str, asked["args"])]
-            job = resident.new_job(shlex.join(words), f"process {pid}")
-            arguments = (resident, job, words, str(asked["cwd"]), _Client(connection))
-            # Python waits for it at the end; a daemon is killed there, and inside torch that aborts the process.
-            work = threading.Thread(target=_work, args=arguments, name=f"sekft-job-{job.number}", daemon=False)
-            work.start()
-            with suppress(OSError):
-                stream.readline()  # {"cancel": true}, or nothing once the client is gone or the job has ended
-            resident.queue.cancel(job)
-            work.join()
+        return uid == os.getuid()
 
 
-class _Client:
-    """What a job's output goes to."""
+class _Client(socketserver.StreamRequestHandler):
+    """A client, and its job, which runs in this thread."""
 
-    def __init__(self, connection: socket.socket) -> None:
-        self.connection, self.gone = connection, False
+    timeout = REQUEST_SECONDS
+    server: _Server
+
+    def handle(self) -> None:
+        """Carry out the job, and watch for the wish to cancel it; that the client goes away is one."""
         self._lock = threading.Lock()
-
-    def tell(self, **message: Any) -> None:
-        """Send a message; a client that has gone away is told nothing."""
-        data = json.dumps(message).encode() + b"\n"
-        with self._lock:
-            if self.gone:
-                return
-            try:
-                self.connection.sendall(data)
-            except OSError:
-                self.gone = True
-                _wake(self.connection)
-
-
-def _work(resident: Resident, job: Job, words: list[str], cwd: str, client: _Client) -> None:
-    """Carry out a client's job in this thread, in the client's folder."""
-    code = FAILED
-    try:
-        with _output_to(client, job):
-            try:
+        resident = self.server.resident
+        self.tell(base=str(resident.base.path.resolve()))
+        try:
+            asked = json.loads(self.rfile.readline())
+            words, cwd = [str(asked["command"]), *map(str, asked["args"])], str(asked["cwd"])
+        except (OSError, ValueError, LookupError, TypeError):  # no request
+            return
+        self.connection.settimeout(None)
+        # A client that reads nothing any more must not hold up the job, and with it the queue.
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", SEND_SECONDS, 0))
+        job = resident.new_job(shlex.join(words), f"process {residents.peer(self.connection)[0]}")
+        threading.current_thread().name = f"sekft-job-{job.number}"
+        threading.Thread(target=self._watch, args=(job,), name="sekft-client", daemon=True).start()
+        code = FAILED
+        try:
+            with _output_to(self, job):
                 _enter(cwd)
                 code = run_words(resident, job, words)
-            except (RunFailed, UsageError) as error:  # the folder cannot be entered, or the base has changed
-                code = error.exit_code
-                client.tell(err=f"{error}\n")
-    finally:
-        client.tell(end=code)
-        _wake(client.connection)
-        if resident.quitting or resident.changed:
-            os.kill(os.getpid(), signal.SIGTERM)  # wakes the main thread from its prompt
+        except (RunFailed, UsageError) as error:  # the folder cannot be entered, or the base has changed
+            code = error.exit_code
+            self.tell(err=f"{error}\n")
+        finally:
+            self.tell(end=code)
+            self._hang_up()
+            if resident.quitting or resident.changed:
+                os.kill(os.getpid(), signal.SIGTERM)  # wakes the main thread from its prompt
+
+    def _watch(self, job: Job) -> None:
+        with suppress(OSError, ValueError):
+            self.rfile.readline()  # {"cancel": true}, or nothing once the client is gone or the job has ended
+        job.cancelled = True
+
+    def tell(self, **message: Any) -> None:
+        """Send a message; a client that is gone, or reads nothing for long, is sent nothing more."""
+        with self._lock:
+            try:
+                self.connection.sendall(json.dumps(message).encode() + b"\n")
+            except OSError:
+                self._hang_up()
+
+    def write(self, text: str) -> None:
+        """Take log records, as the stream of a handler."""
+        self.tell(err=text)
+
+    def _hang_up(self) -> None:
+        """End `_watch`, which closing alone does not."""
+        with suppress(OSError):
+            self.connection.shutdown(socket.SHUT_RDWR)
 
 
 def _enter(cwd: str) -> None:
@@ -159,37 +153,19 @@ class _Routed:
     """Stands for stdout or stderr: in a job's thread, what is written goes to the job's client."""
 
     def __init__(self, stream: IO[str], kind: str) -> None:
-        self.stream, self._kind = stream, kind
+        self._stream, self._kind = stream, kind
 
     def write(self, text: str) -> int:
-        client = _clients.get(threading.get_ident())
-        if client is None:
-            return self.stream.write(text)
+        if (client := _clients.get(threading.get_ident())) is None:
+            return self._stream.write(text)
         client.tell(**{self._kind: text})
         return len(text)
 
     def isatty(self) -> bool:
-        return threading.get_ident() not in _clients and self.stream.isatty()
-
-    def flush(self) -> None:
-        if threading.get_ident() not in _clients:
-            self.stream.flush()
+        return threading.get_ident() not in _clients and self._stream.isatty()
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.stream, name)
-
-
-def _route() -> None:
-    """Put `_Routed` in place of the streams; others (a prompt, a test) may have put theirs there since the last job."""
-    for name, kind in (("stdout", "out"), ("stderr", "err")):
-        if not isinstance(getattr(sys, name), _Routed):
-            setattr(sys, name, _Routed(getattr(sys, name), kind))
-
-
-def _unroute() -> None:
-    for name in ("stdout", "stderr"):
-        if isinstance(stream := getattr(sys, name), _Routed):
-            setattr(sys, name, stream.stream)
+        return getattr(self._stream, name)
 
 
 @contextmanager
@@ -201,12 +177,13 @@ def _output_to(client: _Client, job: Job) -> Iterator[None]:
         pooled = not (record.threadName or "").startswith(("MainThread", "sekft-"))
         return record.thread == thread or (job.state == "running" and pooled)
 
-    stream = SimpleNamespace(write=lambda text: client.tell(err=text), flush=lambda: None)
-    handler = logging.StreamHandler(cast("IO[str]", stream))
+    handler = logging.StreamHandler(cast("IO[str]", client))
     handler.setLevel(logging.INFO)
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     handler.addFilter(is_its)
-    _route()
+    for name, kind in (("stdout", "out"), ("stderr", "err")):
+        if not isinstance(getattr(sys, name), _Routed):  # others (a prompt, a test) may have put theirs there
+            setattr(sys, name, _Routed(getattr(sys, name), kind))
     _clients[thread] = client
     root.addHandler(handler)
     try:

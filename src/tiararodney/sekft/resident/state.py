@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import threading
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tiararodney.sekft.console import DONE, INTERRUPTED
-from tiararodney.sekft.errors import UsageError
+from tiararodney.sekft.errors import RunFailed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,22 +18,17 @@ if TYPE_CHECKING:
     from tiararodney.sekft.model import Base, Generator
 
 _PROBE_TOKENS = 48
+WAIT = 0.02  # seconds between two looks at whose turn it is
 TOLERANCE = 0.01  # of the largest logit, between two passes on a GPU
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What tells one state of a base from another.
+    """What tells one state of a base from another."""
 
-    Args:
-        weights: checksum of its weights; see `model.weights_checksum`.
-        logits: bytes of float32 logits on a fixed stretch of tokens, without any adapter.
-        exact: whether the device gives the same logits bit for bit each time, as CPUs do.
-    """
-
-    weights: str
-    logits: bytes
-    exact: bool = True
+    weights: str  # their checksum, see `model.weights_checksum`
+    logits: bytes  # float32, on a fixed stretch of tokens, without any adapter
+    exact: bool = True  # the device gives the same logits bit for bit each time, as CPUs do
 
     def agrees(self, other: Probe) -> bool:
         """Whether both are of one state: the same weights, and logits that are the same or, on a GPU, within 1 %."""
@@ -48,27 +42,17 @@ class Probe:
         return bool(np.abs(one - two).max() <= TOLERANCE * np.abs(one).max())
 
 
-@dataclass
+@dataclass(eq=False)
 class Job:
-    """One line that a resident carries out.
+    """One line that a resident carries out."""
 
-    Args:
-        number: from 1.
-        line: as it was given.
-        client: who asked, such as ``prompt`` or ``process 4711``.
-        started: whether its turn has come.
-        code: its exit code, None until it has ended.
-        seconds: how long it took, the wait for its turn not counted.
-        cancelled: somebody wants it to end; jobs ask between steps and replies.
-    """
-
-    number: int
+    number: int  # from 1
     line: str
-    client: str = "prompt"
-    started: bool = False
-    code: int | None = None
-    seconds: float = 0.0
-    cancelled: bool = False
+    client: str = "prompt"  # who asked, else such as "process 4711"
+    started: bool = False  # its turn has come
+    code: int | None = None  # exit code, once it has ended
+    seconds: float = 0.0  # without the wait for its turn
+    cancelled: bool = False  # somebody wants it to end; jobs ask between steps and replies
 
     @property
     def state(self) -> str:
@@ -77,108 +61,53 @@ class Job:
             return "running" if self.started else "queued"
         return {DONE: "done", INTERRUPTED: "cancelled"}.get(self.code, "failed")
 
-    @property
-    def failed(self) -> bool:
-        """Whether it ended with an exit code other than 0."""
-        return bool(self.code)
 
+@dataclass
+class Resident:
+    """A hot base and what belongs to it. The one part of the package that changes."""
 
-class Queue:
-    """Hands out turns: one job at a time, in the order of asking."""
+    base: Base  # loaded once, never changed
+    fingerprint: Probe  # of the base when it was loaded
+    generator: Generator  # samples from the base and its adapters, for all who ask
+    queue: list[Job] = field(default_factory=list)  # the job whose turn it is, then those that wait
+    serving: str = ""  # the URL of the endpoint, empty where nothing is served
+    name: str = ""  # of the socket that other terminals reach it by, empty where there is none
+    changed: str = ""  # why the base is no longer what it was, empty where it is
+    quitting: bool = False  # a line asked for the end
+    trained: dict[str, Path] = field(default_factory=dict)  # adapters that jobs here wrote, by name
+    jobs: list[Job] = field(default_factory=list)  # all that were given
+    started: float = field(default_factory=time.time)  # seconds since the epoch
+    _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._waiting: list[Job] = []
-
-    @property
-    def jobs(self) -> list[Job]:
-        """The job whose turn it is, then those that wait."""
-        with self._changed:
-            return list(self._waiting)
+    def new_job(self, line: str, client: str = "prompt") -> Job:
+        """Return the entry of a line that a client gave."""
+        job = Job(next(self._numbers), line, client)
+        self.jobs.append(job)
+        return job
 
     @contextmanager
     def turn(self, job: Job) -> Iterator[None]:
-        """Wait for a job's turn and hold it.
+        """Wait for a job's turn, in the order of asking, and hold it.
 
         Raises:
             KeyboardInterrupt: it was cancelled meanwhile.
         """
-        with self._changed:
-            self._waiting.append(job)
+        self.queue.append(job)
         began = None
         try:
-            with self._changed:
-                self._changed.wait_for(lambda: self._waiting[0] is job or job.cancelled)
+            while self.queue[0] is not job and not job.cancelled:
+                time.sleep(WAIT)
             if job.cancelled:
                 raise KeyboardInterrupt
             job.started, began = True, time.monotonic()
             yield
         finally:
             job.seconds = 0.0 if began is None else time.monotonic() - began
-            with self._changed:
-                self._waiting.remove(job)
-                self._changed.notify_all()
-
-    def cancel(self, job: Job) -> None:
-        """Have a job end: at once while it waits, else after its current step or reply."""
-        with self._changed:
-            job.cancelled = True
-            self._changed.notify_all()
-
-    def find(self, number: str) -> Job:
-        """Return the job of a number; of none the one that is running.
-
-        Raises:
-            UsageError: no such job waits or runs.
-        """
-        jobs = self.jobs
-        for job in jobs:
-            if number in ("", str(job.number)):
-                return job
-        there = ", ".join(str(job.number) for job in jobs) or "none"
-        raise UsageError(f"found no job {number or 'that runs'}. Running or waiting: {there}.")
-
-
-@dataclass
-class Resident:
-    """A hot base and what belongs to it. The one part of the package that changes.
-
-    Args:
-        base: loaded once, never changed.
-        fingerprint: of the base when it was loaded; see `probe`.
-        generator: samples from the base and its adapters, for all who ask.
-        trained: adapters that this resident's own jobs wrote, by name.
-        jobs: what was carried out so far, and what waits.
-        queue: whose turn it is.
-        serving: the URL of the endpoint, empty where nothing is served.
-        name: of the socket that other terminals reach it by, empty where there is none.
-        changed: why the base is no longer what it was, empty where it is.
-        quitting: a line asked for the end.
-        started: when the base was loaded, in seconds since the epoch.
-    """
-
-    base: Base
-    fingerprint: Probe
-    generator: Generator
-    queue: Queue = field(default_factory=Queue)
-    serving: str = ""
-    name: str = ""
-    changed: str = ""
-    quitting: bool = False
-    trained: dict[str, Path] = field(default_factory=dict)
-    jobs: list[Job] = field(default_factory=list)
-    started: float = field(default_factory=time.time)
-    _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
-
-    def new_job(self, line: str, client: str = "prompt") -> Job:
-        """Return a new entry for a line that a client gave."""
-        job = Job(next(self._numbers), line, client)
-        self.jobs.append(job)
-        return job
+            self.queue.remove(job)
 
     def should_stop(self) -> bool:
         """Whether the job whose turn it is is to end."""
-        return any(job.cancelled for job in self.queue.jobs[:1])
+        return any(job.cancelled for job in self.queue[:1])
 
     @property
     def adapters(self) -> dict[str, Path]:
@@ -207,3 +136,28 @@ def probe(base: Base) -> Probe:
             logits = base.model(input_ids=ids, use_cache=False).logits
         data = logits.float().contiguous().cpu().numpy().tobytes()
         return Probe(weights_checksum(base), data, exact=base.device == "cpu")
+
+
+def unchanged(resident: Resident) -> str:
+    """Return a line that says that the base's weights and logits are those it was loaded with.
+
+    Raises:
+        RunFailed: they differ.
+    """
+    now, before = probe(resident.base), resident.fingerprint
+    if not now.agrees(before):
+        what = "logits" if now.weights == before.weights else "weights"
+        raise RunFailed(
+            f"the base is no longer what it was: its {what} differ from those at the start. No result after this point "
+            "would mean anything: start the resident again."
+        )
+    return f"bit for bit as at the start (sha256 {now.weights[:16]})"
+
+
+def put_away(resident: Resident) -> None:
+    """Give back what a job has left behind in memory."""
+    from tiararodney.sekft.model.memory import release_memory
+
+    if resident.base.adapters.handle is None:
+        resident.generator.forget()
+    release_memory()

@@ -90,19 +90,12 @@ def read_sweep(file: Path) -> Sweep:
             )
     if not named:
         raise UsageError(f"{file}: found no run. Give runs: a list, or grid: lists of values.")
-    return Sweep(given.out, given.eval, {name: _dashed(given.train) | _dashed(one) for name, one in named})
-
-
-def _dashed(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {name.replace("_", "-"): value for name, value in settings.items()}
+    runs = {name: [*given.train.items(), *one.items()] for name, one in named}
+    return Sweep(given.out, given.eval, {name: {k.replace("_", "-"): v for k, v in run} for name, run in runs.items()})
 
 
 def run_sweep(resident: Resident, sweep: Sweep) -> int:
     """Train and evaluate what has no result yet, and write the leaderboard after each run.
-
-    Args:
-        resident: with the base.
-        sweep: what to do.
 
     Returns:
         0, or 1 where a run failed; the others go on.
@@ -111,7 +104,8 @@ def run_sweep(resident: Resident, sweep: Sweep) -> int:
         UsageError: a setting cannot be used; found before the first run.
     """
     check_folder(sweep.out, f"out {sweep.out}")
-    parse([*flags(sweep.evaluation), "--out=unused"], "sweep: eval", resident.base.settings())
+    argv = [*flags(sweep.evaluation), f"--out={sweep.out / 'eval'}"]
+    evaluation = parse(argv, "sweep: eval", resident.base.settings())
     for name, settings in sweep.runs.items():
         check_training(resident, flags(settings), f"sweep: run {name}")
         # what one writes as 1e-4 or 0.0001 is the same
@@ -129,7 +123,7 @@ def run_sweep(resident: Resident, sweep: Sweep) -> int:
             failed[name] = str(error)
         else:
             trained[name] = adapter
-            report = evaluate_all(resident, flags(sweep.evaluation), trained, sweep.out / "eval", "sweep: eval")
+            report = evaluate_all(resident, evaluation, trained)
         board = leaderboard(sweep, report, failed)
         write_leaderboard(sweep, board)
     print("\n".join(table(board)))
@@ -143,12 +137,7 @@ def leaderboard(sweep: Sweep, report: Mapping[str, Any] | None, failed: Mapping[
     """Return the runs in the order of their success rates, as JSON values.
 
     Each difference from the base is over the same worlds (McNemar's exact test); the p-values are corrected for the
-    number of runs by Holm's method.
-
-    Args:
-        sweep: what was asked for.
-        report: of the evaluation, None where nothing was evaluated.
-        failed: why runs failed, by name.
+    number of runs by Holm's method. `report` is None where nothing was evaluated; `failed` says why runs failed.
     """
     models = {m["name"]: m for m in report["models"]} if report else {}
     pairs = {p["second"]: p["rates"]["success"] for p in report["paired"]} if report else {}

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import json
 import time
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
@@ -15,32 +19,35 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from tiararodney.sekft.resident.serving import shapes
-from tiararodney.sekft.resident.serving.generate import Replies, render_chat
+from tiararodney.sekft.errors import RunFailed, SekftError
+from tiararodney.sekft.eval.operators import stop_ids
+from tiararodney.sekft.render import check_contract, contract_tokenizer
+from tiararodney.sekft.resident.serving.replies import Replies, Served, chunk, last_chunk, render_chat, usage, whole
 from tiararodney.sekft.resident.serving.requests import ApiError, Chat, Load, Text, Tokenize, Unload, bad, read
+from tiararodney.sekft.resident.state import Job
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
-    from tiararodney.sekft.model import Generator
-    from tiararodney.sekft.resident.serving.models import ServedModels
-    from tiararodney.sekft.resident.serving.requests import B
-
-MAX_BODY = 1 << 25
-"""Bytes of a request's body that are read: no session comes near."""
+    from tiararodney.sekft.resident.serving.requests import Body
+    from tiararodney.sekft.resident.state import Resident
 
 
 class Server:
-    """What the routes work on.
+    """The routes, and what they work on.
 
     Args:
-        models: the names that are served.
-        generator: over the hot base.
+        resident: with the hot base.
+        folders: adapters may be loaded over HTTP from below these.
         api_key: what clients have to send as bearer token; empty for none.
     """
 
-    def __init__(self, models: ServedModels, generator: Generator, api_key: str = "") -> None:
-        self.models, self.generator, self.api_key = models, generator, api_key
+    def __init__(self, resident: Resident, folders: Sequence[Path] = (), api_key: str = "") -> None:
+        self.resident, self.base, self.generator = resident, resident.base, resident.generator
+        self.name, self.api_key = resident.base.path.name, api_key
+        self._folders = [folder.resolve() for folder in folders]
+        self._read = lru_cache(maxsize=64)(self._read_contract)
         self.started = int(time.time())
         self.registry = r = CollectorRegistry()
         self.requests = Counter("sekft_requests", "Requests by route and status.", ["route", "status"], registry=r)
@@ -53,56 +60,76 @@ class Server:
     def app(self) -> Starlette:
         """Return the application."""
         routes = [
-            Route("/health", self.health),
-            Route("/metrics", self.show_metrics),
-            Route("/v1/models", self.list_models),
-            Route("/v1/models/{name:path}", self.show_model),
-            _post("/v1/chat/completions", Chat, self.complete),
-            _post("/v1/completions", Text, self.complete),
-            _post("/tokenize", Tokenize, self.tokenize),
-            _post("/v1/load_lora_adapter", Load, self.load),
-            _post("/v1/unload_lora_adapter", Unload, self.unload),
+            self._route("/health", self.health),
+            self._route("/metrics", self.show_metrics),
+            self._route("/v1/models", self.list_models),
+            self._route("/v1/models/{name:path}", self.show_model),
+            self._route("/v1/chat/completions", self.complete, Chat),
+            self._route("/v1/completions", self.complete, Text),
+            self._route("/tokenize", self.tokenize, Tokenize),
+            self._route("/v1/load_lora_adapter", self.load, Load),
+            self._route("/v1/unload_lora_adapter", self.unload, Unload),
         ]
-        app = Starlette(routes=routes, exception_handlers={ApiError: _refuse, HTTPException: _refuse})
-        app.add_middleware(_Guard, server=self)
-        return app
+        return Starlette(routes=routes, exception_handlers={HTTPException: _no_such_route})
+
+    def _route(self, path: str, handler: Callable[[Any], Awaitable[Response]], kind: type[Body] | None = None) -> Route:
+        """Return a route that asks for the key, reads a body of its kind, and counts the answer."""
+
+        async def respond(request: Request) -> Response:
+            given, key = request.headers.get("authorization", ""), f"Bearer {self.api_key}"
+            if self.api_key and path != "/health" and not hmac.compare_digest(given.encode(), key.encode()):
+                raise ApiError(401, "found no valid key, expected 'Authorization: Bearer KEY'.")
+            return await handler(request if kind is None else read(kind, await request.body()))
+
+        async def answer(request: Request) -> Response:
+            try:
+                response = await respond(request)
+            except ApiError as error:
+                response = _refusal(error)
+            except SekftError as error:
+                response = _refusal(ApiError(500 if isinstance(error, RunFailed) else 400, str(error)))
+            except ClientDisconnect:
+                response = Response(status_code=400)
+            self.requests.labels(path, str(response.status_code)).inc()
+            return response
+
+        return Route(path, answer, methods=["GET" if kind is None else "POST"])
 
     async def complete(self, asked: Chat | Text) -> Response:
         """``POST /v1/chat/completions`` and ``/v1/completions``."""
-        served = self.models.find(asked.model)
-        replies = await run_in_threadpool(Replies, self.generator, asked, served)
-        replies.start()
-        self.running.inc()
+        served, loop = self.find(asked.model), asyncio.get_running_loop()
+        replies = await run_in_threadpool(Replies, self.generator, asked, served, loop)
         if asked.stream:
             return StreamingResponse(self._stream(replies), media_type="text/event-stream")
-        try:
+        with self._counted(replies):
             async for _ in replies.events():
                 pass
-        finally:
-            self._count(replies)
-        return JSONResponse(shapes.whole(replies))
+        return JSONResponse(whole(replies))
 
     async def _stream(self, replies: Replies) -> AsyncIterator[str]:
-        try:
-            if isinstance(replies.asked, Chat):
-                yield _event(shapes.chunk(replies, 0, "", None, first=True))
-            async for index, text, token in replies.events():
-                yield _event(shapes.chunk(replies, index, text, token))
-            if replies.asked.stream_options.get("include_usage"):
-                yield _event(shapes.last_chunk(replies))
-            yield "data: [DONE]\n\n"
-        except ApiError as error:
-            yield _event(error.body())
-        finally:
-            replies.cancel()  # a client that went away; nothing where all is done
-            self._count(replies)
+        with self._counted(replies):
+            try:
+                if isinstance(replies.asked, Chat):
+                    yield _event(chunk(replies, 0, "", None, first=True))
+                async for index, text, token in replies.events():
+                    yield _event(chunk(replies, index, text, token))
+                if replies.asked.stream_options.get("include_usage"):
+                    yield _event(last_chunk(replies))
+                yield "data: [DONE]\n\n"
+            except ApiError as error:
+                yield _event(error.body())
 
-    def _count(self, replies: Replies) -> None:
-        used = shapes.usage(replies)
-        self.running.dec()
-        counts = used["prompt_tokens"], used["prompt_tokens_details"]["cached_tokens"], used["completion_tokens"]
-        for kind, count in zip(("prompt", "cached", "generated"), counts, strict=True):
-            self.tokens[kind].labels(replies.asked.model).inc(count)
+    @contextmanager
+    def _counted(self, replies: Replies) -> Iterator[None]:
+        try:
+            with self.running.track_inprogress():
+                yield
+        finally:
+            replies.cancel()  # of a client that went away; nothing where all is done
+            used = usage(replies)
+            counts = used["prompt_tokens"], used["prompt_tokens_details"]["cached_tokens"], used["completion_tokens"]
+            for kind, count in zip(("prompt", "cached", "generated"), counts, strict=True):
+                self.tokens[kind].labels(replies.asked.model).inc(count)
 
     async def health(self, _: Request) -> Response:
         """``GET /health``: the resident lives."""
@@ -114,98 +141,107 @@ class Server:
 
     async def list_models(self, _: Request) -> Response:
         """``GET /v1/models``: the base and its adapters, as vLLM lists them."""
-        names = (self.models.name, *self.models.base.adapters.folders)
+        names = (self.name, *self.base.adapters.folders)
         return JSONResponse({"object": "list", "data": [self._card(name) for name in names]})
 
     async def show_model(self, request: Request) -> Response:
         """``GET /v1/models/NAME``."""
-        return JSONResponse(self._card(self.models.find(request.path_params["name"]).name))
+        return JSONResponse(self._card(self.find(request.path_params["name"]).name))
 
     def _card(self, name: str) -> dict[str, Any]:
-        base, folder = self.models.base, self.models.base.adapters.folders.get(name)
+        base, folder = self.base, self.base.adapters.folders.get(name)
         own = {"root": str(base.path), "parent": None, "max_model_len": self.generator.context}
         card = {"id": name, "object": "model", "created": self.started, "owned_by": "sekft"}
-        return card | (own if folder is None else {"root": str(folder), "parent": self.models.name})
+        return card | (own if folder is None else {"root": str(folder), "parent": self.name})
 
     async def tokenize(self, asked: Tokenize) -> Response:
         """``POST /tokenize``: a prompt's or a chat's token ids, as vLLM's."""
-        served = self.models.find(asked.model)
-        if asked.messages:
-            ids = render_chat(served, asked.messages)
-        elif asked.prompt is not None:
-            ids = served.tokenizer.encode(asked.prompt)
-        else:
+        served = self.find(asked.model)
+        if asked.prompt is None and not asked.messages:
             raise bad("prompt", None, "a text, or messages in its place")
+        ids = render_chat(served, asked.messages) if asked.messages else served.tokenizer.encode(asked.prompt or "")
         return JSONResponse({"count": len(ids), "max_model_len": self.generator.context, "tokens": ids})
 
     async def load(self, asked: Load) -> Response:
         """``POST /v1/load_lora_adapter`` in vLLM's shape."""
-        await run_in_threadpool(self.models.load, asked.lora_name, asked.lora_path, in_place=asked.load_inplace)
+        await run_in_threadpool(self.attach, asked.lora_name, asked.lora_path, in_place=asked.load_inplace)
         return PlainTextResponse(f"Success: LoRA adapter '{asked.lora_name}' added successfully.")
 
     async def unload(self, asked: Unload) -> Response:
         """``POST /v1/unload_lora_adapter`` in vLLM's shape."""
-        await run_in_threadpool(self.models.unload, asked.lora_name)
+        await run_in_threadpool(self.detach, asked.lora_name)
         return PlainTextResponse(f"Success: LoRA adapter '{asked.lora_name}' removed successfully.")
 
+    def find(self, name: str) -> Served:
+        """Return what a name stands for; ``base`` is the base whatever it is called.
 
-def _post(path: str, kind: type[B], handler: Callable[[B], Awaitable[Response]]) -> Route:
-    """Return a route that reads its body first."""
+        Raises:
+            ApiError: 404, no such model.
+            ContractMismatch: the adapter's contract does not hold for this base.
+        """
+        state = self.base.adapters
+        if name in state.folders:
+            return self._read(name, state.folders[name], state.version(name))
+        if name in (self.name, "base", str(self.base.path)):
+            return self._read(self.name, None, 0)
+        known = ", ".join([self.name, *state.folders])
+        raise ApiError(404, f"model {name!r} is not served here. Served: {known}.", "model", "model_not_found")
 
-    async def answer(request: Request) -> Response:
-        data = bytearray()
-        try:
-            async for piece in request.stream():
-                data += piece
-                if len(data) > MAX_BODY:
-                    raise ApiError(413, f"found a body over {MAX_BODY} bytes.")
-        except ClientDisconnect:
-            return Response(status_code=400)
-        return await handler(read(kind, data))
+    def _read_contract(self, name: str, folder: Path | None, _version: int | None) -> Served:
+        """Read what serves an adapter (no folder: the base); another adapter of that name has another version."""
+        tokenizer = self.base.tokenizer
+        if folder is not None:
+            check_contract(folder, tokenizer)
+            tokenizer = contract_tokenizer(tokenizer, folder)
+        eos = getattr(self.base.model.generation_config, "eos_token_id", None)
+        return Served(name, None if folder is None else name, tokenizer, stop_ids(tokenizer, eos))
 
-    return Route(path, answer, methods=["POST"])
+    def attach(self, name: str, path: str, *, in_place: bool) -> None:
+        """Attach an adapter, as vLLM's ``/v1/load_lora_adapter``; `in_place` replaces one of that name.
+
+        Raises:
+            ApiError: the path is not below an allowed folder, or the name is taken.
+            UsageError: the adapter does not fit the base.
+        """
+        from tiararodney.sekft.model import attach_adapter, detach_adapter
+
+        folder = Path(path).expanduser().resolve()
+        if not any(folder.is_relative_to(allowed) for allowed in self._folders):
+            told = ", ".join(map(str, self._folders)) or "none; start with --adapter-dir DIR"
+            raise ApiError(403, f"lora_path: {path} is not below a folder that may be served ({told}).", "lora_path")
+        if name in (self.name, "base"):
+            raise ApiError(400, f"lora_name: {name!r} is the base's name. Choose another.", "lora_name")
+        with self._turn():
+            if name in self.base.adapters.folders:
+                if not in_place:
+                    message = f"lora_name: {name!r} is loaded already. Unload it, or give load_inplace: true."
+                    raise ApiError(400, message, "lora_name")
+                if not (folder / "adapter_config.json").is_file():  # before the one that it replaces is gone
+                    raise ApiError(400, f"lora_path: found no adapter_config.json in {folder}.", "lora_path")
+                detach_adapter(self.base, name)
+            attach_adapter(self.base, folder, name)
+
+    def detach(self, name: str) -> None:
+        """Take an adapter off, as vLLM's ``/v1/unload_lora_adapter``."""
+        from tiararodney.sekft.model import detach_adapter
+
+        with self._turn():
+            if name not in self.base.adapters.folders:
+                raise ApiError(404, f"lora_name: {name!r} is not loaded.", "lora_name")
+            detach_adapter(self.base, name)
+
+    def _turn(self) -> AbstractContextManager[None]:
+        """Hold the turn: a job that walks over the model's modules must not meet adapters that come and go."""
+        return self.resident.turn(Job(0, "load or unload over HTTP", "HTTP"))
 
 
-class _Guard:
-    """Refuses requests without the key, and counts all of them. Plain ASGI, so that streams pass unbuffered."""
-
-    def __init__(self, app: Any, server: Server) -> None:
-        self.app, self.server = app, server
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        status = 500
-
-        async def counted(message: Any) -> None:
-            nonlocal status
-            status = message.get("status", status)
-            await send(message)
-
-        try:
-            if self._admits(scope):
-                await self.app(scope, receive, counted)
-            else:
-                error = ApiError(401, "found no valid key, expected 'Authorization: Bearer KEY'.")
-                await JSONResponse(error.body(), 401)(scope, receive, counted)
-        finally:
-            self.server.requests.labels(getattr(scope.get("route"), "path", "other"), str(status)).inc()
-
-    def _admits(self, scope: Any) -> bool:
-        if not self.server.api_key or scope["path"] == "/health":
-            return True
-        sent = dict(scope["headers"]).get(b"authorization", b"")
-        return hmac.compare_digest(sent, b"Bearer " + self.server.api_key.encode())
+def _refusal(error: ApiError) -> Response:
+    return JSONResponse(error.body(), error.status)
 
 
-async def _refuse(request: Request, error: Exception) -> Response:
-    headers = None
-    if isinstance(error, HTTPException):  # starlette's own: no such route or method
-        headers = error.headers
-        error = ApiError(error.status_code, f"{request.method} {request.url.path}: {error.detail}.")
-    assert isinstance(error, ApiError)
-    return JSONResponse(error.body(), error.status, headers)
+async def _no_such_route(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return _refusal(ApiError(error.status_code, f"{request.method} {request.url.path}: {error.detail}."))
 
 
 def _event(data: dict[str, Any]) -> str:

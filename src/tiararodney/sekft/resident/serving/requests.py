@@ -35,14 +35,7 @@ _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
 
 
 class ApiError(Exception):
-    """A request that gets no result.
-
-    Args:
-        status: the HTTP status.
-        message: what was found and what is expected.
-        param: the field of the body, where one is at fault.
-        code: OpenAI's code, where clients look for one.
-    """
+    """A request that gets no result: HTTP status, message, the body's field at fault, and OpenAI's code if any."""
 
     def __init__(self, status: int, message: str, param: str | None = None, code: str | None = None) -> None:
         self.status, self.message, self.param, self.code = status, message, param, code
@@ -67,14 +60,18 @@ class Body(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _without_nulls(cls, data: Any) -> Any:
-        return {k: v for k, v in data.items() if v is not None} if isinstance(data, dict) else data
+    def _offered(cls, data: Any) -> Any:
+        given = {k: v for k, v in data.items() if v is not None} if isinstance(data, dict) else data
+        for name in _NEUTRAL.keys() & (given if isinstance(data, dict) else {}):
+            if given[name] not in _NEUTRAL[name]:
+                raise bad(name, given[name], "it left out: it is not offered here")
+        return given
 
 
 B = TypeVar("B", bound=Body)
 
 
-def read(kind: type[B], data: bytes | bytearray) -> B:
+def read(kind: type[B], data: bytes) -> B:
     """Read a request's body.
 
     Raises:
@@ -133,14 +130,6 @@ class Completion(Body):
     stream_options: dict[str, Any] = {}
     return_token_ids: bool = False
 
-    @model_validator(mode="before")
-    @classmethod
-    def _offered(cls, data: Any) -> Any:
-        for name in _NEUTRAL.keys() & (data if isinstance(data, dict) else {}):
-            if data[name] is not None and data[name] not in _NEUTRAL[name]:
-                raise bad(name, data[name], "it left out: it is not offered here")
-        return data
-
 
 class Chat(Completion):
     """The body of ``/v1/chat/completions``."""
@@ -157,7 +146,7 @@ class Chat(Completion):
 
     @property
     def alternatives(self) -> int | None:
-        """Alternatives to give with each token's log-probability, None for no log-probabilities."""
+        """As `Text.alternatives`."""
         return self.top_logprobs if self.logprobs else None
 
 

@@ -6,7 +6,6 @@ import ipaddress
 import logging
 import os
 import threading
-import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -19,18 +18,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-START_SECONDS, STOP_SECONDS = 10.0, 5
+STOP_SECONDS = 5  # for replies under way to end
 
 
 def read_address(text: str, key_variable: str) -> tuple[str, int]:
     """Read ``HOST:PORT`` or ``[HOST]:PORT``; port 0 takes a free one.
 
-    Args:
-        text: the value of ``--serve``.
-        key_variable: environment variable with the key that clients have to send.
-
     Raises:
-        UsageError: it has another form, or other machines could reach it and there is no key.
+        UsageError: it has another form, or other machines could reach it and the variable holds no key.
     """
     host, _, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
@@ -49,35 +44,24 @@ def read_address(text: str, key_variable: str) -> tuple[str, int]:
 
 @contextmanager
 def serving(app: Starlette, host: str, port: int) -> Iterator[str]:
-    """Serve until the block is left.
-
-    Args:
-        app: the application.
-        host: address to bind.
-        port: its port, 0 for a free one.
-
-    Yields:
-        The URL with its version, ``http://127.0.0.1:8000/v1``.
+    """Serve until the block is left; yield the URL with its version, ``http://127.0.0.1:8000/v1``.
 
     Raises:
         RunFailed: the address cannot be bound.
     """
     import uvicorn
 
-    config = uvicorn.Config(app, host=host, port=port, log_level="warning", access_log=False, lifespan="off")
-    config.timeout_graceful_shutdown = STOP_SECONDS
+    config = uvicorn.Config(
+        app, host, port, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=STOP_SECONDS
+    )
     try:
         listener = config.bind_socket()
     except (OSError, SystemExit) as error:
         raise RunFailed(f"--serve {host}:{port}: cannot bind it ({error}). Is another server there?") from None
+    listener.listen()  # who asks before the thread runs is answered then
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, args=([listener],), name="sekft-server", daemon=True)
     thread.start()
-    deadline = time.monotonic() + START_SECONDS
-    while not server.started:
-        if not thread.is_alive() or time.monotonic() > deadline:
-            raise RunFailed(f"--serve {host}:{port}: the server did not start.")
-        time.sleep(0.01)
     url = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}/v1"
     log.info("serving %s", url)
     try:
