@@ -14,7 +14,7 @@ import sys
 import pytest
 
 from tiararodney.posix_sdc.errors import InfrastructureError, SchemaError
-from tiararodney.sekft.console import configure_logs, naming_the_extra, run_cli, wants_colour
+from tiararodney.sekft.console import configure_logs, naming_the_extra, run_cli, settle_libraries, wants_colour
 from tiararodney.sekft.errors import ContractMismatch, RunFailed, UsageError
 
 
@@ -138,3 +138,11 @@ def test_colours_are_for_terminals_and_those_who_ask(monkeypatch):
     assert wants_colour(io.StringIO())
     monkeypatch.setenv("NO_COLOR", "1")
     assert not wants_colour(io.StringIO())
+
+
+@pytest.mark.parametrize(("policy", "turns"), [(None, "1000"), ("ACTIVE", None)])
+def test_waiting_threads_spin_briefly_unless_told_otherwise(monkeypatch, policy, turns):
+    settled = {} if policy is None else {"OMP_WAIT_POLICY": policy}
+    monkeypatch.setattr(os, "environ", settled)
+    settle_libraries()
+    assert (settled["OMP_WAIT_POLICY"], settled.get("GOMP_SPINCOUNT")) == (policy or "PASSIVE", turns)
