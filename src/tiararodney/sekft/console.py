@@ -9,7 +9,7 @@ import select
 import signal
 import sys
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING
 
 from tiararodney.sekft.errors import UsageError
@@ -18,11 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 DONE, FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
-# bitsandbytes is named where it is asked for
-EXTRA = (
-    *("torch", "peft", "safetensors", "accelerate"),
-    *("prompt_toolkit", "starlette", "uvicorn", "pydantic", "prometheus_client"),
-)
+_STDOUT = 1  # the descriptor
 
 
 def run_cli(work: Callable[[], int], name: str = "", after: str = "") -> int:
@@ -41,21 +37,24 @@ def run_cli(work: Callable[[], int], name: str = "", after: str = "") -> int:
         ended with, 0 after ``--help`` and 2 after wrong flags.
     """
     settle_libraries()
+    with suppress(ValueError):  # only the main thread may set handlers
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # TERM ends the work as Ctrl-C does
     try:
-        with _terminated_as_interrupted():
-            code = work()
-            sys.stdout.flush()
-            return code
+        code = work()
+        sys.stdout.flush()
+        return code
     except SystemExit as stop:  # argparse's own way out
         return int(stop.code or 0)
     except KeyboardInterrupt:
         _say(name, f"interrupted{after}")
         return INTERRUPTED
     except BrokenPipeError:
-        if not _reader_left():
-            raise
+        poll = select.poll()
+        poll.register(_STDOUT, 0)
+        if not any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0)):
+            raise  # another pipe broke: a defect
         # The reader (head, less) has seen enough. Python would complain again while it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), _STDOUT)
         return DONE
     except Exception as error:
         code_of = getattr(error, "exit_code", None)
@@ -65,27 +64,17 @@ def run_cli(work: Callable[[], int], name: str = "", after: str = "") -> int:
         return code_of
 
 
-def _reader_left() -> bool:
-    """Whether nobody reads stdout any more; any other pipe that broke is a defect."""
-    poll = select.poll()
-    try:
-        poll.register(sys.stdout.fileno(), 0)
-    except (OSError, ValueError):  # stdout is closed, or no file at all
-        return False
-    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
-
-
 @contextmanager
 def naming_the_extra(what: str) -> Iterator[None]:
     """Say how to install what a work (`what`, the subject of "needs the package ...") needs, where it is missing.
 
     Raises:
-        UsageError: A package of the extra ``gpu`` cannot be found.
+        UsageError: A package, none of ours, cannot be found.
     """
     try:
         yield
     except ModuleNotFoundError as error:
-        if error.name not in EXTRA:
+        if str(error.name).startswith("tiararodney"):
             raise
         raise UsageError(
             f"{what} needs the package {error.name}. Install it: pip install 'tiararodney.sekft[gpu]'."
@@ -123,7 +112,7 @@ def configure_logs(verbosity: int = 0) -> None:
     """Send log records to stderr: at `verbosity` 0 what goes on, above (``-v``) details, below (``-q``) warnings."""
     level = logging.DEBUG if verbosity > 0 else logging.INFO if verbosity == 0 else logging.WARNING
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Short(verbose=verbosity > 0))
+    handler.setFormatter(_Short("%(asctime)s", datefmt="%H:%M:%S"))
     root = logging.getLogger("tiararodney")
     root.handlers[:] = [handler]
     root.setLevel(level)
@@ -138,13 +127,10 @@ def configure_logs(verbosity: int = 0) -> None:
 class _Short(logging.Formatter):
     """``12:30:00 message``; warnings and errors name their level, -v the module too."""
 
-    def __init__(self, *, verbose: bool) -> None:
-        super().__init__("%(asctime)s", datefmt="%H:%M:%S")
-        self._verbose = verbose
-
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's own name
         """Put time, level and module before the message."""
-        module = f"{record.name.removeprefix('tiararodney.')}: " if self._verbose else ""
+        verbose = logging.getLogger("tiararodney").isEnabledFor(logging.DEBUG)
+        module = f"{record.name.removeprefix('tiararodney.')}: " if verbose else ""
         level = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
         return f"{record.asctime} {module}{level}{record.message}"
 
@@ -159,27 +145,9 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 def wants_colour(stream: IO[str]) -> bool:
     """Say whether a stream is a terminal that shows colours (NO_COLOR and FORCE_COLOR are heeded)."""
-    if os.environ.get("NO_COLOR"):
-        return False
-    if os.environ.get("FORCE_COLOR"):
-        return True
-    return stream.isatty() and os.environ.get("TERM") != "dumb"
+    forced = bool(os.environ.get("FORCE_COLOR"))
+    return not os.environ.get("NO_COLOR") and (forced or (stream.isatty() and os.environ.get("TERM") != "dumb"))
 
 
 def _say(name: str, message: str) -> None:
     sys.stderr.write(f"{name}: {message}\n" if name else f"{message}\n")
-
-
-@contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """Let a TERM signal end the work as Ctrl-C does, so that what it holds is put away."""
-    try:
-        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    except ValueError:
-        # Only the main thread may set handlers; elsewhere (a test, the resident's worker) nothing changes.
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
