@@ -26,7 +26,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", Path: "a path"}
-LIMITS = {"above": ("above {}", operator.gt), "at_least": ("{} or more", operator.ge), "below": ("below {}", operator.lt)}
+LIMITS = {
+    "above": ("above {}", operator.gt),
+    "at_least": ("{} or more", operator.ge),
+    "below": ("below {}", operator.lt),
+}
 EXIT_CODES = "Exit codes: 0 done, 1 the run failed, 2 bad usage or input, 130 interrupted."
 
 
@@ -136,7 +140,9 @@ def settings_of(record: type[DataclassInstance]) -> list[Setting]:
     for field in dataclasses.fields(record):
         if "text" in field.metadata:
             hint, many = hints[field.name], get_origin(hints[field.name]) is tuple
-            kind = next((kind for kind in get_args(hint) if kind is not NoneType), hint)  # of X | None and tuple[X, ...]
+            kind = next(
+                (kind for kind in get_args(hint) if kind is not NoneType), hint
+            )  # of X | None and tuple[X, ...]
             found.append(Setting(field.name, kind, many, field.metadata))
     return found
 
