@@ -42,7 +42,6 @@ def run_cli(work: Callable[[], int], name: str = "", after: str = "") -> int:
     try:
         code = work()
         sys.stdout.flush()
-        return code
     except SystemExit as stop:  # argparse's own way out
         return int(stop.code or 0)
     except KeyboardInterrupt:
@@ -62,6 +61,7 @@ def run_cli(work: Callable[[], int], name: str = "", after: str = "") -> int:
             raise
         _say(name, str(error))
         return code_of
+    return code
 
 
 @contextmanager

@@ -60,7 +60,8 @@ def contestants(config: EvalConfig, base: Base | None) -> list[Contestant]:
 
 def endpoints(config: EvalConfig, model: str) -> list[Endpoint]:
     """Return the servers of a run, each asked for one model."""
-    return [Endpoint(url, model, config.api_key_env, config.request_seconds) for url in config.endpoint]
+    key, seconds = config.api_key_env, config.request_seconds
+    return [Endpoint(url, model, key_variable=key, timeout=seconds) for url in config.endpoint]
 
 
 def _contract(folder: Path, tokenizer: Tokenizer, config: EvalConfig) -> str:
