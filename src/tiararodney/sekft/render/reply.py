@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tiararodney.sekft.render.session import RefusalReason, SessionRefused
 from tiararodney.sekft.render.thoughts import before_thought
-from tiararodney.sekft.render.tokens import control_pattern, escaped
+from tiararodney.sekft.render.tokens import escaped
 
 if TYPE_CHECKING:
     from tiararodney.sekft.render.tokens import Tokenizer
@@ -19,12 +19,7 @@ _SHOWN = 30
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A reply as it is trained.
-
-    Args:
-        text: the reply with the white space that the template puts around it.
-        end: text of the token that ends the turn.
-    """
+    """A reply as it is trained: with the white space that the template puts around it, and the token that ends it."""
 
     text: str
     end: str
@@ -50,7 +45,7 @@ def last_reply(tok: Tokenizer, closed: str, prompt: str, content: str) -> Reply:
     start = len(prompt) if continues else 0
     shown = {form: form for form in (content, content.strip(), content.lstrip(), content.rstrip())}  # or trimmed
     # Under the policy `escape` the template breaks control tokens up; the operator still says them as they are.
-    shown |= {_broken_up(tok, form): meant for form, meant in shown.items()}
+    shown |= {tok.control_pattern.sub(lambda m: escaped(m.group()), form): meant for form, meant in shown.items()}
     for form, meant in shown.items():
         found = _ended(tok, closed, start, form)
         if found is None:
@@ -68,20 +63,11 @@ def last_reply(tok: Tokenizer, closed: str, prompt: str, content: str) -> Reply:
 
 
 def shown_reply(text: str, start: int, content: str, end: str) -> int | None:
-    """Return where a reply and its end of turn are over, None where they do not stand at `start`.
-
-    Args:
-        text: a rendered session.
-        start: where the prompt ends.
-        content: the reply as it was given.
-        end: text of the token that ends a turn.
-    """
+    """Return where a reply and the token that ends its turn are over in a rendered session, None if not at `start`."""
     reply = content.strip()
     begin = _after_space(text, start)
-    if not text.startswith(reply, begin):
-        return None
     over = _after_space(text, begin + len(reply))
-    return over + len(end) if text.startswith(end, over) else None
+    return over + len(end) if text.startswith(reply, begin) and text.startswith(end, over) else None
 
 
 def _after_space(text: str, start: int) -> int:
@@ -89,33 +75,22 @@ def _after_space(text: str, start: int) -> int:
     return match.end() if match else start
 
 
-def _broken_up(tok: Tokenizer, text: str) -> str:
-    return control_pattern(tok).sub(lambda m: escaped(m.group()), text)
-
-
 def _ended(tok: Tokenizer, closed: str, start: int, form: str) -> tuple[int, str, str] | None:
-    """Find the rightmost place where a reply is followed by white space and a control token.
-
-    Returns:
-        Where the reply begins, the white space behind it, and the token's text.
-    """
-    pattern, limit = control_pattern(tok), len(closed)
+    """Find the rightmost reply before a control token: its place, the white space between, and the token's text."""
+    limit = len(closed)
     # From the right: the reply's text may also stand in the history, or be part of the template's own.
     while (position := closed.rfind(form, start, limit)) >= 0:
         after = position + len(form)
         over = _after_space(closed, after)
-        token = pattern.match(closed, over)
-        if token:
+        if token := tok.control_pattern.match(closed, over):
             return position, closed[after:over], token.group()
         limit = after - 1
-        if limit < start:
-            break
     return None
 
 
 def _same_header(tok: Tokenizer, prompt: str, before: str) -> bool:
     """Tell whether a recorded reply follows the same header as a served one, history and thoughts aside."""
     prompt, before = before_thought(prompt), before_thought(before)
-    tokens = [m.start() for m in control_pattern(tok).finditer(prompt)]
+    tokens = [m.start() for m in tok.control_pattern.finditer(prompt)]
     opening = prompt[tokens[-1] :] if tokens else prompt[prompt.rstrip().rfind("\n") + 1 :]
     return before.endswith(opening) or before.rstrip().endswith(opening.rstrip())

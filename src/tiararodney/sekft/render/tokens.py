@@ -28,10 +28,6 @@ class Tokenizer:
         compiled: makes a template of Jinja source, as transformers' `apply_chat_template` does. That itself is used
             where none is given; what it does besides, for rich messages and tools, takes longer than the template.
         config: ``tokenizer_config.json`` without the chat template, for `save`.
-
-    Attributes:
-        bos_token: Text of the token that begins a sequence, None where there is none.
-        eos_token: Text of the token that ends a sequence; a turn may end in another.
     """
 
     def __init__(
@@ -44,7 +40,7 @@ class Tokenizer:
         self.inner, self.backend = inner, inner.backend_tokenizer
         self._template, self._compiled, self._config = template, compiled, config or {}
         self.bos_token: str | None = inner.bos_token
-        self.eos_token: str | None = inner.eos_token
+        self.eos_token: str | None = inner.eos_token  # a turn may end in another
         self.backend.no_truncation()
         self.backend.no_padding()
 
@@ -58,6 +54,11 @@ class Tokenizer:
         """Text and id of every special token that is found in text as a whole and is no mere white space."""
         added = self.backend.get_added_tokens_decoder()
         return {token.content: i for i, token in added.items() if token.special and token.content.strip()}
+
+    @cached_property
+    def control_pattern(self) -> re.Pattern[str]:
+        """A pattern that matches the text of any control token."""
+        return pattern_of(tuple(self.control_tokens))
 
     @cached_property
     def anchors(self) -> Mapping[int, str]:
@@ -124,17 +125,12 @@ def as_tokenizer(tokenizer: object) -> Tokenizer:
     Raises:
         TypeError: it is neither.
     """
-    if callable(getattr(tokenizer, "render_text", None)):
+    if hasattr(tokenizer, "render_text"):
         return cast("Tokenizer", tokenizer)
-    if callable(getattr(tokenizer, "apply_chat_template", None)) and hasattr(tokenizer, "backend_tokenizer"):
+    if hasattr(tokenizer, "apply_chat_template") and hasattr(tokenizer, "backend_tokenizer"):
         return Tokenizer(tokenizer)
     found = type(tokenizer).__name__
     raise TypeError(f"expected a sekft Tokenizer or a fast tokenizer of transformers, found {found}")
-
-
-def control_pattern(tok: Tokenizer) -> re.Pattern[str]:
-    """Return a pattern that matches the text of any control token."""
-    return pattern_of(tuple(tok.control_tokens))
 
 
 @lru_cache(maxsize=64)

@@ -6,9 +6,8 @@ It is saved with every adapter, so that any server that applies it does what tra
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from tiararodney.sekft.render.normalize import NORMALIZER_VERSION, ROLES
 from tiararodney.sekft.render.session import Message
@@ -28,7 +27,6 @@ _MARKED = re.compile(
     re.escape(_MARK) + r"(?P<version>\S+), control tokens (?P<policy>keep|escape), clock (?P<clock>\S+)"
     r"(?:, settings (?P<settings>\S+))? -#\}"
 )
-_RUNNING = "running"
 _CLOCK = re.compile(r"\bstrftime_now\s*\(")
 _CLOCK_FORMAT = re.compile(r"""\bstrftime_now\s*\(\s*(?P<quote>['"])(?P<format>[^'"\\]*)(?P=quote)\s*\)""")
 
@@ -90,7 +88,7 @@ _FLUSH = """\
 def canonical_chat_template(
     template: str,
     escape: Iterable[str] = (),
-    clock: datetime | None = None,
+    clock: str = "",
     settings: Mapping[str, bool] | None = None,
 ) -> str:
     """Return a chat template that normalises by itself, for any server that applies it.
@@ -101,22 +99,22 @@ def canonical_chat_template(
     Args:
         template: Jinja source of the model's own template.
         escape: control tokens whose text is broken up in every message; none under the policy ``keep``.
-        clock: the moment whose date a template that prints one always prints; without it, the current date.
+        clock: the moment (ISO 8601) whose date a template that prints one always prints; without it, the current date.
         settings: variables of the template that are fixed, whatever a request says (see `thinking_off`).
     """
-    if _MARKED.match(template):
+    if marks_of(template):
         return template
     # Longest first: a token that holds another is broken up as itself.
     tokens = sorted(set(escape), key=lambda t: (-len(t), t))
     values = {name: "true" if value else "false" for name, value in (settings or {}).items()}
     content = "sekft.content" + "".join(f" | replace({_literal(t)}, {_literal(escaped(t))})" for t in tokens)
-    fixed = clock if clock and prints_the_date(template) else None
+    clock = clock if prints_the_date(template) else ""
     head = _CANONICAL.format(
         mark=_MARK,
         version=NORMALIZER_VERSION,
         policy="escape" if tokens else "keep",
-        clock=fixed.isoformat(timespec="seconds") if fixed else _RUNNING,
-        macro=_fixed_date(template, fixed) if fixed else "",
+        clock=clock or "running",
+        macro=_fixed_date(template, datetime.fromisoformat(clock)) if clock else "",
         roles=", ".join(f"'{r}'" for r in ROLES),
         names=", ".join(ROLES),
         content=f"({content})",
@@ -127,18 +125,11 @@ def canonical_chat_template(
     return head + template
 
 
-@dataclass(frozen=True)
-class Marks:
-    """What a canonical template does besides normalising, as its first line says.
+class Marks(NamedTuple):
+    """What a canonical template does besides normalising, as its first line says; see `folder.Fingerprint`."""
 
-    Args:
-        policy: for control-token text, ``keep`` or ``escape``.
-        clock: the moment its date is fixed to, None where it prints none or the current one.
-        settings: the variables that it fixes.
-    """
-
-    policy: str
-    clock: datetime | None
+    control_tokens: str
+    clock: str
     settings: dict[str, bool]
 
 
@@ -147,8 +138,8 @@ def marks_of(template: str) -> Marks | None:
     match = _MARKED.match(template)
     if match is None:
         return None
-    clock = None if match["clock"] == _RUNNING else datetime.fromisoformat(match["clock"])
     pairs = (pair.partition("=") for pair in (match["settings"] or "").split(",") if pair)
+    clock = match["clock"].replace("running", "")
     return Marks(match["policy"], clock, {name: value == "true" for name, _, value in pairs})
 
 
@@ -160,10 +151,11 @@ def thinking_off(tok: Tokenizer) -> dict[str, bool]:
     trained after the open thought, since that is the prompt that is served; a server returns such a reply whole as
     long as no reasoning parser takes thoughts out of it.
     """
-    if marks_of(tok.chat_template) is None and _opens_a_thought(tok):
+    own = tok.chat_template
+    if marks_of(own) is None and _opens_a_thought(tok):
         for name in SWITCHES:
-            off = canonical_chat_template(tok.chat_template, settings={name: False})
-            if re.search(rf"\b{name}\b", tok.chat_template) and not _opens_a_thought(tok.with_template(off)):
+            off = tok.with_template(canonical_chat_template(own, settings={name: False}))
+            if re.search(rf"\b{name}\b", own) and not _opens_a_thought(off):
                 return {name: False}
     return {}
 
