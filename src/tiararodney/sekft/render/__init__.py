@@ -4,8 +4,8 @@ The data's way:
 
     session (records) -> normalize -> template (text) -> reply (what of it is trained) -> encode (ids) -> mask (labels)
 
-What they need of a tokenizer is in `tokens`, the marks of thoughts in `thoughts`. Beside the way: `contract/`, which
-travels with an adapter, and `preview`, the mask for people.
+What they need of a tokenizer is in `tokens`. Beside the way: `contract/`, which travels with an adapter, and `preview`,
+the mask for people.
 """
 
 from tiararodney.sekft.render.contract.canonical import canonical_chat_template

@@ -1,4 +1,4 @@
-"""How a chat template shows a reply: the text that is trained and the token that ends the turn."""
+"""How a chat template shows a reply: the text that is trained, the token that ends the turn, thoughts before it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tiararodney.sekft.render.session import RefusalReason, SessionRefused
-from tiararodney.sekft.render.thoughts import before_thought
 from tiararodney.sekft.render.tokens import escaped
 
 if TYPE_CHECKING:
@@ -15,6 +14,13 @@ if TYPE_CHECKING:
 
 _SPACE = re.compile(r"\s*")
 _SHOWN = 30
+# The marks between which reasoning models think, as chat templates write them.
+_NAMES = r"(?:think|thinking|thought|reasoning)"
+_OPENER = rf"(?:<(?:\w+:)?{_NAMES}>|\[THINK\]|<\|START_THINKING\|>|◁think▷|<\|channel>thought)"  # the last is Gemma 4's
+_CLOSER = rf"(?:</(?:\w+:)?{_NAMES}>|\[/THINK\]|<\|END_THINKING\|>|◁/think▷|<channel\|>)"
+_OPEN = re.compile(rf"{_OPENER}\s*\Z")
+# A closing mark alone counts: DeepSeek's prompts close a thought that nothing opened.
+_EMPTY = re.compile(rf"(?:{_OPENER}\s*)?{_CLOSER}\s*\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,3 +100,14 @@ def _same_header(tok: Tokenizer, prompt: str, before: str) -> bool:
     tokens = [m.start() for m in tok.control_pattern.finditer(prompt)]
     opening = prompt[tokens[-1] :] if tokens else prompt[prompt.rstrip().rfind("\n") + 1 :]
     return before.endswith(opening) or before.rstrip().endswith(opening.rstrip())
+
+
+def opened_thought(prompt: str) -> str:
+    """Return the text with which a prompt opens a thought at its end, empty where it opens none."""
+    match = _OPEN.search(prompt)
+    return match.group() if match else ""
+
+
+def before_thought(text: str) -> str:
+    """Return a text without the thought that it opens, or the empty one that stands, at its end."""
+    return _OPEN.sub("", _EMPTY.sub("", text))

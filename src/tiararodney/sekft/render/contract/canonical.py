@@ -10,8 +10,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from tiararodney.sekft.render.normalize import NORMALIZER_VERSION, ROLES
+from tiararodney.sekft.render.reply import opened_thought
 from tiararodney.sekft.render.session import Message
-from tiararodney.sekft.render.thoughts import opened_thought
 from tiararodney.sekft.render.tokens import escaped
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from tiararodney.sekft.render import Message
 from tiararodney.sekft.render.contract.canonical import marks_of
-from tiararodney.sekft.render.thoughts import opened_thought
+from tiararodney.sekft.render.reply import opened_thought
 
 if TYPE_CHECKING:
     from tiararodney.sekft.render import Example, Tokenizer
