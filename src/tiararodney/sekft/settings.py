@@ -34,29 +34,16 @@ LIMITS = {
 EXIT_CODES = "Exit codes: 0 done, 1 the run failed, 2 bad usage or input, 130 interrupted."
 
 
-def setting(  # noqa: PLR0913 - a field's whole description stands in one place
-    text: str,
-    *,
-    default: Any = MISSING,
-    group: str = "",
-    flag: str = "",
-    also: tuple[str, ...] = (),
-    metavar: str | None = None,
-    choices: tuple[str, ...] = (),
-    above: float | None = None,
-    at_least: float | None = None,
-    below: float | None = None,
-    plan: bool = False,
-    bare: str | None = None,
-) -> Any:
-    """Describe a field of a record of settings.
+@dataclass(frozen=True)
+class Setting:
+    """A field of a record, as flag and YAML key.
 
     Args:
         text: The help.
         default: The value where none is given; a setting without one is required.
         group: Title of the group of flags that begins with this one.
-        flag: The flag, where it is not the field's name.
-        also: Further names of the flag.
+        flag: Such as ``--max-steps``; where it is not given, the field's name makes it.
+        also: Further names of the flag, short ones.
         metavar: What stands for the value in the help.
         choices: The values that are taken.
         above: A number must be greater.
@@ -64,38 +51,31 @@ def setting(  # noqa: PLR0913 - a field's whole description stands in one place
         below: A number must be less.
         plan: It decides which adapter comes out; a resumed run must agree in it.
         bare: The value that the flag has where none follows it.
-
-    Returns:
-        A dataclass field.
-    """
-    return dataclasses.field(metadata=locals(), default=default)
-
-
-@dataclass(frozen=True)
-class Setting:
-    """A field of a record, as flag and YAML key.
-
-    Args:
         name: The field's name.
-        kind: Type of one value.
+        kind: Type of one value, as the field's annotation says.
         many: It takes several values (the flag is repeatable).
-        about: What `setting` was given.
     """
 
-    name: str
-    kind: type
-    many: bool
-    about: Mapping[str, Any]
-
-    @property
-    def flag(self) -> str:
-        """Such as ``--max-steps``."""
-        return str(self.about["flag"] or flag_of(self.name))
+    text: str
+    default: Any = MISSING
+    group: str = ""
+    flag: str = ""
+    also: tuple[str, ...] = ()
+    metavar: str = ""
+    choices: tuple[str, ...] = ()
+    above: float | None = None
+    at_least: float | None = None
+    below: float | None = None
+    plan: bool = False
+    bare: str | None = None
+    name: str = ""
+    kind: type = str
+    many: bool = False
 
     @property
     def flags(self) -> tuple[str, ...]:
         """All its names, short ones first."""
-        return (*self.about["also"], self.flag)
+        return (*self.also, self.flag)
 
     def read(self, value: Any, where: str) -> Any:
         """Bring a value from the command line or from YAML to the setting's type.
@@ -120,17 +100,20 @@ class Setting:
             fits = False
         if not fits:
             raise UsageError(f"{where}: found {value!r}, expected {KINDS[self.kind]}.")
-        choices = self.about["choices"]
-        if choices and found not in choices:
-            raise UsageError(f"{where}: found {found}, expected one of {', '.join(choices)}.")
-        limits = {
-            words.format(self.about[name]): compare(found, self.about[name])
-            for name, (words, compare) in LIMITS.items()
-            if self.about[name] is not None
-        }
+        if self.choices and found not in self.choices:
+            raise UsageError(f"{where}: found {found}, expected one of {', '.join(self.choices)}.")
+        limits = {}
+        for name, (words, compare) in LIMITS.items():
+            if (limit := getattr(self, name)) is not None:
+                limits[words.format(limit)] = compare(found, limit)
         if limits and not (all(limits.values()) and found < float("inf")):
             raise UsageError(f"{where}: found {found}, expected a number {' and '.join(limits)}.")
         return found
+
+
+def setting(text: str, *, default: Any = MISSING, **about: Any) -> Any:
+    """Return a dataclass field that is a setting; what it takes are the arguments of `Setting`."""
+    return dataclasses.field(default=default, metadata={"setting": Setting(text, default, **about)})
 
 
 def settings_of(record: type[DataclassInstance]) -> list[Setting]:
@@ -138,12 +121,13 @@ def settings_of(record: type[DataclassInstance]) -> list[Setting]:
     hints = get_type_hints(record)
     found = []
     for field in dataclasses.fields(record):
-        if "text" in field.metadata:
+        if (about := field.metadata.get("setting")) is not None:
             hint, many = hints[field.name], get_origin(hints[field.name]) is tuple
             kind = next(
                 (kind for kind in get_args(hint) if kind is not NoneType), hint
             )  # of X | None and tuple[X, ...]
-            found.append(Setting(field.name, kind, many, field.metadata))
+            flag = about.flag or flag_of(field.name)
+            found.append(dataclasses.replace(about, name=field.name, flag=flag, kind=kind, many=many))
     return found
 
 
@@ -165,8 +149,8 @@ class Settings:
             if field.name in self.values:
                 values[field.name] = self.values[field.name]
             elif field.default is MISSING:
-                about = field.metadata.get("text", "it has no default")
-                raise UsageError(f"{flag_of(field.name)} is missing ({about}). See {self.prog} --help.")
+                about = f" ({field.metadata['setting'].text})" if field.metadata else ""
+                raise UsageError(f"{flag_of(field.name)} is missing{about}. See {self.prog} --help.")
         return record(**values)
 
 
@@ -230,12 +214,11 @@ def _parser(known: Iterable[Setting], prog: str, about: str) -> argparse.Argumen
     parser.add_argument("--version", action="version", version=version, help="print the version and exit")
     group: Any = parser
     for s in known:
-        if s.about["group"]:
-            group = parser.add_argument_group(s.about["group"])
-        default, many = s.about["default"], s.many
-        shown = isinstance(default, str | int | float) and s.kind is not bool
-        notes = ["repeatable"] * many + [f"default: {default}"] * shown
-        text = (str(s.about["text"]) + (f" ({'; '.join(notes)})" if notes else "")).replace("%", "%%")
+        if s.group:
+            group = parser.add_argument_group(s.group)
+        shown = isinstance(s.default, str | int | float) and s.kind is not bool
+        notes = ["repeatable"] * s.many + [f"default: {s.default}"] * shown
+        text = (s.text + (f" ({'; '.join(notes)})" if notes else "")).replace("%", "%%")
         options: dict[str, Any] = {"dest": s.name, "default": argparse.SUPPRESS, "help": text}
         if s.kind is bool:
             group.add_argument(*s.flags, action="store_const", const=True, **options)
@@ -243,11 +226,11 @@ def _parser(known: Iterable[Setting], prog: str, about: str) -> argparse.Argumen
             options["help"] = argparse.SUPPRESS
             group.add_argument("--no-" + s.flag.removeprefix("--"), action="store_const", const=False, **options)
             continue
-        if s.about["bare"] is not None:
-            options |= {"nargs": "?", "const": s.about["bare"]}
-        choices = "{" + ",".join(s.about["choices"]) + "}" if s.about["choices"] else None
-        metavar = s.about["metavar"] or choices or {int: "N", float: "X", Path: "PATH"}.get(s.kind, "NAME")
-        group.add_argument(*s.flags, action="append" if many else "store", metavar=metavar, **options)
+        if s.bare is not None:
+            options |= {"nargs": "?", "const": s.bare}
+        choices = "{" + ",".join(s.choices) + "}" if s.choices else ""
+        metavar = s.metavar or choices or {int: "N", float: "X", Path: "PATH"}.get(s.kind, "NAME")
+        group.add_argument(*s.flags, action="append" if s.many else "store", metavar=metavar, **options)
     return parser
 
 
