@@ -82,27 +82,22 @@ def naming_the_extra(what: str) -> Iterator[None]:
 
 
 def settle_libraries() -> None:
-    """Set what torch, its libraries and transformers read from the environment as they load; the user's values stay.
-
-    transformers reports a torch that is missing where none is needed; its advice is for other programs.
-
-    Waiting threads soon sleep: a spinning one keeps from the core the one it waits for. On two cores with other work
-    beside, training ran at 13 tokens/s with libgomp's own 300,000 turns of spinning and at 185 with none. A thousand
-    save a tenth of the time on two quiet cores, where each sleep delays a short operation, and cost a tenth beside a
-    busy process.
-
-    oneDNN keeps a compiled kernel for each shape of a matrix product that it met, 0.6 MB each, and ideep, torch's way
-    to it, a description of 0.26 MB, in each thread and for each kind of product; a thousand of all of them by default.
-    Every packed row has shapes of its own, so memory grew for hundreds of steps. A description made anew takes 20
-    microseconds, a kernel 640. glibc serves all threads from one heap: by default each has its own, in pieces of 64 MB
-    that a row's tensors fill badly, and two rows at once took 400 MB more in the same CPU time.
-    """
+    """Set what torch, its libraries and transformers read from the environment as they load; the user's values stay."""
+    # It reports a torch that is missing where none is needed.
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     if "OMP_WAIT_POLICY" not in os.environ:
+        # Waiting threads soon sleep: a spinning one keeps from the core the one it waits for. On two cores with other
+        # work beside, training ran at 13 tokens/s with libgomp's own 300,000 turns of spinning and at 185 with none. A
+        # thousand save a tenth of the time on two quiet cores, where each sleep delays a short operation, and cost a
+        # tenth beside a busy process.
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    # oneDNN keeps a kernel for each shape of a matrix product, 0.6 MB each, and ideep, torch's way to it, a description
+    # of 0.26 MB in each thread, a thousand of all by default. Every packed row has shapes of its own, so memory grew
+    # for hundreds of steps. A description made anew takes 20 microseconds, a kernel 640.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
     os.environ.setdefault("LRU_CACHE_CAPACITY", "32")  # ideep's, by its own name
+    # glibc serves all threads from one heap: two rows at once took 400 MB more where each thread has its own.
     arena_max = -8  # M_ARENA_MAX of malloc.h; other C libraries have no such call, or do nothing in it
     if "MALLOC_ARENA_MAX" not in os.environ and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
         mallopt(arena_max, 1)

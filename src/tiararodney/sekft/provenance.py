@@ -32,8 +32,6 @@ def git_revision() -> str | None:
     None where the package is installed from a wheel.
     """
     here = Path(__file__).resolve().parent
-    if not any((parent / ".git").exists() for parent in here.parents):
-        return None
     command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=40"]
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip()

@@ -140,10 +140,9 @@ def pattern_of(texts: tuple[str, ...]) -> re.Pattern[str]:
     return re.compile("|".join(re.escape(t) for t in sorted(texts, key=len, reverse=True)) or r"(?!)")
 
 
-ESCAPE = "\u200b"
-"""What the policy ``escape`` inserts after the first character of a control token's text: a zero-width space."""
+ESCAPE = "\u200b"  # a zero-width space
 
 
 def escaped(token: str) -> str:
-    """Return a control token's text broken up, so that no tokenizer takes it for the token."""
+    """Return a control token's text broken up, as the policy ``escape`` does: no tokenizer takes it for the token."""
     return token[:1] + ESCAPE + token[1:]

@@ -163,9 +163,7 @@ def contract_tokenizer(tokenizer: Tokenizer, adapter_dir: str | Path) -> Tokeniz
     Raises:
         ContractMismatch: the adapter carries no contract that can be read.
     """
-    trained = read_contract(adapter_dir)
-    own = trained.control_tokens == "keep" and not trained.clock and not trained.settings
-    return tokenizer if own else _canonical_as(trained, tokenizer)
+    return _canonical_as(read_contract(adapter_dir), tokenizer)
 
 
 def _canonical(tok: Tokenizer, policy: str, clock: str = "", settings: Mapping[str, bool] | None = None) -> Tokenizer:
