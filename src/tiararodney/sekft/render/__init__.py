@@ -33,23 +33,7 @@ from tiararodney.sekft.render.template import render_prompt
 from tiararodney.sekft.render.tokens import Tokenizer
 
 __all__ = [
-    "IGNORED",
-    "Example",
-    "Fingerprint",
-    "Message",
-    "Messages",
-    "RefusalReason",
-    "SessionRefused",
-    "Tokenizer",
-    "apply_policy",
-    "build_masked_examples",
-    "canonical_chat_template",
-    "check_contract",
-    "contract_tokenizer",
-    "normalize_for_template",
-    "read_contract",
-    "render_prompt",
-    "save_contract",
-    "take_fingerprint",
-    "weigh_terminal",
-]
+    "IGNORED", "Example", "Fingerprint", "Message", "Messages", "RefusalReason", "SessionRefused", "Tokenizer",
+    "apply_policy", "build_masked_examples", "canonical_chat_template", "check_contract", "contract_tokenizer",
+    "normalize_for_template", "read_contract", "render_prompt", "save_contract", "take_fingerprint", "weigh_terminal",
+]  # fmt: skip

@@ -1,15 +1,23 @@
 """The canonical template: a model's own with the normalisation, written in Jinja, in front of it.
 
-It is saved with every adapter, so that any server that applies it does what training did.
+It is saved with every adapter, so that any server that applies it does what training did. `canonical.jinja` holds the
+normalisation, with whitespace control on both sides of every tag, and with nothing but `for`, `if`, `set`, `namespace`,
+list concatenation, the filters `length` and `replace`, the tests `string`, `defined`, `iterable` and `mapping`, and
+`raise_exception`: other engines of chat templates have these. Content may come as a list of parts, for some servers
+(vLLM) make one of every text where a template goes through parts anywhere. A leading system turn is held until the
+first user turn. The last tag ends a line, so that the model's own template begins on a line of its own, as it did
+alone: chat templates are read with `trim_blocks`, which takes that newline away.
 """
 
 from __future__ import annotations
 
 import re
 from datetime import datetime
+from importlib.resources import files
+from string import Template
 from typing import TYPE_CHECKING, NamedTuple
 
-from tiararodney.sekft.render.normalize import NORMALIZER_VERSION, ROLES
+from tiararodney.sekft.render.normalize import NORMALIZER_VERSION
 from tiararodney.sekft.render.reply import opened_thought
 from tiararodney.sekft.render.session import Message
 from tiararodney.sekft.render.tokens import escaped
@@ -22,67 +30,12 @@ if TYPE_CHECKING:
 SWITCHES = ("enable_thinking", "thinking")
 """Variables by which chat templates let thinking be turned off."""
 
-_MARK = "{#- sekft: normalises by itself, version "
 _MARKED = re.compile(
-    re.escape(_MARK) + r"(?P<version>\S+), control tokens (?P<policy>keep|escape), clock (?P<clock>\S+)"
+    r"\{#- sekft: normalises by itself, version \S+, control tokens (?P<policy>keep|escape), clock (?P<clock>\S+)"
     r"(?:, settings (?P<settings>\S+))? -#\}"
 )
 _CLOCK = re.compile(r"\bstrftime_now\s*\(")
 _CLOCK_FORMAT = re.compile(r"""\bstrftime_now\s*\(\s*(?P<quote>['"])(?P<format>[^'"\\]*)(?P=quote)\s*\)""")
-
-# Written with whitespace control on both sides of every tag, and with nothing but `for`, `if`, `set`, `namespace`,
-# list concatenation, the filters `length` and `replace`, the tests `string`, `defined`, `iterable` and `mapping`, and
-# `raise_exception`: other engines of chat templates have these. Content may come as a list of parts, for some servers
-# (vLLM) make one of every text where a template goes through parts anywhere. The last tag ends a line, so that the
-# model's own template begins on a line of its own, as it did alone: chat templates are read with `trim_blocks`, which
-# takes that newline away.
-_CANONICAL = """\
-{mark}{version}, control tokens {policy}, clock {clock}{noted} -#}}
-{settings}{macro}{{%- set sekft = namespace(messages=[], role='', text='', content='', head='', headed=false) -%}}
-{{%- for message in messages -%}}
-{{%- if message['role'] not in [{roles}] -%}}
-{{{{- raise_exception('unknown role, expected one of {names}') -}}}}
-{{%- endif -%}}
-{{%- if message['content'] is string -%}}
-{{%- set sekft.content = message['content'] -%}}
-{{%- elif message['content'] is not defined or message['content'] is not iterable or message['content'] is mapping -%}}
-{{{{- raise_exception('the content of a message is not a string') -}}}}
-{{%- else -%}}
-{{%- set sekft.content = '' -%}}
-{{%- for part in message['content'] -%}}
-{{%- if part is not mapping or part['type'] != 'text' or part['text'] is not string -%}}
-{{{{- raise_exception('a part of the content of a message is not a text') -}}}}
-{{%- endif -%}}
-{{%- set sekft.content = sekft.content + part['text'] -%}}
-{{%- endfor -%}}
-{{%- endif -%}}
-{{%- if message['role'] == sekft.role -%}}
-{{%- set sekft.text = sekft.text + '\\n' + {content} -%}}
-{{%- else -%}}
-{flush}{{%- set sekft.role = message['role'] -%}}
-{{%- set sekft.text = {content} -%}}
-{{%- endif -%}}
-{{%- endfor -%}}
-{flush}{{%- if sekft.messages | length == 0 -%}}
-{{{{- raise_exception('a session needs a user turn') -}}}}
-{{%- endif -%}}
-{{%- if sekft.messages[0]['role'] != 'user' -%}}
-{{{{- raise_exception('the first turn, a leading system turn aside, is the user\\'s') -}}}}
-{{%- endif -%}}
-{{%- set messages = sekft.messages %}}
-"""
-
-# Appends the turn collected so far; a leading system turn is held until the first user turn.
-_FLUSH = """\
-{%- if sekft.role == 'system' and sekft.messages | length == 0 and not sekft.headed -%}
-{%- set sekft.headed = true -%}
-{%- set sekft.head = sekft.text -%}
-{%- elif sekft.role == 'user' and sekft.headed and sekft.messages | length == 0 -%}
-{%- set sekft.messages = [{'role': 'user', 'content': sekft.head + '\\n\\n' + sekft.text}] -%}
-{%- elif sekft.role != '' -%}
-{%- set sekft.messages = sekft.messages + [{'role': sekft.role, 'content': sekft.text}] -%}
-{%- endif -%}
-"""
 
 
 def canonical_chat_template(
@@ -109,20 +62,17 @@ def canonical_chat_template(
     values = {name: "true" if value else "false" for name, value in (settings or {}).items()}
     content = "sekft.content" + "".join(f" | replace({_literal(t)}, {_literal(escaped(t))})" for t in tokens)
     clock = clock if prints_the_date(template) else ""
-    head = _CANONICAL.format(
-        mark=_MARK,
+    head = files(__package__).joinpath("canonical.jinja").read_text(encoding="utf-8")
+    filled = Template(head).substitute(
         version=NORMALIZER_VERSION,
         policy="escape" if tokens else "keep",
         clock=clock or "running",
         macro=_fixed_date(template, datetime.fromisoformat(clock)) if clock else "",
-        roles=", ".join(f"'{r}'" for r in ROLES),
-        names=", ".join(ROLES),
         content=f"({content})",
         noted=", settings " + ",".join(f"{k}={v}" for k, v in values.items()) if values else "",
         settings="".join(f"{{%- set {k} = {v} -%}}\n" for k, v in values.items()),
-        flush=_FLUSH,
     )
-    return head + template
+    return filled + template
 
 
 class Marks(NamedTuple):
