@@ -30,13 +30,7 @@ class Endpoint(chat_completions.Endpoint):
     key_variable: str = "OPENAI_API_KEY"
 
     def chat(self, messages: Sequence[Mapping[str, str]], max_tokens: int, temperature: float, seed: int) -> Completion:
-        """Ask for one reply.
-
-        Args:
-            messages: the session so far, sent as it is; the server applies the model's template.
-            max_tokens: the limit of the reply.
-            temperature: 0 is greedy.
-            seed: of the sampling, for servers that heed it.
+        """Ask for one reply to a session, which is sent as it is: the server applies the model's template.
 
         Raises:
             Unanswered: no answer after all attempts.

@@ -33,15 +33,10 @@ def drop_unfinished(out: Path, older: float = 0.0) -> None:
 
 
 def check_out(out: Path, *, overwrite: bool, flag: str = "--out") -> None:
-    """Refuse an adapter's folder that cannot be written, before hours are spent on it.
-
-    Args:
-        out: The folder to be.
-        overwrite: Whether an adapter that is there may be replaced.
-        flag: What named it.
+    """Refuse an adapter's folder that cannot be written, before hours are spent on it; make its parent.
 
     Raises:
-        UsageError: It exists, or its parent cannot be made or written.
+        UsageError: It exists and is no adapter to `overwrite`, or its parent cannot be made or written.
     """
     if out.exists() and not overwrite:
         raise UsageError(f"{flag} {out}: exists. Name a new folder, or give --overwrite to replace an adapter.")

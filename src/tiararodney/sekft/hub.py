@@ -22,19 +22,12 @@ _ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 @dataclass(frozen=True)
 class Kind:
-    """What is looked for.
-
-    Args:
-        name: For messages.
-        expected: What a folder of it has.
-        files: Patterns of the files to download.
-        needed: Patterns of the files without which a folder in the hub's cache is not complete.
-    """
+    """What is looked for: its name and what its folder has, in words, and patterns of files."""
 
     name: str
     expected: str
-    files: tuple[str, ...]
-    needed: tuple[str, ...]
+    files: tuple[str, ...]  # to download
+    needed: tuple[str, ...]  # without which a folder in the hub's cache is not complete
 
     def complete(self, folder: Path) -> bool:
         """Whether a folder has all that is needed, every shard that an index of weights names included."""

@@ -78,11 +78,7 @@ class Setting:
         return (*self.also, self.flag)
 
     def read(self, value: Any, where: str) -> Any:
-        """Bring a value from the command line or from YAML to the setting's type.
-
-        Args:
-            value: Text, or what YAML has.
-            where: Flag or file and field, to begin a message with.
+        """Bring a value (text, or what YAML has) to the setting's type; `where` begins a message.
 
         Raises:
             UsageError: It has another type or is out of range.

@@ -32,15 +32,10 @@ _EMPTY: tuple[object, ...] = (None, "", [], {})
 
 @dataclass(frozen=True)
 class Session:
-    """One recorded session, ready to be rendered.
+    """One recorded session, ready to be rendered; train and validation are split by its scenario.
 
-    Args:
-        id: the trajectory's id.
-        messages: the turns as recorded.
-        scenario_id: the scenario it was played in; train and validation are split by it.
-        archetype: the scenario's archetype.
-        source: file and line it was read from.
-        unread_keys: keys of its turns that are not read, such as ``name``, each with the number of turns.
+    `source` is the file and line it was read from, `unread_keys` the keys of its turns that are not read, such as
+    ``name``, each with the number of turns.
     """
 
     id: str

@@ -32,17 +32,11 @@ class Reply:
 
 
 def last_reply(tok: Tokenizer, closed: str, prompt: str, content: str) -> Reply:
-    """Find the last turn's reply in a rendered session.
+    """Find the last turn's reply, given as `content`, in a session rendered up to it without a generation prompt.
 
     White space between prompt and reply is part of the reply: the model samples it. Other text there (a header
     that the served prompt lacks, an empty thought) is not: no endpoint would take it for the command, so the reply is
     trained directly after the prompt that is served.
-
-    Args:
-        tok: the tokenizer.
-        closed: the session up to this reply, rendered without a generation prompt.
-        prompt: what is served before the reply.
-        content: the reply as it was given.
 
     Raises:
         SessionRefused: the reply is not shown as given, no token ends it, or the prompt opens other text.

@@ -66,12 +66,7 @@ class Fingerprint:
 
 
 def take_fingerprint(tokenizer: object, policy: str = "keep") -> Fingerprint:
-    """Take the fingerprint of a tokenizer and its chat template.
-
-    Args:
-        tokenizer: a `Tokenizer` or a transformers tokenizer.
-        policy: one of `POLICIES`; a canonical template has its own.
-    """
+    """Take the fingerprint of a tokenizer (ours or transformers') under a policy; a canonical template has its own."""
     return _fingerprint(_canonical(as_tokenizer(tokenizer), policy))
 
 
