@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 import resource
 import subprocess
-import sys
 from contextlib import suppress
 from datetime import UTC, datetime
 from importlib import metadata
@@ -46,5 +45,4 @@ def now() -> str:
 
 def peak_memory() -> int:
     """Return the most bytes of resident memory that this process held so far."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
