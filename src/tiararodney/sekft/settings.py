@@ -119,9 +119,8 @@ def settings_of(record: type[DataclassInstance]) -> list[Setting]:
     for field in dataclasses.fields(record):
         if (about := field.metadata.get("setting")) is not None:
             hint, many = hints[field.name], get_origin(hints[field.name]) is tuple
-            kind = next(
-                (kind for kind in get_args(hint) if kind is not NoneType), hint
-            )  # of X | None and tuple[X, ...]
+            # of X | None and of tuple[X, ...] the X
+            kind = next((kind for kind in get_args(hint) if kind is not NoneType), hint)
             flag = about.flag or flag_of(field.name)
             found.append(dataclasses.replace(about, name=field.name, flag=flag, kind=kind, many=many))
     return found
