@@ -37,6 +37,7 @@ def run_cli(work: Callable[[], int], name: str = "", after: str = "") -> int:
         ended with, 0 after ``--help`` and 2 after wrong flags.
     """
     settle_libraries()
+    prefix = f"{name}: " if name else ""
     with suppress(ValueError):  # only the main thread may set handlers
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # TERM ends the work as Ctrl-C does
     try:
@@ -45,7 +46,7 @@ def run_cli(work: Callable[[], int], name: str = "", after: str = "") -> int:
     except SystemExit as stop:  # argparse's own way out
         return int(stop.code or 0)
     except KeyboardInterrupt:
-        _say(name, f"interrupted{after}")
+        print(f"{prefix}interrupted{after}", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
         poll = select.poll()
@@ -59,7 +60,7 @@ def run_cli(work: Callable[[], int], name: str = "", after: str = "") -> int:
         code_of = getattr(error, "exit_code", None)
         if not isinstance(code_of, int):
             raise
-        _say(name, str(error))
+        print(f"{prefix}{error}", file=sys.stderr)
         return code_of
     return code
 
@@ -142,7 +143,3 @@ def wants_colour(stream: IO[str]) -> bool:
     """Say whether a stream is a terminal that shows colours (NO_COLOR and FORCE_COLOR are heeded)."""
     forced = bool(os.environ.get("FORCE_COLOR"))
     return not os.environ.get("NO_COLOR") and (forced or (stream.isatty() and os.environ.get("TERM") != "dumb"))
-
-
-def _say(name: str, message: str) -> None:
-    sys.stderr.write(f"{name}: {message}\n" if name else f"{message}\n")
