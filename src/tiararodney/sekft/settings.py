@@ -97,13 +97,13 @@ class Setting:
         if not fits:
             raise UsageError(f"{where}: found {value!r}, expected {KINDS[self.kind]}.")
         if self.choices and found not in self.choices:
-            raise UsageError(f"{where}: found {found}, expected one of {', '.join(self.choices)}.")
+            raise UsageError(f"{where}: found {value}, expected one of {', '.join(self.choices)}.")
         limits = {}
         for name, (words, compare) in LIMITS.items():
             if (limit := getattr(self, name)) is not None:
                 limits[words.format(limit)] = compare(found, limit)
         if limits and not (all(limits.values()) and found < float("inf")):
-            raise UsageError(f"{where}: found {found}, expected a number {' and '.join(limits)}.")
+            raise UsageError(f"{where}: found {value}, expected a number {' and '.join(limits)}.")
         return found
 
 
