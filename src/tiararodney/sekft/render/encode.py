@@ -13,7 +13,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from tiararodney.sekft.render.session import RefusalReason, SessionRefused
-from tiararodney.sekft.render.tokens import pattern_of
+from tiararodney.sekft.render.tokens import control_pattern, pattern_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -109,7 +109,7 @@ def continuation(tok: Tokenizer, prompt_ids: list[int], reply: Reply) -> list[in
         out += _behind_barrier(tok, tail + out, piece)
     out.append(tok.control_tokens[reply.end])
     if not decodes_to(tok, tail, out, reply.text + reply.end):
-        planted = tok.control_pattern.search(reply.text)
+        planted = control_pattern(tok).search(reply.text)
         reason = RefusalReason.CONTROL_TOKEN_IN_REPLY if planted else RefusalReason.NOT_REVERSIBLE
         raise SessionRefused(reason, f"no tokens decode to {reply.text[:40]!r} behind this prompt")
     return out
@@ -130,7 +130,7 @@ def _only_text(tok: Tokenizer, ids: list[int]) -> bool:
 def _spelled(tok: Tokenizer, text: str) -> list[str]:
     """Cut a text after the first character of every control token in it, so that no piece holds a whole one."""
     pieces = []
-    while match := tok.control_pattern.search(text):
+    while match := control_pattern(tok).search(text):
         pieces.append(text[: match.start() + 1])
         text = text[match.start() + 1 :]
     return [piece for piece in (*pieces, text) if piece]

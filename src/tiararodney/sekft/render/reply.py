@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tiararodney.sekft.render.session import RefusalReason, SessionRefused
-from tiararodney.sekft.render.tokens import escaped
+from tiararodney.sekft.render.tokens import control_pattern, escaped
 
 if TYPE_CHECKING:
     from tiararodney.sekft.render.tokens import Tokenizer
@@ -45,7 +45,7 @@ def last_reply(tok: Tokenizer, closed: str, prompt: str, content: str) -> Reply:
     start = len(prompt) if continues else 0
     shown = {form: form for form in (content, content.strip(), content.lstrip(), content.rstrip())}  # or trimmed
     # Under the policy `escape` the template breaks control tokens up; the operator still says them as they are.
-    shown |= {tok.control_pattern.sub(lambda m: escaped(m.group()), form): meant for form, meant in shown.items()}
+    shown |= {control_pattern(tok).sub(lambda m: escaped(m.group()), form): meant for form, meant in shown.items()}
     for form, meant in shown.items():
         found = _ended(tok, closed, start, form)
         if found is None:
@@ -82,7 +82,7 @@ def _ended(tok: Tokenizer, closed: str, start: int, form: str) -> tuple[int, str
     while (position := closed.rfind(form, start, limit)) >= 0:
         after = position + len(form)
         over = _after_space(closed, after)
-        if token := tok.control_pattern.match(closed, over):
+        if token := control_pattern(tok).match(closed, over):
             return position, closed[after:over], token.group()
         limit = after - 1
     return None
@@ -91,7 +91,7 @@ def _ended(tok: Tokenizer, closed: str, start: int, form: str) -> tuple[int, str
 def _same_header(tok: Tokenizer, prompt: str, before: str) -> bool:
     """Tell whether a recorded reply follows the same header as a served one, history and thoughts aside."""
     prompt, before = before_thought(prompt), before_thought(before)
-    tokens = [m.start() for m in tok.control_pattern.finditer(prompt)]
+    tokens = [m.start() for m in control_pattern(tok).finditer(prompt)]
     opening = prompt[tokens[-1] :] if tokens else prompt[prompt.rstrip().rfind("\n") + 1 :]
     return before.endswith(opening) or before.rstrip().endswith(opening.rstrip())
 

@@ -56,11 +56,6 @@ class Tokenizer:
         return {token.content: i for i, token in added.items() if token.special and token.content.strip()}
 
     @cached_property
-    def control_pattern(self) -> re.Pattern[str]:
-        """A pattern that matches the text of any control token."""
-        return pattern_of(tuple(self.control_tokens))
-
-    @cached_property
     def anchors(self) -> Mapping[int, str]:
         """Id and text of the added tokens at which a text can be cut: what follows is encoded as if it began there.
 
@@ -131,6 +126,11 @@ def as_tokenizer(tokenizer: object) -> Tokenizer:
         return Tokenizer(tokenizer)
     found = type(tokenizer).__name__
     raise TypeError(f"expected a sekft Tokenizer or a fast tokenizer of transformers, found {found}")
+
+
+def control_pattern(tok: Tokenizer) -> re.Pattern[str]:
+    """Return a pattern that matches the text of any control token."""
+    return pattern_of(tuple(tok.control_tokens))
 
 
 @lru_cache(maxsize=64)

@@ -15,6 +15,7 @@ from tiararodney.sekft.render import (
     build_masked_examples,
     normalize_for_template,
 )
+from tiararodney.sekft.render.tokens import control_pattern
 
 if TYPE_CHECKING:
     from tiararodney.sekft.trajectories import Session
@@ -99,8 +100,9 @@ class Survey:
             self.found["masked_replies"].add(session.place, masked)
 
     def _count_control_text(self, tok: Tokenizer, session: Session) -> None:
+        pattern = control_pattern(tok)
         for i, message in enumerate(session.messages):
-            for token, n in Counter(tok.control_pattern.findall(message.content)).items():
+            for token, n in Counter(pattern.findall(message.content)).items():
                 where = "commands" if message.role == "assistant" else "environment"
                 self.control[token, where].add(f"{session.place}, turn {i}", n)
 
