@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tiararodney.sekft.eval import worlds
 from tiararodney.sekft.eval.config import EvalConfig
-from tiararodney.sekft.eval.local import local_player
+from tiararodney.sekft.eval.operators import local_player
 from tiararodney.sekft.eval.outcomes import rates
 from tiararodney.sekft.render import apply_policy
 
@@ -48,10 +48,7 @@ def make_judge(base: Base, config: TrainConfig, flags: BehaviourFlags, should_st
         generator = Generator(base, max_batch=played.concurrency)
         player = local_player(NAME, generator, tokenizer, played)
         episodes: list[Episode] = []
-        worlds.play(
-            jobs, {NAME: player}, lambda _, episode: episodes.append(episode), lambda *_: None, runtime, played,
-            should_stop,
-        )  # fmt: skip
+        worlds.play(jobs, {NAME: player}, episodes.append, lambda *_: None, runtime, played, should_stop)
         rate = rates(episodes)["success"]
         return rate.k / rate.n if rate.n else nan
 
