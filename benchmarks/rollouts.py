@@ -23,53 +23,71 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tiararodney.sekft.eval import worlds
 from tiararodney.sekft.eval.config import parse
-from tiararodney.sekft.eval.local import local_players
-from tiararodney.sekft.eval.operators import LocalPlayer, stop_ids
-from tiararodney.sekft.eval.report import ADAPTER, BASE, Contestant
-from tiararodney.sekft.model import Base, attach_adapter, detach_adapter, load_base, use_adapter
+from tiararodney.sekft.eval.contestants import ADAPTER, BASE, Contestant
+from tiararodney.sekft.eval.operators import local_player, local_players
+from tiararodney.sekft.model import (
+    Base,
+    Generated,
+    Sampling,
+    Token,
+    attach_adapter,
+    detach_adapter,
+    load_base,
+    use_adapter,
+)
 from tiararodney.sekft.render import contract_tokenizer
 
 if TYPE_CHECKING:
     from tiararodney.sekft.eval.episodes import Episode
 
 
-def naive_player(base: Base, tokenizer: Any, limit: int, docker: str | None) -> LocalPlayer:
-    """Return who computes every prompt anew, alone."""
-    import torch
+class Naive:
+    """Stands in the generator's place and computes every prompt anew, alone.
 
-    stops = sorted(stop_ids(tokenizer, getattr(base.model.generation_config, "eos_token_id", None)))
-    model = base.adapters.handle or base.model
+    Args:
+        base: with the adapter in use.
+        docker: a container for a `docker exec` before each reply, or None.
+    """
 
-    def generate(ids: Any, _: str) -> tuple[list[int], bool]:
-        if docker is not None:
-            subprocess.run(["docker", "exec", docker, "true"], check=True, capture_output=True)
-        prompt = torch.tensor([list(ids)], device=base.device)
+    context = None
+
+    def __init__(self, base: Base, docker: str | None) -> None:
+        self.base, self.docker = base, docker
+
+    def submit(self, ids: list[int], sampling: Sampling, **_: Any) -> Future[Generated]:
+        """Return the reply, made before this returns."""
+        import torch
+
+        if self.docker is not None:
+            subprocess.run(["docker", "exec", self.docker, "true"], check=True, capture_output=True)
+        prompt, stops = torch.tensor([ids], device=self.base.device), sorted(sampling.stop_ids)
         with torch.inference_mode():
-            out = model.generate(
+            out = (self.base.adapters.handle or self.base.model).generate(
                 input_ids=prompt,
                 attention_mask=torch.ones_like(prompt),
-                max_new_tokens=limit,
+                max_new_tokens=sampling.max_new_tokens,
                 do_sample=False,
                 eos_token_id=stops,
                 pad_token_id=stops[0],
             )
         reply = out[0, len(ids) :].tolist()
         stopped = bool(reply) and reply[-1] in stops
-        return (reply[:-1] if stopped else reply), stopped
-
-    return LocalPlayer(generate, tokenizer, None, limit)
+        future: Future[Generated] = Future()
+        future.set_result(Generated(tuple(Token(i) for i in (reply[:-1] if stopped else reply)), stopped))
+        return future
 
 
 def played(jobs: list[worlds.Job], player: Any, config: Any, runtime: str) -> tuple[float, list[Episode]]:
     """Play all sessions; return the seconds and the episodes."""
     episodes: list[Episode] = []
     begun = time.perf_counter()
-    worlds.play(jobs, {"model": player}, lambda _, e: episodes.append(e), lambda *_: None, runtime, config)
+    worlds.play(jobs, {"model": player}, episodes.append, lambda *_: None, runtime, config)
     return time.perf_counter() - begun, episodes
 
 
@@ -127,7 +145,7 @@ def main() -> None:
             if args.adapter:
                 attach_adapter(base, args.adapter, "naive")
             with use_adapter(base, "naive" if args.adapter else None):
-                naive = naive_player(base, tokenizer, config.max_new_tokens, container)
+                naive = local_player(None, Naive(base, container), tokenizer, config)
                 slow_seconds, slow = played(jobs, naive, alone, runtime)
             if args.adapter:
                 detach_adapter(base, "naive")

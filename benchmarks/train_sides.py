@@ -297,8 +297,9 @@ def main() -> None:
     wanted = json.loads(sys.stdin.readline())
     if wanted["side"].startswith("sekft"):
         settle_libraries()  # as sekft-train does before torch is imported
-    else:
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # no side may keep the cores from the others
+    else:  # the same for all: no side may keep the cores from the others
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     sessions = make_sessions(wanted["sessions"], wanted["longest"])
     work = Work(Path(wanted["base"]), sessions, wanted["four_bit"], wanted["batch"], wanted["row"])
     step, before = SIDES[wanted["side"]](work)

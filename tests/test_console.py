@@ -14,7 +14,7 @@ import sys
 import pytest
 
 from tiararodney.posix_sdc.errors import InfrastructureError, SchemaError
-from tiararodney.sekft.console import configure_logs, naming_the_extra, run_cli, wants_colour
+from tiararodney.sekft.console import configure_logs, naming_the_extra, run_cli, settle_libraries, wants_colour
 from tiararodney.sekft.errors import ContractMismatch, RunFailed, UsageError
 
 
@@ -62,7 +62,7 @@ def test_a_missing_extra_is_bad_set_up_and_named_with_its_install_line():
     with pytest.raises(UsageError, match=says), naming_the_extra("work"):
         raise ModuleNotFoundError("No module named 'torch'", name="torch")
     with pytest.raises(ModuleNotFoundError), naming_the_extra("work"):
-        raise ModuleNotFoundError("No module named 'ours'", name="ours")
+        raise ModuleNotFoundError("No module named 'tiararodney.x'", name="tiararodney.x")
 
 
 def test_a_defect_keeps_its_traceback():
@@ -71,14 +71,15 @@ def test_a_defect_keeps_its_traceback():
 
 
 def test_a_term_signal_ends_the_work_as_an_interrupt():
-    before = signal.getsignal(signal.SIGTERM)
-
     def work():
         os.kill(os.getpid(), signal.SIGTERM)
         return 0
 
-    assert run_cli(work) == 130
-    assert signal.getsignal(signal.SIGTERM) is before
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        assert run_cli(work) == 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_a_reader_that_goes_away_is_no_failure():
@@ -138,3 +139,11 @@ def test_colours_are_for_terminals_and_those_who_ask(monkeypatch):
     assert wants_colour(io.StringIO())
     monkeypatch.setenv("NO_COLOR", "1")
     assert not wants_colour(io.StringIO())
+
+
+@pytest.mark.parametrize(("policy", "turns"), [(None, "1000"), ("ACTIVE", None)])
+def test_waiting_threads_spin_briefly_unless_told_otherwise(monkeypatch, policy, turns):
+    settled = {} if policy is None else {"OMP_WAIT_POLICY": policy}
+    monkeypatch.setattr(os, "environ", settled)
+    settle_libraries()
+    assert (settled["OMP_WAIT_POLICY"], settled.get("GOMP_SPINCOUNT")) == (policy or "PASSIVE", turns)

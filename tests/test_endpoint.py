@@ -15,7 +15,7 @@ REPLY = {"choices": [{"message": {"content": "ls"}, "finish_reason": "stop"}], "
 
 
 def ask(server: Any, **changes: Any) -> Completion:
-    return Endpoint(server.url, "tuned", **({"seconds": 5.0} | changes)).chat(MESSAGES, 64, 0.0, 3)
+    return Endpoint(server.url, "tuned", **({"timeout": 5.0} | changes)).chat(MESSAGES, 64, 0.0, 3)
 
 
 def test_messages_go_out_structured_and_the_reply_comes_back(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,7 +80,7 @@ def test_the_check_lets_a_server_without_a_list_pass_and_a_refused_key_not(serve
 
 def test_nothing_listening_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match=r"Start the server, or correct the URL"):
-        Endpoint("http://127.0.0.1:9/v1", "m", seconds=2).check()
+        Endpoint("http://127.0.0.1:9/v1", "m", timeout=2).check()
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:8000/v1", "ftp://host/v1", "http://", "http://host:x/v1", "http://[::1/v1"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import sys
 from collections.abc import Callable
@@ -12,11 +11,10 @@ import pytest
 
 pytest.importorskip("safetensors", reason="needs safetensors (extra gpu)")
 
-from tiararodney.sekft import folders
 from tiararodney.sekft.errors import RunFailed
 from tiararodney.sekft.folders import drop_unfinished, locked, new_folder
 
-CALLS = ("open", "os.", "shutil.", "tempfile.", "ctypes.call", "fcntl.")
+CALLS = ("open", "os.", "shutil.", "tempfile.", "fcntl.")
 FILES = {"one": "1", "two": "2", "inner/three": "3"}
 LIMIT = 200  # more calls than the path has
 
@@ -41,8 +39,7 @@ def content(out: Path) -> str:
 def with_fault(number: int, fault: Callable[[], None], work: Callable[[], None]) -> int:
     """Do some work in a fork whose system call of that number meets a fault; return how it ended.
 
-    Python tells of its own calls by audit events; `fsync` and the exchange of two folders have none and are counted
-    here.
+    Python tells of its own calls by audit events; `fsync` has none and is counted here.
     """
     child = os.fork()
     if child:
@@ -55,9 +52,8 @@ def with_fault(number: int, fault: Callable[[], None], work: Callable[[], None])
             if seen[0] == number:
                 fault()
 
-    real_sync, real_exchange = os.fsync, folders._exchange
+    real_sync = os.fsync
     os.fsync = lambda descriptor: (count("os.fsync"), real_sync(descriptor))[1]  # type: ignore[assignment]
-    folders._exchange = lambda *both: (count("os.exchange"), real_exchange(*both))[1]  # type: ignore[assignment]
     sys.addaudithook(count)
     code = 9
     try:
@@ -82,14 +78,7 @@ def kill() -> None:
 
 
 @pytest.mark.parametrize("fault", [refuse, kill], ids=["an error", "a kill"])
-@pytest.mark.parametrize("exchange", [True, False], ids=["exchange", "two renames"])
-def test_old_or_new_survives_a_fault_at_every_call(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Callable[[], None], exchange: bool
-) -> None:
-    if not exchange:
-        monkeypatch.setattr(folders, "_exchange", lambda *_: False)
-    elif getattr(ctypes.CDLL(None), "renameat2", None) is None:
-        pytest.skip("needs renameat2")
+def test_old_or_new_survives_a_fault_at_every_call(tmp_path: Path, fault: Callable[[], None]) -> None:
     outcomes = []
     for number in range(1, LIMIT):
         out = tmp_path / str(number) / "adapter"

@@ -108,7 +108,7 @@ def test_limit_is_another_name_of_n() -> None:
         (["--share", "1"], "--share: found 1, expected a number 0 or more and below 1."),
         (["--way", "left"], "--way: found left, expected one of up, down."),
         (["--config", "nonsense"], "--config nonsense: no such file or preset"),
-        (["--config", "none.yaml"], "--config none.yaml: No such file"),
+        (["--config", "none.yaml"], "--config none.yaml: no such file or preset"),
     ],
 )
 def test_a_flag_that_does_not_fit_is_one_line(argv: list[str], says: str) -> None:

@@ -58,7 +58,7 @@ def test_what_differs_is_named_and_nothing_is_written(file: Path, change: Any, m
 
 def test_a_record_that_cannot_be_read_is_refused(file: Path) -> None:
     file.write_text("{")
-    with pytest.raises(UsageError, match=r"run\.json: found no JSON"):
+    with pytest.raises(UsageError, match=r"run\.json: found no JSON object"):
         claim(file, FIRST)
 
 

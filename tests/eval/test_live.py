@@ -34,17 +34,17 @@ def test_the_table_shows_rates_so_far_and_what_sessions_do(episode: Callable[...
     watch = Watch([job("s0"), job("s1"), job("s2", "tuned")], ["base", "tuned"], [episode("s9", "tuned")])
     watch.turn(job("s0"), 1)
     watch.turn(job("s1"), 4)
-    watch.finished(job("s0"), episode("s0", keep=False, verified=False))
+    watch.finished(episode("s0", keep=False, verified=False))
     shown = rendered(watch)
     assert "1/3 sessions · base success 0/1 · tuned success 1/1 · 1 open, furthest at turn 4 · about" in shown
-    assert "clean termination   1/1    1/1" in shown
+    assert "clean termination  1/1   1/1" in shown
     assert "base s1: turn 4" in shown
     assert "s0: turn" not in shown
 
 
 def test_infrastructure_errors_are_shown_apart(episode: Callable[..., Episode]) -> None:
     watch = Watch([job("s0"), job("s1")], ["base"], [])
-    watch.finished(job("s0"), episode("s0", infrastructure="engine down"))
+    watch.finished(episode("s0", infrastructure="engine down"))
     assert watch.summary().startswith("1/2 sessions · 1 infrastructure errors")
 
 
@@ -52,7 +52,7 @@ def test_a_pipe_gets_a_line_for_each_session(episode: Callable[..., Episode], ca
     caplog.set_level(logging.INFO)
     with watching([job("s0")], ["base"], []) as watch:
         watch.turn(job("s0"), 1)
-        watch.finished(job("s0"), episode("s0"))
+        watch.finished(episode("s0"))
     assert [r.getMessage() for r in caplog.records] == [
         "1/1 sessions · base success 1/1 · about 0:00:00 left: base success after 3 commands"
     ]

@@ -324,7 +324,7 @@ def test_the_documented_ten_lines_run_as_they_stand(
 
 def test_an_interrupt_ends_replies_under_way(argv: list[str], monkeypatch: pytest.MonkeyPatch):
     """Else the end of the process waits for all of them: half a minute on a slow processor."""
-    from tiararodney.sekft.eval import local
+    from tiararodney.sekft.eval import operators
     from tiararodney.sekft.eval.episodes import EpisodeLog
     from tiararodney.sekft.model import generate
 
@@ -344,7 +344,7 @@ def test_an_interrupt_ends_replies_under_way(argv: list[str], monkeypatch: pytes
 
     monkeypatch.setattr("tiararodney.sekft.model.Generator", Slow)
     monkeypatch.setattr(EpisodeLog, "append", interrupt)  # a baseline's episode is the first
-    monkeypatch.setattr(local, "stop_ids", lambda *_: frozenset())
+    monkeypatch.setattr(operators, "stop_ids", lambda *_: frozenset())
     argv = [word for word in argv if word != "--no-baselines"]
     argv[argv.index("--max-new-tokens") + 1] = "1000"
     assert main(argv) == 130

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,20 +15,18 @@ from tiararodney.posix_sdc.errors import InfrastructureError
 from tiararodney.sekft.endpoint import Completion, Unanswered, UnexpectedAnswer
 from tiararodney.sekft.errors import RunFailed, UsageError
 from tiararodney.sekft.eval.config import EvalConfig
+from tiararodney.sekft.eval.contestants import BASELINES
 from tiararodney.sekft.eval.episodes import Generation, prompt_hash
-from tiararodney.sekft.eval.operators import (
-    BASELINES,
-    EndpointPlayer,
-    LocalPlayer,
-    reply_text,
-    stop_ids,
-)
+from tiararodney.sekft.eval.operators import endpoint_player, local_player, reply_text, stop_ids
 from tiararodney.sekft.eval.worlds import scripts
 from tiararodney.sekft.render import Message, render_prompt
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from tiararodney.sekft.eval.operators import Player
+
+CONFIG = EvalConfig(scenarios=Path("s"), out=Path("o"), max_new_tokens=8, temperature=0.5, seed=7)
 SPECIAL = {"<bos>": 256, "<end>": 257, "<eos>": 258}
 ONE = [{"role": "user", "content": "hi\n$ "}]
 TWO = [*ONE, {"role": "assistant", "content": "ls"}, {"role": "user", "content": "a b\n$ "}]
@@ -64,51 +64,48 @@ class Bytes:
 
 
 class Scripted:
-    """Stands for the engine: keeps what it was asked, answers from a list."""
+    """Stands for the generator: keeps what it was asked, answers from a list."""
 
-    def __init__(self, *replies: tuple[str, bool]) -> None:
-        self.replies, self.asked = list(replies), []
+    base = SimpleNamespace(model=SimpleNamespace(generation_config=None))
 
-    def __call__(self, ids: Sequence[int], key: str) -> tuple[list[int], bool]:
-        self.asked.append((list(ids), key))
+    def __init__(self, *replies: tuple[str, bool], context: int = 1000) -> None:
+        self.replies, self.context, self.asked = list(replies), context, []
+
+    def submit(self, ids: Sequence[int], sampling: Any, *, adapter: str | None, key: str) -> Future[Any]:
+        self.asked.append((list(ids), adapter, key, sampling.max_new_tokens))
         text, stopped = self.replies.pop(0)
-        return Bytes().encode(text), stopped
+        reply: Future[Any] = Future()
+        reply.set_result(SimpleNamespace(ids=Bytes().encode(text), stopped=stopped))
+        return reply
 
 
 def session(player: Any, name: str = "s", sample: int = 0) -> Any:
     return player(SimpleNamespace(id=name), sample)
 
 
-def player(generate: Scripted, context: int = 1000) -> LocalPlayer:
-    return LocalPlayer(generate, Bytes(), context, 8)
+def local(generator: Any) -> Player:
+    return local_player("tuned", generator, Bytes(), CONFIG)  # type: ignore[arg-type]
 
 
+@pytest.mark.torch
 def test_each_turn_is_asked_with_its_rendered_prompt_and_noted() -> None:
-    generate = Scripted(("ls", True), ("echo a b", False))
-    acts = session(player(generate), "s0", 1)
-    assert [acts.reply(ONE), acts.reply(TWO)] == ["ls", "echo a b"]
+    generator = Scripted(("ls", True), ("echo a b", False))
+    answer = session(local(generator), "s0", 1)
     prompts = [render_prompt(Bytes(), m) for m in (ONE, TWO)]
-    assert generate.asked == [(prompts[0], "s0/1"), (prompts[1], "s0/1")]
-    assert acts.generations == [
-        Generation(1, prompt_hash(prompts[0]), len(prompts[0]), tuple(b"ls"), "end"),
-        Generation(3, prompt_hash(prompts[1]), len(prompts[1]), tuple(b"echo a b"), "length"),
+    assert [answer(ONE), answer(TWO)] == [
+        ("ls", Generation(1, prompt_hash(prompts[0]), len(prompts[0]), tuple(b"ls"), "end")),
+        ("echo a b", Generation(3, prompt_hash(prompts[1]), len(prompts[1]), tuple(b"echo a b"), "length")),
     ]
+    assert generator.asked == [(prompt, "tuned", "s0/1", 8) for prompt in prompts]
 
 
-def test_a_session_played_again_keeps_no_notes_of_the_spoilt_one() -> None:
-    acts = session(player(Scripted(("ls", True), ("exit", True))))
-    acts.reply(ONE)
-    acts.reset()
-    acts.reply(ONE)
-    assert [g.reply_ids for g in acts.generations] == [tuple(b"exit")]
-
-
+@pytest.mark.torch
 def test_a_prompt_that_leaves_no_room_gets_an_empty_reply() -> None:
-    generate = Scripted(("ls", True))
-    acts = session(player(generate, context=len(render_prompt(Bytes(), ONE)) + 8))
-    assert [acts.reply(ONE), acts.reply(TWO)] == ["ls", ""]
-    assert len(generate.asked) == 1
-    assert acts.generations[-1].stop == "context"
+    generator = Scripted(("ls", True), context=len(render_prompt(Bytes(), ONE)) + 8)
+    answer = session(local(generator))
+    (first, _), (second, note) = answer(ONE), answer(TWO)
+    assert (first, second, note.stop) == ("ls", "", "context")
+    assert len(generator.asked) == 1
 
 
 @pytest.mark.parametrize(
@@ -146,24 +143,21 @@ class Server:
             raise UsageError("nobody there.")
 
 
-def behind(*servers: Server) -> EndpointPlayer:
-    config = EvalConfig(scenarios=Path("s"), out=Path("o"), max_new_tokens=8, temperature=0.5, seed=7)
-    return EndpointPlayer("m", servers, config)  # type: ignore[arg-type]
+def behind(*servers: Server, silent: Counter[str] | None = None) -> Player:
+    return endpoint_player(servers, CONFIG, None, Counter() if silent is None else silent)  # type: ignore[arg-type]
 
 
 def test_an_endpoint_is_asked_with_the_decoding_and_noted() -> None:
     server = Server(Completion("ls", "stop", prompt_tokens=5))
-    acts = session(behind(server))
-    assert acts.reply(TWO) == "ls"
+    assert session(behind(server))(TWO) == ("ls", Generation(3, "", 5, (), "end"))
     assert [asked[:3] for asked in server.asked] == [(3, 8, 0.5)]
-    assert acts.generations == [Generation(3, "", 5, (), "end")]
 
 
 def test_sessions_with_the_same_prompt_are_drawn_by_seeds_of_their_own() -> None:
     """The seed goes by scenario and sample: pairs of models share it, repeats do not."""
     server = Server(*[Completion("ls", "stop")] * 4)
     for name, sample in (("s0", 0), ("s0", 1), ("s1", 0), ("s0", 0)):
-        session(behind(server), name, sample).reply(ONE)
+        session(behind(server), name, sample)(ONE)
     first, repeat, other, again = (asked[3] for asked in server.asked)
     assert first == again
     assert len({first, repeat, other}) == 3
@@ -174,36 +168,36 @@ def test_a_session_stays_with_one_of_several_replicas() -> None:
     servers = [Server(*[Completion("ls", "stop")] * 8) for _ in range(2)]
     two = behind(*servers)
     for key in "abcd":
-        acts = session(two, key)
-        acts.reply(ONE)
-        acts.reply(TWO)
+        answer = session(two, key)
+        answer(ONE)
+        answer(TWO)
     assert [len(s.asked) for s in servers] == [4, 4]
 
 
 @pytest.mark.parametrize("error", [Unanswered("timed out"), UnexpectedAnswer("HTTP 400: broken")])
 def test_a_request_without_an_answer_is_the_sessions_own_error(error: Exception) -> None:
     with pytest.raises(InfrastructureError, match=str(error)):
-        session(behind(Server(error))).reply(ONE)
+        session(behind(Server(error)))(ONE)
 
 
 def test_a_server_that_is_gone_ends_the_run() -> None:
     with pytest.raises(RunFailed, match=r"timed out\. Start the server again; the same command resumes\."):
-        session(behind(Server(Unanswered("timed out"), lists_models=False))).reply(ONE)
+        session(behind(Server(Unanswered("timed out"), lists_models=False)))(ONE)
 
 
 def test_replies_without_content_are_counted_by_reason() -> None:
-    player = behind(Server(Completion("", "tool_calls"), Completion("", "context")))
-    acts = session(player)
-    acts.reply(ONE)
-    acts.reply(ONE)
-    assert player.silent == {"no content (finish_reason tool_calls)": 1}
+    silent: Counter[str] = Counter()
+    answer = session(behind(Server(Completion("", "tool_calls"), Completion("", "context")), silent=silent))
+    answer(ONE)
+    answer(ONE)
+    assert silent == {"no content (finish_reason tool_calls)": 1}
 
 
 def test_operators_that_do_nothing_say_their_piece_and_leave() -> None:
     players = scripts(0)
     said = {}
     for name in BASELINES:
-        acts = session(players[name])
-        said[name] = [acts.reply(ONE), acts.reply(TWO)]
+        answer = session(players[name])
+        said[name] = [answer(ONE)[0], answer(TWO)[0]]
     assert [replies[0].split()[0] for replies in said.values()] == ["exit", "panic", "Sure!"]
     assert {replies[1] for replies in said.values()} == {"exit"}

@@ -8,7 +8,8 @@ import pytest
 
 from tiararodney.posix_sdc.sessions.judgement import READ, REASON
 from tiararodney.sekft.eval.episodes import Generation
-from tiararodney.sekft.eval.outcomes import RATES, Failure, by_archetype, compare, counted, failure, rates, tally
+from tiararodney.sekft.eval.outcomes import RATES, Failure, compare, counted, failure, rates
+from tiararodney.sekft.eval.report import counts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,9 +50,9 @@ def test_infrastructure_errors_are_in_no_k_and_in_no_n(episode: Callable[..., Ep
 
 
 def test_archetypes_are_counted_apart(episode: Callable[..., Episode]) -> None:
-    groups = by_archetype([episode("a", archetype="z"), episode("b"), episode("c", verified=False)])
+    groups = counts([episode("a", archetype="z"), episode("b"), episode("c", verified=False)])["by_archetype"]
     assert list(groups) == ["repair", "z"]
-    assert [(g["verified"].k, g["verified"].n) for g in groups.values()] == [(1, 2), (1, 1)]
+    assert [(g["verified"]["k"], g["verified"]["n"]) for g in groups.values()] == [(1, 2), (1, 1)]
 
 
 def test_pairs_are_scenarios_on_which_both_were_counted(episode: Callable[..., Episode]) -> None:
@@ -102,6 +103,6 @@ def test_success_and_infrastructure_errors_are_no_failures(episode: Callable[...
     assert failure(episode(infrastructure="engine down", **FAILED)) is None
 
 
-def test_tally_counts_the_most_frequent_first(episode: Callable[..., Episode]) -> None:
+def test_failures_are_counted_the_most_frequent_first(episode: Callable[..., Episode]) -> None:
     rows = [episode(), episode(**FAILED), *(episode(**FAILED, prose_turns=1, clean=False) for _ in range(2))]
-    assert tally(rows) == {"prose turn": 2, "checker failed": 1}
+    assert list(counts(rows)["failures"].items()) == [("prose turn", 2), ("checker failed", 1)]

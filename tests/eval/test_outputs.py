@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
@@ -13,8 +14,9 @@ from tiararodney.sekft.errors import UsageError
 from tiararodney.sekft.eval.cli import main, misses
 from tiararodney.sekft.eval.compare import compare_runs
 from tiararodney.sekft.eval.config import thresholds
+from tiararodney.sekft.eval.contestants import Contestant
 from tiararodney.sekft.eval.exports import junit_xml, write_inspect_logs
-from tiararodney.sekft.eval.report import Contestant, build_report
+from tiararodney.sekft.eval.report import build_report
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -55,7 +57,7 @@ def run_of(tmp_path: Path, episode: Callable[..., Episode]) -> Callable[..., Pat
         out.mkdir()
         episodes = [episode(f"s{i}", name, **(FAILED if name in failed else {})) for name in names for i in range(n)]
         (out / "report.json").write_text(json.dumps(report_over(episodes, *names, **config)))
-        (out / "episodes.jsonl").write_text("".join(json.dumps(e.to_json()) + "\n" for e in episodes))
+        (out / "episodes.jsonl").write_text("".join(json.dumps(asdict(e)) + "\n" for e in episodes))
         identity = {"settings": config, "scenarios": {f"s{i}": digest for i in range(n)}}
         (out / "run.json").write_text(json.dumps(identity))
         return out

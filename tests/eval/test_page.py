@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tiararodney.sekft.eval.page import page
-from tiararodney.sekft.eval.report import Contestant, build_report
+from tiararodney.sekft.eval.contestants import Contestant
+from tiararodney.sekft.eval.exports import page
+from tiararodney.sekft.eval.report import build_report
 
 if TYPE_CHECKING:
     from collections.abc import Callable

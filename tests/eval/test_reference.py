@@ -13,7 +13,7 @@ from tiararodney.posix_sdc.worlds.protocol import _unusable
 from tiararodney.sekft.errors import UsageError
 from tiararodney.sekft.eval.cli import main
 from tiararodney.sekft.eval.config import parse
-from tiararodney.sekft.eval.operators import BASELINES
+from tiararodney.sekft.eval.contestants import BASELINES
 
 if TYPE_CHECKING:
     from pathlib import Path

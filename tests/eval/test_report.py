@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tiararodney.sekft.eval.contestants import Contestant
 from tiararodney.sekft.eval.report import (
-    Contestant,
     build_report,
     facts,
     interval_text,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tiararodney.sekft.eval.cli import main
+from tiararodney.sekft.folders import locked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -239,6 +240,15 @@ def test_a_finished_run_given_again_plays_nothing(argv: list[str], server: Any) 
     server.asked = []
     assert main(argv) == 0
     assert [path for path, _, _ in server.asked] == ["/v1/models"]
+
+
+def test_two_runs_do_not_write_one_folder(argv: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "out").mkdir()
+    with locked(tmp_path / "out" / "episodes.jsonl"):
+        assert main(argv) == 2
+    assert "episodes.jsonl: process" in capsys.readouterr().err
+    assert main(argv) == 0
+    assert not list((tmp_path / "out").glob("*.lock"))
 
 
 @pytest.mark.parametrize(

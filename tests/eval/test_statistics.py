@@ -200,7 +200,8 @@ def test_few_pairs_can_show_no_difference() -> None:
 
 
 def test_pass_at_k_and_all_of_k_by_hand() -> None:
-    assert pass_at_k([1, 0], [4, 4], 2) == pytest.approx(((1 - 3 / 6) / 2, 0.0))
-    assert pass_at_k([3, 4], [4, 4], 2) == pytest.approx((1.0, (3 / 6 + 1) / 2))
-    assert pass_at_k([1, 2], [1, 2], 2) == (1.0, 1.0)  # a scenario with fewer tries is left out
-    assert pass_at_k([1], [2], 3) is None
+    never, once, thrice, always = [False] * 4, [True] + [False] * 3, [True] * 3 + [False], [True] * 4
+    assert pass_at_k([once, never], 2) == pytest.approx(((1 - 3 / 6) / 2, 0.0))
+    assert pass_at_k([thrice, always], 2) == pytest.approx((1.0, (3 / 6 + 1) / 2))
+    assert pass_at_k([[True], [True, True]], 2) == (1.0, 1.0)  # a scenario with fewer tries is left out
+    assert pass_at_k([[True, False]], 3) is None

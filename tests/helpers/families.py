@@ -91,6 +91,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "bloom": {},
     "gpt2": {"n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 512},
     "minimax": {"num_local_experts": 2, "num_experts_per_tok": 1},
+    "granitemoe_swa": {"num_hidden_layers": 2},
 }
 EMBEDDINGS = 320
 

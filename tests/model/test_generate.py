@@ -24,6 +24,7 @@ from tiararodney.sekft.model import (  # noqa: E402
     detach_adapter,
     use_adapter,
 )
+from tiararodney.sekft.model.generate import CHUNK  # noqa: E402
 from tiararodney.sekft.model.sampling import choose, draw  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -72,10 +73,11 @@ def tuned(llama: Base) -> Base:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_batches_turns_and_kept_caches_equal_transformers(family: str):
+def test_batches_turns_and_kept_caches_equal_transformers(family: str, monkeypatch: pytest.MonkeyPatch):
     """Three sessions of three turns: prompts beyond the window, several chunks, rows that join and leave."""
+    monkeypatch.setitem(CHUNK, "cpu", 48)
     base = make_base(family)
-    generator = Generator(base, chunk=64)
+    generator = Generator(base)
     prompts = some_ids(1, 60, 9, 30)
     for turn, more in enumerate(((20, 3, 40), (2, 33, 7), (0, 0, 0))):
         replies = generator.generate(prompts, (), 8 + turn)
@@ -159,12 +161,12 @@ def test_a_cancelled_reply_ends_and_others_go_on(llama: Base):
         long.result(60)
     assert short.result().ids == reference(llama, other, 12)
     generator.generate([other], (), 1)
-    assert not generator._batch.requests, "the cancelled row has left the batch"
+    assert not generator._rows, "the cancelled row has left the batch"
 
 
 def test_a_prompt_cancelled_in_its_block_leaves_others_alone(llama: Base, monkeypatch: pytest.MonkeyPatch):
-    long, short = some_ids(17, 300, 280)
-    generator = Generator(llama, chunk=128)
+    long, short = some_ids(17, 120, 100)
+    generator = Generator(llama)
     generator.generate([[1, 2, 3]], (), 1)
     real, begun, go = llama.model.forward, threading.Event(), threading.Event()
 
@@ -346,7 +348,7 @@ def test_caches_stay_within_their_budget(llama: Base):
     prompts = some_ids(16, 40, 41, 42)
     replies = generator.generate(prompts, (), 8)  # two fit at a time, one finished one beside them does not
     assert [reply.ids for reply in replies] == [reference(llama, prompt, 8) for prompt in prompts]
-    assert sum(entry.size for entry in generator._kept._entries) <= 100 * per_token
+    assert generator._kept.nbytes() <= 100 * per_token
 
 
 def test_the_lock_keeps_generation_out(llama: Base):

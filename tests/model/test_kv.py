@@ -12,7 +12,7 @@ from hypothesis import strategies as st  # noqa: E402
 from transformers import LlamaConfig, Mamba2Config, MistralConfig  # noqa: E402
 
 from tiararodney.sekft.model import kv  # noqa: E402
-from tiararodney.sekft.model.kv import Row, drop_row, join_rows, new_cache, take_row  # noqa: E402
+from tiararodney.sekft.model.kv import Row, drop_row, new_cache, stack_rows, take_row  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -31,14 +31,14 @@ def test_rows_keep_their_own_last_tokens(slides: bool, steps: list[str], seed: i
     source, window = random.Random(seed), WINDOW if slides else 1 << 20
     torch.manual_seed(seed)
     config = MistralConfig(num_hidden_layers=1, sliding_window=6) if slides else LlamaConfig(num_hidden_layers=1)
-    cache, rows = new_cache(config), []
+    cache, rows = None, []
     for step in ["join", *steps]:
         if step == "join":
             fresh = [torch.rand(2, source.randrange(1, 20), 4) for _ in range(source.randrange(1, 4))]
-            rows += fresh
             parts = [{"keys": row[:, -window:], "values": -row[:, -window:]} for row in fresh]
             joined = [Row(row.shape[1], (part,)) for row, part in zip(fresh, parts, strict=True)]
-            join_rows(cache, joined, max(row.shape[1] for row in rows))
+            there = [take_row(cache, number, row.shape[1]) for number, row in enumerate(rows)]
+            cache, rows = stack_rows(config, [*there, *joined]), [*rows, *fresh]
         elif step == "leave" and len(rows) > 1:
             gone = source.randrange(len(rows))
             rows[gone] = rows[-1]
@@ -59,7 +59,7 @@ def test_rows_keep_their_own_last_tokens(slides: bool, steps: list[str], seed: i
 
 
 def test_states_follow_their_rows():
-    cache = new_cache(Mamba2Config(num_hidden_layers=1))
+    config = Mamba2Config(num_hidden_layers=1)
 
     def row(value: float) -> Row:
         return Row(3, ({("conv", 0): torch.full((4, 2), value), ("recurrent", 0): torch.full((5,), -value)},))
@@ -67,8 +67,8 @@ def test_states_follow_their_rows():
     def held(count: int) -> list[Any]:
         return [take_row(cache, number, 3).layers[0] for number in range(count)]
 
-    join_rows(cache, [row(1.0), row(2.0)], 3)
-    join_rows(cache, [row(3.0)], 3)
+    cache = stack_rows(config, [row(1.0), row(2.0)])
+    cache = stack_rows(config, [take_row(cache, 0, 3), take_row(cache, 1, 3), row(3.0)])
     drop_row(cache, 0, 3)  # the last row takes its place
     assert [layer["conv", 0][0, 0].item() for layer in held(2)] == [3.0, 2.0]
     assert [layer["recurrent", 0][0].item() for layer in held(2)] == [-3.0, -2.0]
@@ -78,16 +78,13 @@ def test_a_row_is_cut_only_where_its_layers_still_hold_the_prefix():
     whole, windowed = some_row(9), some_row(9, WINDOW)
     assert torch.equal(whole.prefix(4).layers[0]["keys"], whole.layers[0]["keys"][:, :4])
     stateful = Row(9, ({("conv", 0): torch.zeros(4, 2)},))
-    for row in (windowed, stateful):
-        assert row.prefix(9) is row
-        with pytest.raises(ValueError, match="cannot be cut to 4"):
-            row.prefix(4)
-    assert windowed.prefix(0).layers[0]["keys"].shape == (2, 0, 4)
+    assert (whole.cuttable, windowed.cuttable, stateful.cuttable) == (True, False, False)
+    assert windowed.prefix(9) is windowed
 
 
 def test_sizes_tell_what_grows_from_what_does_not():
     row = Row(3, ({"keys": torch.zeros(2, 3, 4), "values": torch.zeros(2, 3, 4), ("conv", 0): torch.zeros(7)},))
-    assert row.sizes() == (2 * 2 * 3 * 4 * 4, 7 * 4)
+    assert row.sizes == (2 * 2 * 3 * 4 * 4, 7 * 4)
 
 
 def test_layers_of_an_unknown_kind_are_refused(monkeypatch: pytest.MonkeyPatch):

@@ -9,42 +9,34 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs torch (extra gpu)")
 
 from tiararodney.sekft.errors import UsageError  # noqa: E402  # torch first, or the whole module is skipped
-from tiararodney.sekft.model import precision  # noqa: E402
 from tiararodney.sekft.model.precision import choose_dtype  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
 
-@pytest.fixture
-def cpu(monkeypatch: pytest.MonkeyPatch):
-    """Make this CPU look like another one: `cpu(instruction or None, capability, bf16 speedup)`."""
-    precision._of_cpu.cache_clear()
-
-    def pretend(instruction: str | None, capability: str, speedup: float) -> None:
-        monkeypatch.setattr(precision.platform, "machine", lambda: "x86_64")
-        for name in ("amx_tile", "avx512_bf16"):
-            monkeypatch.setattr(torch.cpu, f"_is_{name}_supported", lambda name=name: name == instruction)
-        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
-        monkeypatch.setattr(precision, "_bf16_speedup", lambda: speedup)
-
-    yield pretend
-    precision._of_cpu.cache_clear()
-
-
 @pytest.mark.parametrize(
-    ("instruction", "capability", "speedup", "expected"),
+    ("instruction", "capability", "limit", "expected"),
     [
-        ("avx512_bf16", "AVX512", 2.0, torch.bfloat16),
-        ("amx_tile", "AVX512", 9.0, torch.bfloat16),
-        ("avx512_bf16", "AVX512", 0.9, torch.bfloat16),  # measured beside other work
-        (None, "AVX512", 2.0, torch.float32),
-        (None, "AVX2", 0.1, torch.float32),
-        ("avx512_bf16", "AVX2", 2.0, torch.float32),  # ATEN_CPU_CAPABILITY=avx2
-        ("avx512_bf16", "AVX512", 0.03, torch.float32),  # ONEDNN_MAX_CPU_ISA=AVX2
+        ("avx512_bf16", "AVX512", None, torch.bfloat16),
+        ("amx_tile", "AVX512", None, torch.bfloat16),
+        ("avx512_bf16", "AVX512", "avx512_core_bf16", torch.bfloat16),
+        ("amx_tile", "AVX512", "DEFAULT", torch.bfloat16),
+        (None, "AVX512", None, torch.float32),
+        (None, "AVX2", None, torch.float32),
+        ("avx512_bf16", "AVX2", None, torch.float32),  # ATEN_CPU_CAPABILITY=avx2
+        ("avx512_bf16", "AVX512", "AVX2", torch.float32),
+        ("avx512_bf16", "AVX512", "AVX512_CORE_VNNI", torch.float32),
     ],
 )
-def test_auto_on_a_cpu_is_bf16_only_with_usable_arithmetic(cpu, instruction, capability, speedup, expected):
-    cpu(instruction, capability, speedup)
+def test_auto_on_a_cpu_is_bf16_only_with_usable_arithmetic(
+    monkeypatch: pytest.MonkeyPatch, instruction: str | None, capability: str, limit: str | None, expected: torch.dtype
+):
+    for name in ("amx_tile", "avx512_bf16"):
+        monkeypatch.setattr(torch.cpu, f"_is_{name}_supported", lambda name=name: name == instruction)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+    if limit:
+        monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
     chosen = choose_dtype("auto", "cpu")
     assert chosen.dtype == expected
     assert capability in chosen.reason

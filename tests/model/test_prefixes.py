@@ -4,9 +4,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch (extra gpu)")
 
-from tiararodney.sekft.model.batch import can_share  # noqa: E402  # torch first, or the whole module is skipped
-from tiararodney.sekft.model.kv import Row  # noqa: E402
-from tiararodney.sekft.model.prefixes import PrefixCache  # noqa: E402
+from tiararodney.sekft.model.forward import can_share  # noqa: E402  # torch first, or the whole module is skipped
+from tiararodney.sekft.model.kv import PrefixCache, Row  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -80,10 +79,11 @@ def test_the_least_recently_used_goes_first():
     [
         ([(9, None)], True, True),
         ([(100, None), (60, None)], False, True),  # little padding
-        ([(900, None), (60, None)], False, False),  # more padding than tokens
+        ([(480, None), (20, None)], False, False),  # more padding than tokens
         ([(100, None), (60, None)], True, False),  # padding would go into the states
         ([(100, None), (100, None)], True, True),
         ([(100, row(40)), (60, None)], True, False),  # no state to start the second from
+        ([(600, None), (600, None)], False, False),  # more than a chunk
         ([(100, row(40)), (60, row(10))], False, True),  # the second computes some again
         ([(100, row(40)), (60, row(10, held=5))], False, False),  # it no longer holds what that needs
         ([(100, row(40)), (70, row(10, held=5))], False, True),  # as much is new: nothing is computed again
@@ -92,4 +92,5 @@ def test_the_least_recently_used_goes_first():
 def test_prompts_share_a_block_where_all_stay_exact(
     prompts: list[tuple[int, Row | None]], stateful: bool, expected: bool
 ):
-    assert can_share(prompts, stateful=stateful) == expected
+    texts, prefixes = [range(length) for length, _ in prompts], [prefix for _, prefix in prompts]
+    assert can_share(texts, prefixes, 1000, stateful=stateful) == expected

@@ -127,8 +127,8 @@ def test_parts_of_text_are_the_text(chatml):
 def test_making_it_canonical_twice_changes_nothing():
     once = canonical_chat_template(PLAIN, ["</s>"])
     assert canonical_chat_template(once) == once
-    assert marks_of(once).policy == "escape"
-    assert marks_of(canonical_chat_template(PLAIN)).policy == "keep"
+    assert marks_of(once).control_tokens == "escape"
+    assert marks_of(canonical_chat_template(PLAIN)).control_tokens == "keep"
     assert marks_of(PLAIN) is None
 
 

@@ -69,13 +69,15 @@ def test_escape_keeps_control_tokens_out_of_the_context(chatml):
     [
         ({"template_sha256": "0" * 64}, "chat template: trained with 000000000000"),
         ({"tokenizer_sha256": "0" * 64}, "tokenizer: trained with 000000000000"),
-        ({"normalizer_version": "0"}, "version of the normalisation: trained with '0', here '1'"),
+        ({"normalizer_version": "0"}, "version of the normalisation: trained with 0, here 1"),
         ({"schema_version": "9"}, "schema of render.json"),
         ({"control_tokens": "escape"}, "chat template"),
         ({"template_sha256": None}, "field 'template_sha256'"),
         ({"control_tokens": 3}, "field 'control_tokens'"),
         ({"control_tokens": "drop"}, "field 'control_tokens': found 'drop', expected keep or escape"),
-        ({"clock": "noon"}, "field 'clock'"),
+        ({"clock": "noon"}, "field 'clock': found 'noon'"),
+        ({"settings": 3}, "field 'settings': found 3, expected an object"),
+        ({"libraries": "4.0"}, "field 'libraries': found '4.0', expected an object"),
     ],
 )
 def test_what_differs_is_named(chatml, tmp_path, changes, message):

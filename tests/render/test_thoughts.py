@@ -19,7 +19,7 @@ from tiararodney.sekft.render import (
     take_fingerprint,
 )
 from tiararodney.sekft.render.contract.canonical import marks_of, thinking_off
-from tiararodney.sekft.render.thoughts import before_thought, opened_thought
+from tiararodney.sekft.render.reply import before_thought, opened_thought
 from tiararodney.sekft.tokenizer import load_tokenizer
 
 BODY = "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\\n' + m['content'] + '<|im_end|>\\n' }}{% endfor %}"

@@ -12,7 +12,7 @@ from transformers import Gemma2Config, Gemma2ForCausalLM, LlamaConfig, LlamaForC
 
 from tiararodney.sekft.render import Example  # noqa: E402
 from tiararodney.sekft.sft import sizing  # noqa: E402
-from tiararodney.sekft.sft.sizing import SHARE, Size, bytes_per_token, choose_size  # noqa: E402
+from tiararodney.sekft.sft.sizing import SHARE, Size, bytes_per_token, choose_size, dequantised_fits  # noqa: E402
 from tiararodney.sekft.sft.step.forward import Route, choose_route, row_loss  # noqa: E402
 from tiararodney.sekft.sft.step.pack import pack_row  # noqa: E402
 
@@ -122,3 +122,16 @@ def test_what_the_user_settled_stays(llama: Any, monkeypatch: pytest.MonkeyPatch
 def test_recomputed_layers_hold_less(llama: Any):
     plain, again = (bytes_per_token(llama, Route.FUSED, recompute=how) for how in (False, True))
     assert again < plain / 2
+
+
+@pytest.mark.parametrize("rows", [0.9, 1.1])
+def test_dequantised_weights_stay_where_rows_fit_beside_them(llama: Any, rows: float, monkeypatch: pytest.MonkeyPatch):
+    class Linear4bit(torch.nn.Linear): ...
+
+    for module in llama.modules():
+        if type(module) is torch.nn.Linear and module.out_features == 704:
+            module.__class__ = Linear4bit
+    weights = 4 * 2 * 704 * 256 * 2  # gate and up of four layers, bf16
+    row = sizing.BEST["cpu"] * bytes_per_token(llama, Route.FUSED, recompute=False) / SHARE
+    monkeypatch.setattr(sizing, "free_memory", lambda _device: weights + int(rows * row))
+    assert dequantised_fits(llama, torch.bfloat16, Route.FUSED) is (rows > 1)

@@ -9,7 +9,7 @@ import select
 import signal
 import sys
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING
 
 from tiararodney.sekft.errors import UsageError
@@ -18,11 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 DONE, FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
-# bitsandbytes is named where it is asked for
-EXTRA = (
-    *("torch", "peft", "safetensors", "accelerate"),
-    *("prompt_toolkit", "starlette", "uvicorn", "pydantic", "prometheus_client"),
-)
+_STDOUT = 1  # the descriptor
 
 
 def run_cli(work: Callable[[], int], name: str = "", after: str = "") -> int:
@@ -41,38 +37,32 @@ def run_cli(work: Callable[[], int], name: str = "", after: str = "") -> int:
         ended with, 0 after ``--help`` and 2 after wrong flags.
     """
     settle_libraries()
+    prefix = f"{name}: " if name else ""
+    with suppress(ValueError):  # only the main thread may set handlers
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # TERM ends the work as Ctrl-C does
     try:
-        with _terminated_as_interrupted():
-            code = work()
-            sys.stdout.flush()
-            return code
+        code = work()
+        sys.stdout.flush()
     except SystemExit as stop:  # argparse's own way out
         return int(stop.code or 0)
     except KeyboardInterrupt:
-        _say(name, f"interrupted{after}")
+        print(f"{prefix}interrupted{after}", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        if not _reader_left():
-            raise
+        poll = select.poll()
+        poll.register(_STDOUT, 0)
+        if not any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0)):
+            raise  # another pipe broke: a defect
         # The reader (head, less) has seen enough. Python would complain again while it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), _STDOUT)
         return DONE
     except Exception as error:
         code_of = getattr(error, "exit_code", None)
         if not isinstance(code_of, int):
             raise
-        _say(name, str(error))
+        print(f"{prefix}{error}", file=sys.stderr)
         return code_of
-
-
-def _reader_left() -> bool:
-    """Whether nobody reads stdout any more; any other pipe that broke is a defect."""
-    poll = select.poll()
-    try:
-        poll.register(sys.stdout.fileno(), 0)
-    except (OSError, ValueError):  # stdout is closed, or no file at all
-        return False
-    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+    return code
 
 
 @contextmanager
@@ -80,12 +70,12 @@ def naming_the_extra(what: str) -> Iterator[None]:
     """Say how to install what a work (`what`, the subject of "needs the package ...") needs, where it is missing.
 
     Raises:
-        UsageError: A package of the extra ``gpu`` cannot be found.
+        UsageError: A package, none of ours, cannot be found.
     """
     try:
         yield
     except ModuleNotFoundError as error:
-        if error.name not in EXTRA:
+        if str(error.name).startswith("tiararodney"):
             raise
         raise UsageError(
             f"{what} needs the package {error.name}. Install it: pip install 'tiararodney.sekft[gpu]'."
@@ -93,22 +83,22 @@ def naming_the_extra(what: str) -> Iterator[None]:
 
 
 def settle_libraries() -> None:
-    """Set what torch, its libraries and transformers read from the environment as they load; the user's values stay.
-
-    transformers reports a torch that is missing where none is needed; its advice is for other programs.
-
-    Waiting threads sleep: a spinning one keeps from the core the one it waits for (on two cores with other work beside,
-    training ran at 13 tokens/s spinning and at 185 asleep). oneDNN keeps a compiled kernel for each shape of a matrix
-    product that it met, 0.6 MB each, and ideep, torch's way to it, a description of 0.26 MB, in each thread and for
-    each kind of product; a thousand of all of them by default. Every packed row has shapes of its own, so memory grew
-    for hundreds of steps. A description made anew takes 20 microseconds, a kernel 640. glibc serves all threads from
-    one heap: by default each has its own, in pieces of 64 MB that a row's tensors fill badly, and two rows at once took
-    400 MB more in the same CPU time.
-    """
+    """Set what torch, its libraries and transformers read from the environment as they load; the user's values stay."""
+    # It reports a torch that is missing where none is needed.
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if "OMP_WAIT_POLICY" not in os.environ:
+        # Waiting threads soon sleep: a spinning one keeps from the core the one it waits for. On two cores with other
+        # work beside, training ran at 13 tokens/s with libgomp's own 300,000 turns of spinning and at 185 with none. A
+        # thousand save a tenth of the time on two quiet cores, where each sleep delays a short operation, and cost a
+        # tenth beside a busy process.
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    # oneDNN keeps a kernel for each shape of a matrix product, 0.6 MB each, and ideep, torch's way to it, a description
+    # of 0.26 MB in each thread, a thousand of all by default. Every packed row has shapes of its own, so memory grew
+    # for hundreds of steps. A description made anew takes 20 microseconds, a kernel 640.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
     os.environ.setdefault("LRU_CACHE_CAPACITY", "32")  # ideep's, by its own name
+    # glibc serves all threads from one heap: two rows at once took 400 MB more where each thread has its own.
     arena_max = -8  # M_ARENA_MAX of malloc.h; other C libraries have no such call, or do nothing in it
     if "MALLOC_ARENA_MAX" not in os.environ and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
         mallopt(arena_max, 1)
@@ -118,7 +108,7 @@ def configure_logs(verbosity: int = 0) -> None:
     """Send log records to stderr: at `verbosity` 0 what goes on, above (``-v``) details, below (``-q``) warnings."""
     level = logging.DEBUG if verbosity > 0 else logging.INFO if verbosity == 0 else logging.WARNING
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Short(verbose=verbosity > 0))
+    handler.setFormatter(_Short("%(asctime)s", datefmt="%H:%M:%S"))
     root = logging.getLogger("tiararodney")
     root.handlers[:] = [handler]
     root.setLevel(level)
@@ -133,13 +123,10 @@ def configure_logs(verbosity: int = 0) -> None:
 class _Short(logging.Formatter):
     """``12:30:00 message``; warnings and errors name their level, -v the module too."""
 
-    def __init__(self, *, verbose: bool) -> None:
-        super().__init__("%(asctime)s", datefmt="%H:%M:%S")
-        self._verbose = verbose
-
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's own name
         """Put time, level and module before the message."""
-        module = f"{record.name.removeprefix('tiararodney.')}: " if self._verbose else ""
+        verbose = logging.getLogger("tiararodney").isEnabledFor(logging.DEBUG)
+        module = f"{record.name.removeprefix('tiararodney.')}: " if verbose else ""
         level = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
         return f"{record.asctime} {module}{level}{record.message}"
 
@@ -154,27 +141,5 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 def wants_colour(stream: IO[str]) -> bool:
     """Say whether a stream is a terminal that shows colours (NO_COLOR and FORCE_COLOR are heeded)."""
-    if os.environ.get("NO_COLOR"):
-        return False
-    if os.environ.get("FORCE_COLOR"):
-        return True
-    return stream.isatty() and os.environ.get("TERM") != "dumb"
-
-
-def _say(name: str, message: str) -> None:
-    sys.stderr.write(f"{name}: {message}\n" if name else f"{message}\n")
-
-
-@contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """Let a TERM signal end the work as Ctrl-C does, so that what it holds is put away."""
-    try:
-        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    except ValueError:
-        # Only the main thread may set handlers; elsewhere (a test, the resident's worker) nothing changes.
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    forced = bool(os.environ.get("FORCE_COLOR"))
+    return not os.environ.get("NO_COLOR") and (forced or (stream.isatty() and os.environ.get("TERM") != "dumb"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from tiararodney.posix_sdc.errors import InfrastructureError, PosixSdcError
@@ -20,60 +19,32 @@ __all__ = [
     "is_too_long",
 ]  # fmt: skip
 
-KEY_VARIABLE = "OPENAI_API_KEY"
 UNAUTHORIZED = frozenset({401, 403})
 
 
 @dataclass(frozen=True)
-class Endpoint:
-    """A server and a model of it.
+class Endpoint(chat_completions.Endpoint):
+    """A server and a model of it: posix-sdc's record, with what an evaluation asks besides."""
 
-    Args:
-        url: with its version, ``http://127.0.0.1:8000/v1``.
-        model: the name under which the server knows the model.
-        key_variable: environment variable whose value is sent as a bearer token; nothing is sent where it is empty.
-        seconds: time that one request may take.
-    """
-
-    url: str
-    model: str
-    key_variable: str = KEY_VARIABLE
-    seconds: float = 120.0
-
-    @cached_property
-    def _client(self) -> chat_completions.Endpoint:
-        """One for all requests: it remembers which parameters the server refuses."""
-        return chat_completions.Endpoint(
-            self.url, self.model, timeout=self.seconds, flags="--endpoint, --model", key_variable=self.key_variable
-        )
+    flags: str = "--endpoint, --model"
+    key_variable: str = "OPENAI_API_KEY"
 
     def chat(self, messages: Sequence[Mapping[str, str]], max_tokens: int, temperature: float, seed: int) -> Completion:
-        """Ask for one reply.
-
-        Args:
-            messages: the session so far, sent as it is; the server applies the model's template.
-            max_tokens: the limit of the reply.
-            temperature: 0 is greedy.
-            seed: of the sampling, for servers that heed it.
+        """Ask for one reply to a session, which is sent as it is: the server applies the model's template.
 
         Raises:
             Unanswered: no answer after all attempts.
             PosixSdcError: the server refuses the request, or answers with something else than a completion.
         """
-        plain = [{"role": m["role"], "content": m["content"]} for m in messages]
-        return chat_completions.chat(self._client, plain, max_tokens=max_tokens, temperature=temperature, seed=seed)
+        return chat_completions.chat(self, messages, max_tokens=max_tokens, temperature=temperature, seed=seed)
 
     def complete(
         self, prompt: Sequence[int], max_tokens: int, temperature: float, seed: int, stop_ids: Collection[int]
     ) -> Completion:
-        """Ask for the continuation of token ids, through ``/v1/completions``.
+        """Ask for the continuation of token ids, through ``/v1/completions``; limit, temperature and seed as in `chat`.
 
-        Args:
-            prompt: what stands before the model, to the token; the server applies no template.
-            max_tokens: as in `chat`.
-            temperature: as in `chat`.
-            seed: as in `chat`.
-            stop_ids: tokens that end a reply; sent along, and cut off ids that are told.
+        The server applies no template to the prompt. Tokens that end a reply are sent along, and cut off ids that it
+        tells.
 
         Raises:
             Unanswered: no answer after all attempts.
@@ -111,10 +82,10 @@ class Endpoint:
         Raises:
             UsageError: nothing answers there, the key is refused, or the server does not know the model.
         """
-        if not chat_completions.is_url(self.url):
+        if not http_json.is_url(self.url):
             raise UsageError(f"--endpoint: found {self.url!r}, expected a URL such as http://127.0.0.1:8000/v1.")
         try:
-            names = chat_completions.served_models(self._client)
+            names = chat_completions.served_models(self)
         except Refused as error:
             if error.status in UNAUTHORIZED:
                 raise self.unauthorized(error) from None
@@ -131,15 +102,10 @@ class Endpoint:
         return UsageError(f"--endpoint {refused} Set the variable of --api-key-env.")
 
     @property
-    def api(self) -> str:
-        """Where the OpenAI routes are."""
-        return self._client.api
-
-    @property
     def root(self) -> str:
         """Where servers have the routes of their own: the URL without its version."""
         return self.api.removesuffix("/v1")
 
     def ask(self, url: str, body: Mapping[str, Any] | None, attempts: int = http_json.ATTEMPTS) -> Any:
         """Send JSON (or ask for it, where there is no body) and return what comes back; see `http_json.ask`."""
-        return http_json.ask(url, body, key=self._client.key, timeout=self.seconds, attempts=attempts)
+        return http_json.ask(url, body, key=self.key, timeout=self.timeout, attempts=attempts)

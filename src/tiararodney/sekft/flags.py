@@ -20,13 +20,13 @@ class Common:
         metavar="FILE.yaml|NAME",
         group="this command",
     )
-    verbose: int = setting("show debug messages", default=0, also=("-v",))
+    verbose: bool = setting("show debug messages", default=False, also=("-v",))
     quiet: bool = setting("show warnings and errors only", default=False, also=("-q",))
 
     @property
     def verbosity(self) -> int:
         """The level for `console.configure_logs`."""
-        return -1 if self.quiet else self.verbose
+        return -1 if self.quiet else int(self.verbose)
 
 
 # Fields of several commands' records; `setting` takes what differs.

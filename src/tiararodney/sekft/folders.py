@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import errno
 import fcntl
 import os
 import shutil
@@ -24,15 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["check_folder", "check_out", "drop_unfinished", "locked", "new_folder", "write_whole"]
 
 WRITING = ".writing-"  # a folder of this name beside the one it will be is unfinished
-REPLACED = ".replaced"  # where a folder waits while another takes its place, on file systems that cannot exchange two
-AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of fcntl.h and linux/fs.h
-
-
-def _cannot_write(out: Path, error: Exception, kept: Path | None = None) -> RunFailed:
-    """Say that the disk refused, why, and where what was written so far stays."""
-    found = getattr(error, "strerror", None) or error
-    where = "" if kept is None else f" What was written stays in {kept}."
-    return RunFailed(f"{out}: cannot write it: {found}.{where} Free some space, or name another folder.")
 
 
 def drop_unfinished(out: Path, older: float = 0.0) -> None:
@@ -44,15 +33,10 @@ def drop_unfinished(out: Path, older: float = 0.0) -> None:
 
 
 def check_out(out: Path, *, overwrite: bool, flag: str = "--out") -> None:
-    """Refuse an adapter's folder that cannot be written, before hours are spent on it.
-
-    Args:
-        out: The folder to be.
-        overwrite: Whether an adapter that is there may be replaced.
-        flag: What named it.
+    """Refuse an adapter's folder that cannot be written, before hours are spent on it; make its parent.
 
     Raises:
-        UsageError: It exists, or its parent cannot be made or written.
+        UsageError: It exists and is no adapter to `overwrite`, or its parent cannot be made or written.
     """
     if out.exists() and not overwrite:
         raise UsageError(f"{flag} {out}: exists. Name a new folder, or give --overwrite to replace an adapter.")
@@ -93,33 +77,25 @@ def new_folder(out: Path, *, replace: bool, keep: bool = False) -> Iterator[Path
     Raises:
         RunFailed: The disk refuses; what was in `out` is there as before.
     """
-    out = out.absolute()
+    out, done = out.absolute(), False
+    temporary: Path | None = None
     try:
         temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}{WRITING}", dir=out.parent))
-    except OSError as error:
-        raise _cannot_write(out, error) from error
-    done = False
-    try:
         yield temporary
-        _flush(temporary)
+        for path in (*temporary.rglob("*"), temporary):
+            path.chmod(0o755 if path.is_dir() else 0o644)  # some writers make files that only the user can read
+            _sync(path)
         _put(temporary, out, replace=replace)
         done = True
     except (OSError, SafetensorError) as error:
-        raise _cannot_write(out, error, temporary if keep else None) from error
+        found = getattr(error, "strerror", None) or error
+        where = f" What was written stays in {temporary}." if keep and temporary else ""
+        raise RunFailed(f"{out}: cannot write it: {found}.{where} Free some space, or name another folder.") from error
     finally:
-        if done or not keep:
+        if temporary and (done or not keep):
             shutil.rmtree(temporary, ignore_errors=True)
     with suppress(OSError):  # it is in its place; that a power cut forgets this is the least harm
         _sync(out.parent)
-
-
-def _flush(folder: Path) -> None:
-    """Have everything in a folder on the disk, readable by others as the user's umask would have it."""
-    for path in folder.rglob("*"):
-        path.chmod(0o755 if path.is_dir() else 0o644)
-        _sync(path)
-    folder.chmod(0o755)
-    _sync(folder)
 
 
 def _sync(path: Path) -> None:
@@ -130,47 +106,24 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _put(temporary: Path, out: Path, *, replace: bool) -> None:
-    """Move a folder to its place; where it replaces one, `temporary` is the old one afterwards, or gone."""
-    if not replace or not out.exists():
-        temporary.rename(out)
-        return
-    if _exchange(temporary, out):
+def _put(fresh: Path, out: Path, *, replace: bool) -> None:
+    """Move a folder to its place; one that is there waits aside meanwhile, and comes back where that fails."""
+    if not (replace and out.exists()):
+        fresh.rename(out)
         return
     old = _aside(out)
     shutil.rmtree(old, ignore_errors=True)
     out.rename(old)
     try:
-        temporary.rename(out)
+        fresh.rename(out)
     except BaseException:
         old.rename(out)
         raise
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _restore_replaced(out: Path) -> None:
-    """Bring back the folder that a killed process had moved aside before the new one was in its place."""
-    old = _aside(out)
-    if old.exists() and not out.exists():
-        old.rename(out)
-    shutil.rmtree(old, ignore_errors=True)
-
-
 def _aside(out: Path) -> Path:
-    return out.absolute().with_name(f".{out.name}{REPLACED}")
-
-
-def _exchange(one: Path, other: Path) -> bool:
-    """Let two folders change places in one move; False where the system or the file system cannot."""
-    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    if renameat2 is None:
-        return False
-    if renameat2(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE) == 0:
-        return True
-    code = ctypes.get_errno()
-    if code in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
-        return False
-    raise OSError(code, os.strerror(code), str(other))
+    return out.absolute().with_name(f".{out.name}.replaced")
 
 
 @contextmanager
@@ -183,25 +136,22 @@ def locked(out: Path) -> Iterator[None]:
     Raises:
         UsageError: Another run holds it.
     """
-    file = out.absolute().with_name(f".{out.name}.lock")
-    while True:
-        with file.open("a+") as stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                stream.seek(0)
-                who = stream.read().strip() or "unknown"
-                raise UsageError(f"--out {out}: process {who} writes it. Wait, or name another folder.") from None
-            same = False
-            with suppress(FileNotFoundError):
-                same = os.path.samestat(file.stat(), os.fstat(stream.fileno()))
-            if not same:
-                continue  # its last holder removed it just now
-            try:
-                stream.truncate(0)
-                print(os.getpid(), file=stream, flush=True)
-                _restore_replaced(out)
-                yield
-            finally:
-                file.unlink(missing_ok=True)
-            return
+    path = out.absolute().with_name(f".{out.name}.lock")
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not os.fstat(file.fileno()).st_nlink:
+                raise BlockingIOError  # noqa: TRY301 - the holder removed the file between the two calls
+        except BlockingIOError:
+            file.seek(0)
+            who = file.read().strip() or "unknown"
+            raise UsageError(f"--out {out}: process {who} writes it. Wait, or name another folder.") from None
+        try:
+            file.truncate(0)
+            print(os.getpid(), file=file, flush=True)
+            if _aside(out).exists() and not out.exists():
+                _aside(out).rename(out)
+            shutil.rmtree(_aside(out), ignore_errors=True)
+            yield
+        finally:
+            path.unlink(missing_ok=True)

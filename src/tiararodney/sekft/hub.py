@@ -14,7 +14,6 @@ from tiararodney.sekft.errors import UsageError
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable
 
 log = logging.getLogger(__name__)
 
@@ -23,46 +22,36 @@ _ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 @dataclass(frozen=True)
 class Kind:
-    """What is looked for.
-
-    Args:
-        name: For messages.
-        expected: What a folder of it has.
-        files: Patterns of the files to download.
-        complete: Whether a folder has all that is needed.
-    """
+    """What is looked for: its name and what its folder has, in words, and patterns of files."""
 
     name: str
     expected: str
-    files: tuple[str, ...]
-    complete: Callable[[Path], bool]
+    files: tuple[str, ...]  # to download
+    needed: tuple[str, ...]  # without which a folder in the hub's cache is not complete
 
-
-def _has_weights(folder: Path) -> bool:
-    """Whether a model's folder has every shard that its index names, or one file of weights."""
-    for index in folder.glob("*.index.json"):
-        try:
-            names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        except (OSError, ValueError, KeyError, AttributeError):
-            return False
-        return all((folder / name).is_file() for name in names)
-    return any(folder.glob("*.safetensors")) or any(folder.glob("pytorch_model*.bin"))
+    def complete(self, folder: Path) -> bool:
+        """Whether a folder has all that is needed, every shard that an index of weights names included."""
+        needed = set(self.needed)
+        if self is MODEL:
+            for index in folder.glob("*.safetensors.index.json"):
+                needed |= set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        return all(any(folder.glob(pattern)) for pattern in needed)
 
 
 _TOKENIZER_FILES = ("tokenizer*", "*.jinja", "special_tokens_map.json", "added_tokens.json", "config.json")
-_MODEL = "a folder with config.json, weights and tokenizer.json"
+_MODEL = "a folder with config.json, weights (*.safetensors) and tokenizer.json"
 MODEL = Kind(
     "model",
     _MODEL,
     (*_TOKENIZER_FILES, "generation_config.json", "README.md", "*.safetensors*"),
-    lambda folder: (folder / "config.json").is_file() and _has_weights(folder),
+    ("config.json", "*.safetensors"),
 )
-TOKENIZER = Kind("model", _MODEL, _TOKENIZER_FILES, lambda folder: (folder / "tokenizer.json").is_file())
+TOKENIZER = Kind("model", _MODEL, _TOKENIZER_FILES, ("tokenizer.json",))
 ADAPTER = Kind(
     "adapter",
     "a folder that sekft-train --out wrote",
     (*_TOKENIZER_FILES, "adapter_*", "render.json", "training.json"),
-    lambda folder: (folder / "adapter_config.json").is_file() and (folder / "adapter_model.safetensors").is_file(),
+    ("adapter_config.json", "adapter_model.safetensors"),
 )
 
 
@@ -92,7 +81,7 @@ def find(name: str | os.PathLike[str], kind: Kind, flag: str) -> Path:
         raise UsageError(
             f"{flag} {name}: no such folder, and not a hub id. Expected {kind.expected}, or OWNER/NAME on the hub."
         )
-    return _cached_or_downloaded(str(name), kind, flag)
+    return _download(str(name), kind, flag)
 
 
 def id_of(folder: Path) -> str | None:
@@ -101,41 +90,31 @@ def id_of(folder: Path) -> str | None:
     return cached[1].replace("--", "/", 1) if cached else None
 
 
-def _cached_or_downloaded(name: str, kind: Kind, flag: str) -> Path:
+def _download(name: str, kind: Kind, flag: str) -> Path:
     """Return a repository's folder in the hub's cache; what of it is needed and not there is downloaded first."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
 
     with suppress(LocalEntryNotFoundError):
         cached = Path(snapshot_download(name, local_files_only=True))
         if kind.complete(cached):
             return cached
     log.info("%s %s: downloading from the hub", flag, name)
-    found = Path()
     try:
-        for more in ((), ("pytorch_model*",)):  # some repositories hold their weights in both formats
-            # ... and some a third time, for another program
-            found = Path(snapshot_download(name, allow_patterns=[*kind.files, *more], ignore_patterns="consolidated*"))
-            if kind is not MODEL or kind.complete(found):
-                break
+        # some repositories hold their weights once more, for another program
+        found = Path(snapshot_download(name, allow_patterns=list(kind.files), ignore_patterns="consolidated*"))
+    except GatedRepoError as error:
+        why = f"access to this {kind.name} is restricted. Accept its terms on the hub's page, then log in:"
+        raise UsageError(f"{flag} {name}: {why} hf auth login.") from error
+    except RepositoryNotFoundError as error:
+        why = f"no such folder, and no {kind.name} of that name on the hub. Check the spelling; a private one"
+        raise UsageError(f"{flag} {name}: {why} needs a login: hf auth login.") from error
     except Exception as error:  # the hub's client passes on what its HTTP client and the disk raise
-        raise _refusal(name, kind, flag, error) from error
+        raise UsageError(
+            f"{flag} {name}: no such folder, not in the hub's cache, and the hub does not answer "
+            f"({' '.join(str(error).split())[:250]}). "
+            f"Give a folder, or fetch it where there is a network: hf download {name}."
+        ) from error
     if not kind.complete(found):
         raise UsageError(f"{flag} {name}: found no complete {kind.name} in {found}. Expected {kind.expected}.")
     return found
-
-
-def _refusal(name: str, kind: Kind, flag: str, error: Exception) -> UsageError:
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
-
-    if isinstance(error, GatedRepoError):
-        remedy = "Accept its terms on the hub's page, then log in: hf auth login."
-        return UsageError(f"{flag} {name}: access to this {kind.name} is restricted. {remedy}")
-    if isinstance(error, RepositoryNotFoundError):
-        remedy = "Check the spelling; a private one needs a login: hf auth login."
-        return UsageError(f"{flag} {name}: no such folder, and no {kind.name} of that name on the hub. {remedy}")
-    found = " ".join(str(error).split())[:250]
-    return UsageError(
-        f"{flag} {name}: no such folder, not in the hub's cache, and the hub does not answer ({found}). "
-        f"Give a folder, or fetch it where there is a network: hf download {name}."
-    )

@@ -8,7 +8,6 @@ right in the files is refused in one sentence.
 from __future__ import annotations
 
 import json
-import os
 from typing import TYPE_CHECKING, Any
 
 from tiararodney.sekft import hub
@@ -17,8 +16,6 @@ from tiararodney.sekft.render.tokens import CONFIG_FILE, TOKENIZER_FILE, Tokeniz
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-_SHOWN = 300
 
 
 def load_tokenizer(path: str | Path) -> Tokenizer:
@@ -37,7 +34,6 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
                 f"{folder}: found no {name}, expected it beside the model. "
                 "Give --base a model folder in the Hugging Face format."
             )
-    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # "PyTorch was not found": none is needed here
     from transformers import PreTrainedTokenizerFast
     from transformers.utils.chat_template_utils import _compile_jinja_template
 
@@ -45,7 +41,7 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
         config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
         inner = PreTrainedTokenizerFast.from_pretrained(str(folder), local_files_only=True)
     except Exception as error:  # whatever a file that is no tokenizer makes its reader raise
-        found = " ".join(str(error).split())[:_SHOWN] or type(error).__name__
+        found = " ".join(str(error).split())[:300] or type(error).__name__
         raise UsageError(
             f"{folder}: transformers cannot read its tokenizer ({found}). "
             f"Expected {TOKENIZER_FILE} and {CONFIG_FILE} of one model; copy them again."

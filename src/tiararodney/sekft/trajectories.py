@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 ALL_SPLITS = "all"
 """As a split to take: every one."""
 _PLACES = 3  # named of each reason; all are counted
-_ERROR_LENGTH = 300  # characters shown of another library's error
 _READ_KEYS = ("role", "content", "train", "weight")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _EMPTY: tuple[object, ...] = (None, "", [], {})
@@ -32,15 +32,10 @@ _EMPTY: tuple[object, ...] = (None, "", [], {})
 
 @dataclass(frozen=True)
 class Session:
-    """One recorded session, ready to be rendered.
+    """One recorded session, ready to be rendered; train and validation are split by its scenario.
 
-    Args:
-        id: the trajectory's id.
-        messages: the turns as recorded.
-        scenario_id: the scenario it was played in; train and validation are split by it.
-        archetype: the scenario's archetype.
-        source: file and line it was read from.
-        unread_keys: keys of its turns that are not read, such as ``name``, each with the number of turns.
+    `source` is the file and line it was read from, `unread_keys` the keys of its turns that are not read, such as
+    ``name``, each with the number of turns.
     """
 
     id: str
@@ -74,86 +69,68 @@ class Filters:
 
     def drop(self, trajectory: Trajectory) -> str:
         """Return why a trajectory is not taken, empty where it is."""
-        if not trajectory.keep:
-            return f"not kept: {trajectory.outcome or 'no outcome recorded'}"
-        if self.version and trajectory.version not in self.version:
-            return f"version {trajectory.version or 'not recorded'}"
-        if self.split and not {ALL_SPLITS, trajectory.split} & set(self.split):
-            return f"split {trajectory.split}"
-        if self.verified != "any" and trajectory.verified is not (self.verified == "passed"):
-            return "verified" if trajectory.verified else "not verified"
-        if not self.quarantine and trajectory.extra.get("quarantine"):
-            return "quarantined"
-        return ""
+        t = trajectory
+        refused = {
+            f"not kept: {t.outcome or 'no outcome recorded'}": not t.keep,
+            f"version {t.version or 'not recorded'}": bool(self.version) and t.version not in self.version,
+            f"split {t.split}": bool(self.split) and not {ALL_SPLITS, t.split} & set(self.split),
+            "verified" if t.verified else "not verified": self.verified == ("failed" if t.verified else "passed"),
+            "quarantined": not self.quarantine and bool(t.extra.get("quarantine")),
+        }
+        return next((why for why, true in refused.items() if true), "")
 
 
-@dataclass
 class Sessions:
     """The sessions under some paths; iterating reads them in flat memory and counts.
 
-    Args:
-        paths: folders and files.
-        filters: which are taken.
-        hub: names of data sets on the hub.
-        observe: called with every kept trajectory, whatever the other filters take.
+    Attributes:
+        observe: called with every kept trajectory, whatever the filters take.
         read: trajectories seen so far.
         kept: sessions yielded so far.
         dropped: trajectories not taken so far, by reason.
         examples: for each reason, where the first few were.
     """
 
-    paths: tuple[Path, ...]
-    filters: Filters = field(default_factory=Filters)
-    hub: tuple[str, ...] = ()
-    observe: Callable[[Trajectory], None] | None = None
-    read: int = 0
-    kept: int = 0
-    dropped: Counter[str] = field(default_factory=Counter)
-    examples: dict[str, list[str]] = field(default_factory=dict)
+    def __init__(self, paths: Sequence[Path], filters: Filters, hub: Sequence[str]) -> None:
+        self._paths, self._filters, self._hub = paths, filters, hub
+        self.observe: Callable[[Trajectory], None] = lambda _: None
+        self.read = self.kept = 0
+        self.dropped: Counter[str] = Counter()
+        self.examples: dict[str, list[str]] = {}
 
     def __iter__(self) -> Iterator[Session]:
-        """Yield the sessions that are taken.
+        """Yield the sessions that are taken; once.
 
         Raises:
             SchemaError: a path is missing or empty, or a record in it cannot be taken.
             UsageError: a kept session does not end in an assistant turn, or nothing is left.
         """
-        self.read = self.kept = 0
-        self.dropped, self.examples = Counter(), {}
-        for source, data in self._records():
+        streams = (*(records(path, TRAJECTORIES) for path in self._paths), *map(_from_hub, self._hub))
+        for source, data in chain.from_iterable(streams):
             self.read += 1
             turns = _turns(data, source)
             if any(map(calls_tool, turns)):
-                self._drop("tool calls, which are not trained on", source)
+                why = "tool calls, which are not trained on"
+            else:
+                trajectory = Trajectory.from_json(data, source)
+                if trajectory.keep:
+                    self.observe(trajectory)
+                why = self._filters.drop(trajectory)
+            if not why:
+                self.kept += 1
+                yield _session(trajectory, turns, source)
                 continue
-            trajectory = Trajectory.from_json(data, source)
-            if self.observe is not None and trajectory.keep:
-                self.observe(trajectory)
-            if why := self.filters.drop(trajectory):
-                self._drop(why, source)
-                continue
-            self.kept += 1
-            yield _session(trajectory, turns, source)
+            self.dropped[why] += 1
+            if self.dropped[why] <= _PLACES:
+                self.examples.setdefault(why, []).append(source)
         if not self.kept:
             remedy = "Record some with posix-sdc rollout, or change the filters."
             if any(why.startswith("split ") for why in self.dropped):
                 remedy = f"Name the split with --data-split, or take every one with --data-split {ALL_SPLITS}."
             raise UsageError(
-                f"{', '.join([*map(str, self.paths), *self.hub])}: found {self.read} trajectories and none to train on "
-                f"({self.drops()}), expected kept ones. {remedy}"
+                f"{', '.join([*map(str, self._paths), *self._hub])}: found {self.read} trajectories and none to train "
+                f"on ({self.drops()}), expected kept ones. {remedy}"
             )
-
-    def _records(self) -> Iterator[tuple[str, object]]:
-        for path in self.paths:
-            yield from records(path, TRAJECTORIES)
-        for name in self.hub:
-            yield from _from_hub(name)
-
-    def _drop(self, why: str, source: str) -> None:
-        self.dropped[why] += 1
-        places = self.examples.setdefault(why, [])
-        if len(places) < _PLACES:
-            places.append(source)
 
     def drops(self) -> str:
         """Return the dropped trajectories, counted by reason, as one line."""
@@ -174,11 +151,11 @@ def read_sessions(
         UsageError: neither a path nor a hub name.
     """
     given = [paths] if isinstance(paths, str | Path) else list(paths)
-    several = [path for path in given if not is_hub_id(path)]
-    names = (*(str(path) for path in given if is_hub_id(path)), *hub)
+    several = [Path(path) for path in given if not is_hub_id(path)]
+    names = [*(str(path) for path in given if is_hub_id(path)), *hub]
     if not several and not names:
         raise UsageError("found no data, expected --data DIR|FILE or --hub NAME.")
-    return Sessions(tuple(Path(p) for p in several), filters or Filters(), names)
+    return Sessions(several, filters or Filters(), names)
 
 
 def _turns(data: object, source: str) -> list[Mapping[str, Any]]:
@@ -230,7 +207,7 @@ def _from_hub(name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
         for n, row in enumerate(rows, 1):
             yield f"hub {name}: row {n}", row
     except Exception as error:  # noqa: BLE001 - datasets passes on whatever its file systems and HTTP clients raise
-        found = f"{type(error).__name__}: {' '.join(str(error).split())[:_ERROR_LENGTH]}"
+        found = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         raise UsageError(
             f"--data {name}: no such file or folder, and no data set on the hub that can be read ({found}). "
             "Expected one with a config 'trajectories'. Check the name."

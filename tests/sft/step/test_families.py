@@ -30,7 +30,7 @@ SINGLE = {
 FUSED = {"llama", "qwen3"}
 FAST = {
     "llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text", "phi3", "gpt_oss", "olmo3", "lfm2", "qwen3_5_text",
-    "bloom",
+    "bloom", "granitemoe_swa",
 }  # fmt: skip
 LARGEST = 3e7  # weights: some families have sizes that the usual names do not set
 LENGTHS = (30, 45, 25)  # longer than the windows of `FAMILIES`
@@ -131,6 +131,14 @@ def test_a_family_whose_masks_ignore_positions_goes_one_at_a_time(caplog: Any, m
     assert choose_route(model) is Route.PACKED
     assert settle_route(model, "default", parameters(model), sessions()) is Route.SINGLE
     assert any(message.startswith("gpt_oss: transformers mixes up") for message in caplog.messages)
+
+
+def test_a_family_that_counts_positions_from_elsewhere_goes_one_at_a_time(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(FAMILIES, "roberta", {"num_hidden_layers": 2, "is_decoder": True})
+    model = tuned("roberta")
+    route = settle_route(model, "default", parameters(model), sessions())
+    assert route is Route.SINGLE
+    assert_same(model, route)
 
 
 def test_layers_that_compute_something_else_end_the_run_by_name(monkeypatch: pytest.MonkeyPatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path  # noqa: TC003 - the settings' types are read at run time
@@ -27,9 +28,7 @@ class EvalConfig:
     """What is evaluated, on what, and how. A field is a flag; its `setting` says what it means and what it takes."""
 
     scenarios: Path = setting(
-        "scenario bundles: a folder, .json, .jsonl or .parquet",
-        metavar="DIR|FILE",
-        group="models, scenarios, output",
+        "scenario bundles: a folder, .json, .jsonl or .parquet", metavar="DIR|FILE", group="models, scenarios, output"
     )
     out: Path = setting("folder for episodes.jsonl, report.json and report.html", metavar="DIR")
     base: Path | None = flags.base()
@@ -117,67 +116,42 @@ class EvalConfig:
 
 
 def read(argv: Sequence[str], prog: str = "sekft-eval", settled: Mapping[str, Any] | None = None) -> Settings:
-    """Read flags and ``--config``.
-
-    Args:
-        argv: The arguments, without the program's name.
-        prog: Name in messages.
-        settled: Values that the caller has settled (a resident's base); another value of the flag is refused.
-
-    Raises:
-        UsageError: A value is missing or does not fit.
-        SystemExit: After ``--help`` and ``--version``.
-    """
+    """Read flags and ``--config``; arguments and errors are those of `read_settings`."""
     return read_settings(argv, (EvalConfig, Remote, Common), prog, ABOUT, settled=settled)
 
 
 def parse(argv: Sequence[str], prog: str = "sekft-eval", settled: Mapping[str, Any] | None = None) -> EvalConfig:
-    """Read flags and ``--config`` into one checked record, as `read` and `checked` do."""
-    return checked(read(argv, prog, settled))
-
-
-def checked(settings: Settings) -> EvalConfig:
     """Return the record of an evaluation; settings that contradict each other are refused before anything is loaded.
 
     Raises:
-        UsageError: Naming the flag, what was found and what is expected.
+        UsageError: naming the flag, what was found and what is expected; see also `read`.
     """
-    config = settings.of(EvalConfig)
+    config = read(argv, prog, settled).of(EvalConfig)
     thresholds(config.fail_under)
+    local, served = config.base is not None or bool(config.adapters), bool(config.endpoint)
     if config.log_format == "inspect" and find_spec("inspect_ai") is None:
         raise UsageError("--log-format inspect needs the package inspect_ai: pip install inspect-ai")
     if config.repeats > 1 and config.temperature == 0:
         raise UsageError("--repeats: greedy repeats of a scenario are all the same. Give a --temperature above 0.")
-    if config.operator is None:
-        _check_models(config)
-    elif config.base is not None or config.adapters or config.endpoint:
+    if config.operator is not None and (local or served):
         raise UsageError("--operator plays no model: evaluate --base, --adapter or --endpoint in another run.")
+    if local and served:
+        raise UsageError("--endpoint was given together with --base or --adapter: evaluate them in two runs.")
+    if served and not config.models:
+        raise UsageError("--endpoint needs --model NAME: the name under which the server knows the model.")
+    if config.tokenizer is not None and not served:
+        raise UsageError("--tokenizer goes with --endpoint: a local base has its own.")
+    if config.models and not served:
+        raise UsageError("--model names a model of an endpoint: give --endpoint URL, or --adapter DIR for an adapter.")
+    if config.base is None and not served and config.operator is None:
+        raise UsageError("--base is missing: give the folder of the base model, or --endpoint URL --model NAME.")
+    if config.base is not None and config.no_base and not config.adapters:
+        raise UsageError("--no-base leaves nothing to evaluate: give --adapter DIR.")
     return config
 
 
-def _check_models(config: EvalConfig) -> None:
-    if config.endpoint:
-        if config.base is not None or config.adapters:
-            raise UsageError("--endpoint was given together with --base or --adapter: evaluate them in two runs.")
-        if not config.models:
-            raise UsageError("--endpoint needs --model NAME: the name under which the server knows the model.")
-    elif config.tokenizer is not None:
-        raise UsageError("--tokenizer goes with --endpoint: a local base has its own.")
-    elif config.base is None:
-        raise UsageError("--base is missing: give the folder of the base model, or --endpoint URL --model NAME.")
-    elif config.models:
-        raise UsageError(
-            "--model names a model of an endpoint: give --endpoint URL too, or --adapter DIR for an adapter."
-        )
-    elif config.no_base and not config.adapters:
-        raise UsageError("--no-base leaves nothing to evaluate: give --adapter DIR.")
-
-
 def thresholds(values: Sequence[str]) -> dict[str, float]:
-    """Read the values of ``--fail-under``.
-
-    Args:
-        values: ``RATE=SHARE`` each.
+    """Read the values of ``--fail-under``, ``RATE=SHARE`` each.
 
     Returns:
         The lowest share that each named rate may have, in [0, 1].
@@ -191,11 +165,9 @@ def thresholds(values: Sequence[str]) -> dict[str, float]:
     for value in values:
         name, _, share = value.partition("=")
         name = name.strip().replace("-", "_").replace(" ", "_")
-        try:
+        with suppress(ValueError):
             out[name] = float(share)
-        except ValueError:
-            out[name] = -1.0
-        if name not in RATES or not 0 <= out[name] <= 1:
+        if name not in RATES or not 0 <= out.get(name, -1) <= 1:
             raise UsageError(
                 f"--fail-under: found {value!r}, expected RATE=SHARE, such as success=0.5. "
                 f"Rates: {', '.join(RATES)}; a share lies in [0, 1]."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from dataclasses import asdict, dataclass, field, fields
@@ -20,81 +19,45 @@ SCHEMA_VERSION = 2
 
 @dataclass(frozen=True)
 class Generation:
-    """How one assistant turn came about, enough to get the same reply again with other tools.
+    """How one assistant turn came about, enough to get the same reply again with other tools."""
 
-    Args:
-        turn: index of the assistant message; its prompt is rendered from ``messages[:turn]``.
-        prompt_sha256: hash of the prompt's token ids (see `prompt_hash`), empty where the prompt is not ours to see.
-        prompt_tokens: length of the prompt, in tokens; 0 where unknown.
-        reply_ids: the sampled token ids, with the stop token where there was one; empty where unknown.
-        stop: ``end`` (a stop token), ``length`` (`max_new_tokens` reached), ``context`` (the prompt no longer fits).
-    """
-
-    turn: int
-    prompt_sha256: str = ""
-    prompt_tokens: int = 0
-    reply_ids: tuple[int, ...] = ()
-    stop: str = ""
+    turn: int  # index of the assistant message; its prompt is rendered from `messages[:turn]`
+    prompt_sha256: str = ""  # of the prompt's token ids, see `prompt_hash`; empty where the prompt is not ours to see
+    prompt_tokens: int = 0  # 0 where unknown
+    reply_ids: tuple[int, ...] = ()  # sampled token ids without the stop token; empty where unknown
+    stop: str = ""  # "end" (a stop token), "length" (`max_new_tokens` reached), "context" (the prompt no longer fits)
 
 
 @dataclass(frozen=True)
 class Episode:
-    """One model in one fresh world.
+    """One model in one fresh world."""
 
-    Args:
-        model: name of the contestant in this run.
-        scenario_id: the scenario played.
-        archetype: the scenario's archetype.
-        terminal: the ending that the scenario calls for, ``exit`` or ``panic``.
-        outcome: the recorder's label.
-        verified: the checker passed.
-        keep: right terminal, verified and clean.
-        ended: how the session ended: ``exit``, ``panic``, or why it was stopped (``turn_limit``, ``died`` ...).
-        commands: number of turns the model took.
-        clean: every turn was a command.
-        prose_turns: number of turns that were prose.
-        runtime: the runtime of the world.
-        infrastructure: the reason of a fault of ours, empty where there was none.
-        finished: when it ended, UTC.
-        checker: what the checker printed.
-        sample: which repeat of the scenario this is, from 0.
-        checks: what was checked of the world's final state, and whether it passed.
-        seconds: how long the session took; 0 where unknown.
-        messages: the session, ``{role, content}``.
-        generations: one for every assistant message.
-        schema_version: of this record.
-    """
-
-    model: str
+    model: str  # name of the contestant in this run
     scenario_id: str
     archetype: str
-    terminal: str
-    outcome: str
-    verified: bool
-    keep: bool
-    ended: str | None
-    commands: int
-    clean: bool
+    terminal: str  # the ending that the scenario calls for, "exit" or "panic"
+    outcome: str  # the recorder's label
+    verified: bool  # the checker passed
+    keep: bool  # right terminal, verified and clean
+    ended: str | None  # "exit", "panic", or why the session was stopped ("turn_limit", "died" ...)
+    commands: int  # turns that the model took
+    clean: bool  # every turn was a command
     prose_turns: int
     runtime: str
-    infrastructure: str = ""
-    finished: str = ""
-    checker: str = ""
-    sample: int = 0
-    checks: Mapping[str, bool] = field(default_factory=dict)
-    seconds: float = 0.0
-    messages: tuple[Mapping[str, str], ...] = ()
-    generations: tuple[Generation, ...] = ()
+    infrastructure: str = ""  # the reason of a fault of ours, empty where there was none
+    finished: str = ""  # UTC
+    checker: str = ""  # what the checker printed
+    sample: int = 0  # which repeat of the scenario
+    checks: Mapping[str, bool] = field(default_factory=dict)  # of the world's final state: whether each passed
+    seconds: float = 0.0  # 0 where unknown
+    messages: tuple[Mapping[str, str], ...] = ()  # {role, content}
+    generations: tuple[Generation, ...] = ()  # one for every assistant message
     schema_version: int = SCHEMA_VERSION
 
     @property
     def key(self) -> tuple[str, str, int]:
         """What tells the session from the run's others: model, scenario and sample."""
         return self.model, self.scenario_id, self.sample
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the record as JSON values."""
-        return asdict(self)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -119,6 +82,23 @@ def prompt_hash(ids: Iterable[int]) -> str:
     return sha256(",".join(map(str, ids)).encode()).hexdigest()
 
 
+def read_json(file: Path, expected: str) -> dict[str, Any]:
+    """Return the object in a JSON file.
+
+    Raises:
+        UsageError: it cannot be read or holds something else than what is `expected`.
+    """
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{file}: cannot be read ({error.strerror}). Expected {expected}.") from None
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise UsageError(f"{file}: found no JSON object, expected {expected}.")
+    return value
+
+
 def read_episodes(file: Path) -> list[Episode]:
     """Read the last episode of every session of a run: one after an infrastructure error supersedes it.
 
@@ -128,17 +108,17 @@ def read_episodes(file: Path) -> list[Episode]:
     Raises:
         UsageError: the file cannot be read, or a line is no episode.
     """
-    try:
-        episodes = _parsed(file.read_bytes(), file)
-    except OSError as error:
-        raise UsageError(f"{file}: cannot be read ({error.strerror}). Expected a folder of sekft-eval --out.") from None
-    last = {e.key: e for e in episodes}
+    last = {e.key: e for e in _read(file)}
     return [last[key] for key in sorted(last)]
 
 
-def _parsed(data: bytes, file: Path) -> list[Episode]:
+def _read(file: Path) -> list[Episode]:
     out = []
-    for number, line in enumerate(data.splitlines(), 1):
+    try:
+        lines = file.read_bytes().splitlines()
+    except OSError as error:
+        raise UsageError(f"{file}: cannot be read ({error.strerror}). Expected a folder of sekft-eval --out.") from None
+    for number, line in enumerate(lines, 1):
         try:
             out.append(Episode.from_json(json.loads(line)))
         except (ValueError, KeyError, TypeError) as error:
@@ -153,35 +133,22 @@ class EpisodeLog:
     """An append-only ``*.jsonl`` in which every whole line is on the disk before the next episode is counted.
 
     Args:
-        path: the file; a torn last line, which a killed run may leave, is cut off when the log is opened.
+        path: the file; a torn last line, which a killed run may leave, is cut off here.
 
     Raises:
-        UsageError: a line other than the last is no episode, or another run has the file open.
+        UsageError: a line other than the last is no episode.
     """
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("ab")
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            data = path.read_bytes()
-            whole = data.rfind(b"\n") + 1
-            self.episodes = _parsed(data[:whole], path)
-            self._file.truncate(whole)
-        except BlockingIOError:
-            self._file.close()
-            raise UsageError(f"{path}: another run is writing it. Wait for it, or give another --out.") from None
-        except UsageError:
-            self._file.close()
-            raise
+        path.touch()
+        os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
+        self.path, self.episodes = path, _read(path)
 
     def append(self, episode: Episode) -> None:
         """Write one episode and wait until it is on the disk."""
-        line = json.dumps(episode.to_json(), ensure_ascii=False, separators=(",", ":"))
-        self._file.write(line.encode("utf-8", "surrogatepass") + b"\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        line = json.dumps(asdict(episode), ensure_ascii=False, separators=(",", ":"))
+        with self.path.open("ab") as file:
+            file.write(line.encode("utf-8", "surrogatepass") + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
         self.episodes.append(episode)
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()

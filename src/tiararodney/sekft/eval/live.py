@@ -7,16 +7,18 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from tiararodney.sekft.eval.outcomes import LABELS, rates, result
+from tiararodney.sekft.console import aligned
+from tiararodney.sekft.eval.outcomes import LABELS, counted, rates, result
 from tiararodney.sekft.eval.report import count_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
-    from rich.console import RenderableType
+    from rich.text import Text
 
     from tiararodney.sekft.eval.episodes import Episode
     from tiararodney.sekft.eval.worlds import Job
@@ -31,43 +33,35 @@ _SHOWN = 6
 class Watch:
     """How an evaluation goes: what is done, what each open session is doing, how long the rest may take.
 
-    Args:
-        todo: the sessions to play.
-        models: contestants whose rates are shown, in order.
-        played: episodes of an earlier run that count in the rates.
-        lines: whether each finished session is logged.
+    Shows the rates of `models`, with those `played` by an earlier run; `lines` logs each session that finishes.
     """
 
     def __init__(
-        self, todo: Sequence[Job], models: Sequence[str], played: Iterable[Episode], *, lines: bool = False
+        self, todo: Sequence[Job], models: Sequence[str], played: Sequence[Episode], *, lines: bool = False
     ) -> None:
         self.total, self.done, self.broken, self.lines = len(todo), 0, 0, lines
         self.begun = self.logged = time.monotonic()
         self.open: dict[tuple[str, str, int], tuple[int, float]] = {}
-        self.episodes: dict[str, list[Episode]] = {m: [] for m in models}
+        self.episodes = {m: [e for e in counted(played) if e.model == m] for m in models}
         self.lock = threading.Lock()
-        for e in played:
-            self._count(e)
-
-    def _count(self, e: Episode) -> None:
-        if e.model in self.episodes and not e.infrastructure:
-            self.episodes[e.model].append(e)
 
     def turn(self, job: Job, n: int) -> None:
         """Note that a session asks for its n-th reply; called from the sessions' threads."""
         with self.lock:
             self.open[job.key] = (n, time.monotonic())
 
-    def finished(self, job: Job, episode: Episode) -> None:
+    def finished(self, episode: Episode) -> None:
         """Note that a session has ended."""
+        model = episode.model
         with self.lock:
-            self.open.pop(job.key, None)
+            self.open.pop(episode.key, None)
             self.done += 1
             self.broken += bool(episode.infrastructure)
-            self._count(episode)
+            if model in self.episodes:
+                self.episodes[model] += counted([episode])
         self.logged = time.monotonic()
-        if self.lines and job.model in self.episodes:
-            log.info("%s: %s %s after %d commands", self.summary(), job.model, result(episode), episode.commands)
+        if self.lines and model in self.episodes:
+            log.info("%s: %s %s after %d commands", self.summary(), model, result(episode), episode.commands)
 
     def summary(self) -> str:
         """Return one line: sessions done, success so far, time left at the pace so far."""
@@ -84,38 +78,30 @@ class Watch:
                 parts.append(f"about {timedelta(seconds=round(left))} left")
         return " · ".join(parts)
 
-    def table(self) -> RenderableType:
+    def table(self) -> Text:
         """Return the table of the moment: the rates, and the sessions that wait longest."""
-        from rich.console import Group
-        from rich.table import Table
         from rich.text import Text
 
         with self.lock:
             sessions = sorted(self.open.items(), key=lambda item: item[1][1])
             found = [rates(es) for es in self.episodes.values()]
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        table.add_column("so far")
-        for model in self.episodes:
-            table.add_column(model, justify="right")
-        for name, label in LABELS.items():
-            table.add_row(label, *(count_text({"k": r[name].k, "n": r[name].n}) for r in found))
+        rows = [["so far", *self.episodes]]
+        rows += [[label, *(count_text(asdict(r[name])) for r in found)] for name, label in LABELS.items()]
         now = time.monotonic()
-        lines = [f"  {model} {name}: turn {n}, {now - at:.0f} s" for (model, name, _), (n, at) in sessions[:_SHOWN]]
-        lines += [f"  and {len(sessions) - _SHOWN} more"] * (len(sessions) > _SHOWN)
-        doing = Text("\n".join(lines), style="dim", no_wrap=True, overflow="ellipsis")
-        return Group(Text(self.summary()), table, doing)
+        doing = [f"  {model} {name}: turn {n}, {now - at:.0f} s" for (model, name, _), (n, at) in sessions[:_SHOWN]]
+        doing += [f"  and {len(sessions) - _SHOWN} more"] * (len(sessions) > _SHOWN)
+        return Text("\n".join([self.summary(), *aligned(rows), *doing]))
 
 
 @contextmanager
-def watching(todo: Sequence[Job], models: Sequence[str], played: Iterable[Episode]) -> Iterator[Watch]:
+def watching(todo: Sequence[Job], models: Sequence[str], played: Sequence[Episode]) -> Iterator[Watch]:
     """Show how a run goes until the block is left: a live table on a terminal, log lines elsewhere."""
     if sys.stderr.isatty() and log.isEnabledFor(logging.INFO):
         from rich.console import Console
         from rich.live import Live
 
         watch = Watch(todo, models, played)
-        console = Console(stderr=True)
-        with Live(console=console, get_renderable=watch.table, refresh_per_second=2, transient=True):
+        with Live(console=Console(stderr=True), get_renderable=watch.table, refresh_per_second=2, transient=True):
             yield watch
         return
     watch, over = Watch(todo, models, played, lines=True), threading.Event()

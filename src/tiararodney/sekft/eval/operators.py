@@ -1,159 +1,157 @@
 """Who acts in the worlds: a local model with or without an adapter, or a model behind an endpoint.
 
-A `Player` makes one operator for each session. Sessions run side by side, each asks as soon as its last command has
-answered, and whatever batches their requests (the engine of a local model, a server) does so behind `answer`.
+A `Player` says how each session is answered. Sessions run side by side, each asks as soon as its last command has
+answered, and whatever batches their requests (the generator of a local model, a server) does so behind `Answer`.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field, replace
+from concurrent.futures import CancelledError
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from tiararodney.posix_sdc.errors import InfrastructureError, PosixSdcError
 from tiararodney.sekft.endpoint import Unanswered
-from tiararodney.sekft.errors import RunFailed, UsageError
+from tiararodney.sekft.errors import ContractMismatch, RunFailed, UsageError
+from tiararodney.sekft.eval.contestants import ADAPTER
 from tiararodney.sekft.eval.episodes import Generation, prompt_hash
-from tiararodney.sekft.render import Message, render_prompt
+from tiararodney.sekft.render import Message, contract_tokenizer, render_prompt
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections import Counter
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from tiararodney.posix_sdc.rollout import Operator
     from tiararodney.posix_sdc.schema import Scenario
     from tiararodney.sekft.endpoint import Endpoint
     from tiararodney.sekft.eval.config import EvalConfig
+    from tiararodney.sekft.eval.contestants import Contestant
+    from tiararodney.sekft.model import Base, Generator
     from tiararodney.sekft.render import Tokenizer
 
     Messages = Sequence[Mapping[str, str]]
-    Player = Callable[[Scenario, int], Operator]  # called in the session's thread, with the sample's number
+    Answer = Callable[[Messages], tuple[str, Generation | None]]  # the reply, and how it came about where that is known
+    Player = Callable[[Scenario, int], Answer]  # of a scenario and a sample; called before each attempt at a session
 
 
-@dataclass
-class SessionOperator:
-    """Acts in one session, as posix-sdc's operators do, and keeps how each reply came about.
+@contextmanager
+def local_players(
+    config: EvalConfig, base: Base | None, field: Sequence[Contestant]
+) -> Iterator[tuple[dict[str, Player], Callable[[], None]]]:
+    """Attach a run's adapters until the block is left; one that does not fit is refused before the first session.
 
-    Args:
-        answer: returns the reply to the messages so far, and its `Generation` (the turn is filled in here).
-        generations: of the session so far.
+    A base that is loaded already stays as it was; None loads ``config.base``.
+
+    Yields:
+        A player for each contestant, and what ends the replies under way when the run is interrupted.
+
+    Raises:
+        UsageError: the base cannot be loaded, or an adapter does not fit it or changes nothing.
     """
+    from tiararodney.sekft.model import Generator, attach_adapter, changes_logits, detach_adapter, load_base
 
-    answer: Callable[[Messages], tuple[str, Generation]]
-    generations: list[Generation] = field(default_factory=list)
+    if base is None:
+        assert config.base is not None
+        base = load_base(config.base, config.load_4bit, config.device, config.dtype, cache=not config.no_base_cache)
+    generator = Generator(base, max_batch=config.concurrency, kv_gib=config.kv_memory)
+    players: dict[str, Player] = {}
+    with ExitStack() as stack:
+        for c in field:
+            adapter: str | None = None
+            tokenizer = base.tokenizer
+            if c.kind == ADAPTER:
+                # A name of the run's own: the same adapter may hang on a resident's base already.
+                adapter = f"eval_{c.fingerprint[-16:]}"
+                attach_adapter(base, c.path, adapter)
+                stack.callback(detach_adapter, base, adapter)
+                if not changes_logits(base, adapter):
+                    raise UsageError(
+                        f"--adapter {c.path}: the base predicts the same with and without it (all its weights may be "
+                        "zero). Train it, or leave it out."
+                    )
+                with suppress(ContractMismatch):  # it has none, and the user chose to go on
+                    tokenizer = contract_tokenizer(tokenizer, c.path)
+            players[c.name] = local_player(adapter, generator, tokenizer, config)
+        yield players, generator.cancel
 
-    def reset(self) -> None:
-        """Begin the session anew, after an infrastructure error."""
-        self.generations.clear()
 
-    def reply(self, messages: Messages) -> str:
-        """Return the next assistant turn."""
-        text, generation = self.answer(messages)
-        self.generations.append(replace(generation, turn=len(messages)))
-        return text
+def local_player(adapter: str | None, generator: Generator, tokenizer: Tokenizer, config: EvalConfig) -> Player:
+    """Return who plays with a base (`adapter` None), or with an adapter of this name that is attached to it.
 
-
-def session_key(scenario: Scenario, sample: int) -> str:
-    """Return what a session's samples are drawn by: the same for every contestant, so that pairs share their seeds."""
-    return f"{scenario.id}/{sample}"
-
-
-@dataclass(frozen=True)
-class LocalPlayer:
-    """A base model, with one of its adapters or without.
-
-    Args:
-        generate: ``(prompt ids, key) -> (reply ids, whether a stop token ended it)``; called from many threads at once.
-        tokenizer: renders, encodes and decodes.
-        context: tokens that the model can hold, None for any number.
-        max_new_tokens: the limit of a reply.
+    A session whose prompt leaves no room for a reply gets an empty one, as from a server that refuses it.
     """
+    from tiararodney.sekft.model import Sampling
 
-    generate: Callable[[Sequence[int], str], tuple[Sequence[int], bool]]
-    tokenizer: Tokenizer
-    context: int | None
-    max_new_tokens: int
+    stops = stop_ids(tokenizer, getattr(generator.base.model.generation_config, "eos_token_id", None))
+    sampling = Sampling(config.max_new_tokens, config.temperature, seed=config.seed, stop_ids=stops)
 
-    def __call__(self, scenario: Scenario, sample: int) -> SessionOperator:
-        """Return who acts in one session.
-
-        A session whose prompt leaves no room for a reply gets an empty one, as from a server that refuses it.
-        """
-        key = session_key(scenario, sample)
-
+    def player(scenario: Scenario, sample: int) -> Answer:
         def answer(messages: Messages) -> tuple[str, Generation]:
-            ids = render_prompt(self.tokenizer, messages)
-            note = Generation(0, prompt_hash(ids), len(ids), (), "context")
-            if self.context is not None and len(ids) + self.max_new_tokens > self.context:
+            ids = render_prompt(tokenizer, messages)
+            note = Generation(len(messages), prompt_hash(ids), len(ids), stop="context")
+            if generator.context is not None and len(ids) + config.max_new_tokens > generator.context:
                 return "", note
-            reply, stopped = self.generate(ids, key)
-            return reply_text(self.tokenizer, reply), replace(
-                note, reply_ids=tuple(reply), stop="end" if stopped else "length"
-            )
+            try:  # draws are named by the session, not by the contestant: pairs share them
+                reply = generator.submit(ids, sampling, adapter=adapter, key=f"{scenario.id}/{sample}").result()
+            except CancelledError:
+                raise KeyboardInterrupt from None
+            stop = "end" if reply.stopped else "length"
+            return reply_text(tokenizer, reply.ids), replace(note, reply_ids=tuple(reply.ids), stop=stop)
 
-        return SessionOperator(answer)
+        return answer
+
+    return player
 
 
-@dataclass(frozen=True)
-class EndpointPlayer:
-    """A model behind one or several OpenAI-compatible servers; a session stays with one of them.
+def endpoint_player(
+    endpoints: Sequence[Endpoint], config: EvalConfig, tokenizer: Tokenizer | None, silent: Counter[str]
+) -> Player:
+    """Return who plays with a model behind one or several servers (replicas); a session stays with one of them.
 
     Args:
-        name: the contestant's.
-        endpoints: the servers (replicas) and the model's name.
+        endpoints: the servers, each asked for the same model.
         config: limit, temperature and seed of replies; servers may or may not heed the seed.
         tokenizer: renders prompts here, whose token ids are sent; None sends messages, which the server renders.
-        heard: when a server answered last, by index (monotonic seconds).
-        silent: replies without content, by the reason that the server gave.
+        silent: counts replies without content, by the reason that the server gave.
     """
+    heard: dict[int, float] = {}  # when a server answered last, by index (monotonic seconds)
+    stops = None if tokenizer is None else stop_ids(tokenizer)
 
-    name: str
-    endpoints: Sequence[Endpoint]
-    config: EvalConfig
-    tokenizer: Tokenizer | None = None
-    heard: dict[int, float] = field(default_factory=dict)
-    silent: dict[str, int] = field(default_factory=dict)
-
-    def __call__(self, scenario: Scenario, sample: int) -> SessionOperator:
-        """Return who acts in one session."""
-        key = session_key(scenario, sample)
-        index = sum(key.encode()) % len(self.endpoints)
+    def player(scenario: Scenario, sample: int) -> Answer:
+        key = f"{scenario.id}/{sample}"
+        index = sum(key.encode()) % len(endpoints)
         # One seed for all would give sessions with the same prompt the same reply.
-        seed = int.from_bytes(sha256(f"{self.config.seed}/{key}".encode()).digest()[:4]) >> 1
-        return SessionOperator(lambda messages: self._ask(index, seed, messages))
+        seed = int.from_bytes(sha256(f"{config.seed}/{key}".encode()).digest()[:4]) >> 1
+        decoding = (config.max_new_tokens, config.temperature, seed)
 
-    def _ask(self, index: int, seed: int, messages: Messages) -> tuple[str, Generation]:
-        endpoint, asked, c, ids = self.endpoints[index], time.monotonic(), self.config, []
-        try:
-            if self.tokenizer is None:
-                done = endpoint.chat(messages, c.max_new_tokens, c.temperature, seed)
-            else:
-                ids = render_prompt(self.tokenizer, messages)
-                done = endpoint.complete(ids, c.max_new_tokens, c.temperature, seed, stop_ids(self.tokenizer))
-        except Unanswered as error:
-            # Others were answered meanwhile, or the list of models is: then this request alone has no answer.
-            if self.heard.get(index, 0.0) < asked:
-                try:
-                    endpoint.check()
-                except UsageError:
-                    raise RunFailed(f"--endpoint {error}. Start the server again; the same command resumes.") from error
-            raise
-        except PosixSdcError as error:  # the server lives: it spoils this session alone
-            raise InfrastructureError(str(error)) from error
-        self.heard[index] = time.monotonic()
-        stop = done.finish_reason if done.finish_reason in ("length", "context") else "end"
-        if (why := done.without_content) and stop != "context":
-            self.silent[why] = self.silent.get(why, 0) + 1
-        text = reply_text(self.tokenizer, done.ids) if self.tokenizer is not None and done.ids else done.text
-        return text, Generation(0, prompt_hash(ids) if ids else "", done.prompt_tokens, done.ids, stop)
+        def answer(messages: Messages) -> tuple[str, Generation]:
+            endpoint, asked = endpoints[index], time.monotonic()
+            ids = [] if tokenizer is None else render_prompt(tokenizer, messages)
+            try:
+                done = endpoint.chat(messages, *decoding) if stops is None else endpoint.complete(ids, *decoding, stops)
+            except Unanswered as error:
+                # Others were answered meanwhile, or the list of models is: then this request alone has no answer.
+                if heard.get(index, 0.0) < asked:
+                    try:
+                        endpoint.check()
+                    except UsageError:
+                        remedy = "Start the server again; the same command resumes."
+                        raise RunFailed(f"--endpoint {error}. {remedy}") from error
+                raise
+            except PosixSdcError as error:  # the server lives: it spoils this session alone
+                raise InfrastructureError(str(error)) from error
+            heard[index] = time.monotonic()
+            stop = done.finish_reason if done.finish_reason in ("length", "context") else "end"
+            if (why := done.without_content) and stop != "context":
+                silent[why] += 1
+            text = reply_text(tokenizer, done.ids) if tokenizer is not None and done.ids else done.text
+            return text, Generation(len(messages), prompt_hash(ids) if ids else "", done.prompt_tokens, done.ids, stop)
 
+        return answer
 
-BASELINES: Mapping[str, Sequence[str]] = {
-    "exit at once": (),
-    "panic at once": ("panic the directive cannot be carried out",),
-    "prose, then exit": ("Sure! I will take a look at the directives and do what they ask.",),
-}
-"""What doing nothing scores, which a rate has to be read against: what is said before ``exit``."""
+    return player
 
 
 def reply_text(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
@@ -165,9 +163,7 @@ def reply_text(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
 def stop_ids(tokenizer: Tokenizer, eos: int | Sequence[int] | None = None) -> frozenset[int]:
     """Return the tokens that end a reply: the one the template writes after a reply, and the model's own.
 
-    Args:
-        tokenizer: with its chat template.
-        eos: `eos_token_id` of the model's generation settings.
+    These are the tokenizer's, and `eos`, the `eos_token_id` of the model's generation settings.
 
     Raises:
         UsageError: there is none, so no reply could ever end by itself.
@@ -178,9 +174,8 @@ def stop_ids(tokenizer: Tokenizer, eos: int | Sequence[int] | None = None) -> fr
         found.add(control[tokenizer.eos_token])
     mark = "ls-xq"
     text = tokenizer.render_text([Message("user", "$ "), Message("assistant", mark)], add_generation_prompt=False)
-    after = text[text.rindex(mark) + len(mark) :] if mark in text else ""
-    first = tokenizer.encode(after.lstrip())[:1]
-    found.update(i for i in first if i in set(control.values()))
+    after = text.rpartition(mark)[2] if mark in text else ""
+    found |= set(tokenizer.encode(after.lstrip())[:1]) & set(control.values())
     if not found:
         raise UsageError(
             "the base's chat template and configuration name no token that ends a reply. Add an eos_token."

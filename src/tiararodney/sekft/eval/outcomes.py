@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
 from enum import StrEnum
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from tiararodney.sekft.eval.statistics import Paired, Rate, clustered_interval, group, paired, wilson
+from tiararodney.sekft.eval.statistics import Paired, Rate, clustered_interval, group, holm, paired, wilson
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,18 +18,14 @@ REPEATS = 3
 
 # Names that posix-sdc gives to the checks of a session that gave up, see its `sessions.judgement`.
 _READ, _REASON = "the directive was read", "the reason names the cause"
-_GIVING_UP = {_READ, _REASON}
 
-
-RATES: Mapping[str, Callable[[Episode], bool]] = MappingProxyType(
-    {
-        "operate": lambda e: e.commands > 0 and e.clean,
-        "terminate": lambda e: e.ended in ("exit", "panic"),
-        "clean_termination": lambda e: e.ended in ("exit", "panic") and e.ended == e.terminal,
-        "verified": lambda e: e.verified,
-        "success": lambda e: e.keep,
-    }
-)
+RATES: Mapping[str, Callable[[Episode], bool]] = {
+    "operate": lambda e: e.commands > 0 and e.clean,
+    "terminate": lambda e: e.ended in ("exit", "panic"),
+    "clean_termination": lambda e: e.ended in ("exit", "panic") and e.ended == e.terminal,
+    "verified": lambda e: e.verified,
+    "success": lambda e: e.keep,
+}
 """What each rate counts, in the order of the report."""
 
 MEANINGS: Mapping[str, str] = {
@@ -50,12 +44,7 @@ def counted(episodes: Iterable[Episode]) -> list[Episode]:
 
 
 def rates(episodes: Iterable[Episode], *, clustered: bool = False) -> dict[str, Rate]:
-    """Return every rate over the counted episodes.
-
-    Args:
-        episodes: of one contestant.
-        clustered: also give the interval from a bootstrap over archetypes.
-    """
+    """Return every rate over one contestant's counted episodes; `clustered` adds the interval over archetypes."""
     rows = counted(episodes)
     out = {}
     for name, holds in RATES.items():
@@ -67,33 +56,16 @@ def rates(episodes: Iterable[Episode], *, clustered: bool = False) -> dict[str, 
     return out
 
 
-def by_archetype(episodes: Iterable[Episode]) -> dict[str, dict[str, Rate]]:
-    """Return the rates of each archetype, archetypes in alphabetical order."""
-    rows = list(episodes)
-    return {name: rates(own) for name, own in sorted(group([e.archetype for e in rows], rows).items())}
-
-
 def compare(first: Sequence[Episode], second: Sequence[Episode]) -> dict[str, Paired]:
     """Pair two contestants by scenario and repeat; a pair counts only where both have a counted episode."""
     theirs = {(e.scenario_id, e.sample): e for e in counted(second)}
     pairs = [(e, theirs[e.scenario_id, e.sample]) for e in counted(first) if (e.scenario_id, e.sample) in theirs]
     archetypes, scenarios = [e.archetype for e, _ in pairs], [e.scenario_id for e, _ in pairs]
-    return {
+    found = {
         name: paired([(holds(a), holds(b)) for a, b in pairs], archetypes, scenarios) for name, holds in RATES.items()
     }
-
-
-def tries(episodes: Iterable[Episode]) -> tuple[list[int], list[int]]:
-    """Return (successes, tries) of each scenario, for `pass_at_k` and `pass_hat_k`."""
-    rows = counted(episodes)
-    kept = group([e.scenario_id for e in rows], [e.keep for e in rows]).values()
-    return [sum(v) for v in kept], [len(v) for v in kept]
-
-
-def partial_credit(episodes: Iterable[Episode]) -> float | None:
-    """Return the mean share of checks that passed, over episodes whose verdict lists its checks; None without any."""
-    shares = [sum(e.checks.values()) / len(e.checks) for e in counted(episodes) if e.checks]
-    return sum(shares) / len(shares) if shares else None
+    adjusted = holm({name: pair.p_value for name, pair in found.items()})
+    return {name: replace(pair, p_holm=adjusted[name]) for name, pair in found.items()}
 
 
 class Failure(StrEnum):
@@ -123,7 +95,8 @@ def failure(e: Episode) -> Failure | None:
     if not e.clean:
         return Failure.PROSE
     if e.ended in ("turn_limit", "time_limit"):
-        if _loops(e):
+        last = [m["content"].strip() for m in e.messages if m["role"] == "assistant"][-REPEATS:]
+        if len(last) == REPEATS and len(set(last)) == 1:
             return Failure.REPEATED
         return Failure.STEP_LIMIT if e.ended == "turn_limit" else Failure.TIME_LIMIT
     if e.ended not in ("exit", "panic"):
@@ -131,7 +104,7 @@ def failure(e: Episode) -> Failure | None:
     if e.ended != e.terminal:
         return Failure.WRONG_TERMINAL
     failed = {name for name, passed in e.checks.items() if not passed}
-    if failed <= _GIVING_UP and failed:
+    if failed and failed <= {_READ, _REASON}:
         return Failure.UNREAD if _READ in failed else Failure.REASON
     return Failure.CHECKER
 
@@ -139,13 +112,3 @@ def failure(e: Episode) -> Failure | None:
 def result(e: Episode) -> str:
     """Return in words what an episode came to: a success, the kind of its failure, or an infrastructure error."""
     return INFRASTRUCTURE if e.infrastructure else str(failure(e) or SUCCESS)
-
-
-def _loops(e: Episode) -> bool:
-    commands = [m["content"].strip() for m in e.messages if m["role"] == "assistant"]
-    return len(commands) >= REPEATS and len(set(commands[-REPEATS:])) == 1
-
-
-def tally(episodes: Iterable[Episode]) -> dict[str, int]:
-    """Count failures by kind, the most frequent first; kinds that did not occur are left out."""
-    return dict(Counter(str(f) for e in episodes if (f := failure(e)) is not None).most_common())

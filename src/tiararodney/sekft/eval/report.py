@@ -2,54 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from statistics import mean
+import json
+from collections import Counter
+from dataclasses import asdict
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from tiararodney.sekft.console import aligned
-from tiararodney.sekft.eval.operators import BASELINES
-from tiararodney.sekft.eval.outcomes import (
-    LABELS,
-    by_archetype,
-    compare,
-    counted,
-    partial_credit,
-    rates,
-    tally,
-    tries,
-)
-from tiararodney.sekft.eval.statistics import group, holm, pass_at_k
+from tiararodney.sekft.eval.contestants import BASELINES
+from tiararodney.sekft.eval.outcomes import LABELS, compare, counted, failure, rates
+from tiararodney.sekft.eval.statistics import group, pass_at_k
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
+    from tiararodney.sekft.eval.contestants import Contestant
     from tiararodney.sekft.eval.episodes import Episode
-    from tiararodney.sekft.eval.statistics import Rate
+    from tiararodney.sekft.eval.statistics import Paired, Rate
 
 SCHEMA_VERSION = 2
-BASE, ADAPTER, ENDPOINT, OPERATOR = "base", "adapter", "endpoint", "operator"
-LOCAL = (BASE, ADAPTER)
 FEW = 5
 """Archetypes with fewer scenarios say little by themselves: they are folded away."""
-
-
-@dataclass(frozen=True)
-class Contestant:
-    """Who is evaluated.
-
-    Args:
-        name: its name in the report, unique in a run.
-        kind: ``base``, ``adapter``, ``endpoint``, or ``operator`` for a script.
-        path: folder of the model or adapter, or the endpoint's URL.
-        fingerprint: what tells this model from another under the same path; empty for an endpoint.
-        contract: ``match``, ``none`` (nothing to check) or the mismatch that the user chose to ignore.
-    """
-
-    name: str
-    kind: str
-    path: str
-    fingerprint: str = ""
-    contract: str = "none"
 
 
 def build_report(
@@ -59,7 +33,7 @@ def build_report(
 
     Args:
         contestants: in the order of the report; the first one is what the others are paired with.
-        episodes: of all of them, and of the operators that do nothing (`operators.BASELINES`).
+        episodes: of all of them, and of the operators that do nothing (`contestants.BASELINES`).
         run: what holds for the whole run (config, versions, seed, runtime, scenarios), taken over as it is.
     """
     played: dict[str, list[Episode]] = {c.name: [] for c in contestants} | group([e.model for e in episodes], episodes)
@@ -67,8 +41,11 @@ def build_report(
     return {
         "schema_version": SCHEMA_VERSION,
         **run,
-        "models": [asdict(c) | _counts(played[c.name]) for c in contestants],
-        "paired": [_comparison(first.name, other.name, played) for other in others],
+        "models": [asdict(c) | counts(played[c.name]) for c in contestants],
+        "paired": [
+            {"first": first.name, "second": other.name, "rates": _json(compare(played[first.name], played[other.name]))}
+            for other in others
+        ],
         "baselines": [
             {"name": name, "n": len(counted(played[name])), "rates": _json(rates(played[name]))}
             for name in BASELINES
@@ -77,39 +54,37 @@ def build_report(
     }
 
 
-def _counts(episodes: Sequence[Episode]) -> dict[str, Any]:
+def counts(episodes: Sequence[Episode]) -> dict[str, Any]:
     """Return all that is counted of one contestant's episodes."""
     rows = counted(episodes)
-    successes, trials = tries(rows)
-    repeats = max(trials, default=1)
+    archetypes = group([e.archetype for e in rows], rows)
+    kept = group([e.scenario_id for e in rows], [e.keep for e in rows]).values()
+    repeats = max(map(len, kept), default=1)
     ladder = sorted({*(2**i for i in range(repeats.bit_length())), repeats})  # 1, the powers of two, all repeats
-    passes = {str(k): pass_at_k(successes, trials, k) or (None, None) for k in ladder}
+    passes = {str(k): pass_at_k(kept, k) or (None, None) for k in ladder}
     return {
         "episodes": len(episodes),
         "n": len(rows),
         "infrastructure_errors": len(episodes) - len(rows),
-        "rates": _json(rates(episodes, clustered=True)),
-        "by_archetype": {a: _json(found) for a, found in by_archetype(episodes).items()},
-        "failures": tally(episodes),
-        "checks_passed": partial_credit(episodes),
+        "rates": _json(rates(rows, clustered=True)),
+        "by_archetype": {name: _json(rates(own)) for name, own in sorted(archetypes.items())},
+        "failures": dict(Counter(str(f) for e in rows if (f := failure(e)) is not None).most_common()),
+        "checks_passed": _mean([fmean(e.checks.values()) for e in rows if e.checks]),
         "repeats": repeats,
         "pass_at": {k: some for k, (some, _) in passes.items()},
         "pass_all": {k: every for k, (_, every) in passes.items()},
-        "commands": mean(e.commands for e in rows) if rows else None,
-        "tokens": mean(sum(len(g.reply_ids) for g in e.generations) for e in rows) if rows else None,
-        "seconds": mean(e.seconds for e in rows) if rows else None,
+        "commands": _mean([e.commands for e in rows]),
+        "tokens": _mean([sum(len(g.reply_ids) for g in e.generations) for e in rows]),
+        "seconds": _mean([e.seconds for e in rows]),
     }
 
 
-def _comparison(first: str, second: str, played: Mapping[str, Sequence[Episode]]) -> dict[str, Any]:
-    pairs = compare(played[first], played[second])
-    adjusted = holm({name: p.p_value for name, p in pairs.items()})
-    compared = {k: asdict(p) | {"n": p.n, "p_holm": adjusted[k]} for k, p in pairs.items()}
-    return {"first": first, "second": second, "rates": compared}
+def _mean(values: Sequence[float]) -> float | None:
+    return fmean(values) if values else None
 
 
-def _json(found: Mapping[str, Rate]) -> dict[str, Any]:
-    return {name: asdict(rate) | {"value": rate.value} for name, rate in found.items()}
+def _json(found: Mapping[str, Rate | Paired]) -> dict[str, Any]:
+    return {name: asdict(one) for name, one in found.items()}
 
 
 # ---------------------------------------------------------------------------------- what the table and the page show
@@ -119,13 +94,12 @@ def facts(report: Mapping[str, Any]) -> dict[str, str]:
     """Return on what and how the models were played."""
     config, scenarios = report["config"], report["scenarios"]
     kinds = len(scenarios["archetypes"])
+    decoding = f"temperature {config['temperature']:g}, seed {config['seed']}"
     precision = "NF4" if config["load_4bit"] else (report.get("precision") or {}).get("dtype")
     return {
         "runtime": report["runtime"],
         "scenarios": f"{scenarios['n']} of {kinds} archetype{'s' * (kinds != 1)}",
-        "decoding": f"temperature {config['temperature']:g}, seed {config['seed']}"
-        if config["temperature"]
-        else "greedy",
+        "decoding": decoding if config["temperature"] else "greedy",
         "turns": str(config["max_turns"] or "by scenario"),
         "tokens per reply": str(config["max_new_tokens"]),
     } | ({"base": precision} if precision else {})
@@ -177,9 +151,7 @@ def count_text(rate: Mapping[str, Any]) -> str:
 
 def rate_text(rate: Mapping[str, Any]) -> str:
     """Write a rate as ``9/16 0.56 [0.33, 0.77]``, a dash where nothing was counted."""
-    return (
-        f"{rate['k']:>2}/{rate['n']} {rate['value']:.2f} [{rate['low']:.2f}, {rate['high']:.2f}]" if rate["n"] else "-"
-    )
+    return "{k:>2}/{n} {value:.2f} [{low:.2f}, {high:.2f}]".format_map(rate) if rate["n"] else "-"
 
 
 def power_text(comparison: Mapping[str, Any]) -> str:
@@ -194,44 +166,46 @@ def table(report: Mapping[str, Any], *, all_archetypes: bool = False) -> str:
     """Return the table for stdout: rates of every model, the paired tests, why sessions failed, success by archetype.
 
     Args:
-        report: The report.
-        all_archetypes: Also show archetypes with fewer than `FEW` scenarios.
+        report: what `build_report` made.
+        all_archetypes: also show archetypes with fewer than `FEW` scenarios.
     """
-    models = report["models"]
+    models, sizes = report["models"], report["scenarios"]["archetypes"]
     names = [m["name"] for m in models]
-    rows = [["", *names], *([LABELS[name], *(rate_text(m["rates"][name]) for m in models)] for name in LABELS)]
+    header = " · ".join(f"{k} {v}" for k, v in facts(report).items())
+    rows = [["", *names], *([label, *(rate_text(m["rates"][name]) for m in models)] for name, label in LABELS.items())]
     rows += [[label, *cells] for label, cells, _ in more_rows(models)]
-    lines = [
-        " · ".join(f"{k} {v}" for k, v in facts(report).items()),
-        "rates: k/n, proportion, 95 % Wilson interval",
-        "",
-    ]
-    lines += aligned(rows)
+    blocks = [[header, "rates: k/n, proportion, 95 % Wilson interval"], aligned(rows)]
     if report["baselines"]:
-        rows = [
-            [f"  {b['name']}", *(count_text(b["rates"][k]) for k in ("verified", "success"))]
-            for b in report["baselines"]
-        ]
-        lines += ["", *aligned([["doing nothing", "verified", "success"], *rows])]
+        rows = [["doing nothing", "verified", "success"]]
+        rows += [[f"  {b['name']}", *(count_text(b["rates"][k]) for k in rows[0][1:])] for b in report["baselines"]]
+        blocks.append(aligned(rows))
     for comparison in report["paired"]:
-        title = (
-            f"{comparison['second']} against {comparison['first']}, same worlds (exact McNemar; Holm over the rates)"
-        )
+        first, second = comparison["first"], comparison["second"]
         rows = [["", "difference", "95 % interval", "over archetypes", "p", "p (Holm)"]]
         for name, p in comparison["rates"].items():
             difference = "-" if p["difference"] is None else f"{p['difference']:+.2f}"
-            newcombe = interval_text((p["low"], p["high"]) if p["n"] else None)
-            tests = (p_text(p["p_value"]), p_text(p["p_holm"]))
-            rows.append([LABELS[name], difference, newcombe, interval_text(p["clustered"]), *tests])
-        lines += ["", title, *aligned(rows), power_text(comparison)]
+            intervals = (interval_text((p["low"], p["high"]) if p["n"] else None), interval_text(p["clustered"]))
+            rows.append([LABELS[name], difference, *intervals, p_text(p["p_value"]), p_text(p["p_holm"])])
+        title = f"{second} against {first}, same worlds (exact McNemar; Holm over the rates)"
+        blocks.append([title, *aligned(rows), power_text(comparison)])
     if kinds := failure_kinds(models):
         rows = [[f"  {kind}", *(str(m["failures"].get(kind, 0)) for m in models)] for kind in kinds]
-        lines += ["", *aligned([["why sessions failed", *names], *rows])]
-    sizes = report["scenarios"]["archetypes"]
+        blocks.append(aligned([["why sessions failed", *names], *rows]))
     if shown := [a for a, n in sizes.items() if all_archetypes or n >= FEW]:
         nothing = {"success": {"n": 0}}
         rows = [[f"  {a}", *(rate_text(m["by_archetype"].get(a, nothing)["success"]) for m in models)] for a in shown]
-        lines += ["", *aligned([["success by archetype", *names], *rows])]
+        blocks.append(aligned([["success by archetype", *names], *rows]))
     if hidden := len(sizes) - len(shown):
-        lines += ["", f"{hidden} archetype{'s' * (hidden != 1)} with fewer than {FEW} scenarios: see --by-archetype"]
-    return "\n".join([*lines, *(["", *notes(report)] if notes(report) else [])])
+        blocks.append([f"{hidden} archetype{'s' * (hidden != 1)} with fewer than {FEW} scenarios: see --by-archetype"])
+    blocks.append(notes(report))
+    return "\n\n".join("\n".join(block) for block in blocks if block)
+
+
+def print_report(report: Mapping[str, Any], page: Path | None, *, as_json: bool, all_archetypes: bool) -> None:
+    """Print a report on stdout, as JSON or as a table with the page's path below."""
+    if as_json:
+        print(json.dumps(report, indent=2, ensure_ascii=False))
+        return
+    print(table(report, all_archetypes=all_archetypes))
+    if page is not None:
+        print(f"\nreport: {page}")

@@ -11,131 +11,83 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 from math import comb, sqrt
+from statistics import fmean
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 MIN_CLUSTERS = 5
 """Fewer clusters than these say nothing about the spread between clusters: there is no clustered interval then."""
-
-_RESAMPLES = 4000
+K = TypeVar("K")
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Rate:
-    """A proportion with its interval.
+    """A proportion with its intervals."""
 
-    Args:
-        k: successes.
-        n: trials; 0 means that nothing was counted, then the interval is all of [0, 1].
-        low: lower end of the 95 % Wilson interval, in [0, 1].
-        high: upper end of it.
-        clustered: 95 % interval from a bootstrap over clusters (archetypes), None where there are fewer than
-            `MIN_CLUSTERS`. Sessions of one archetype resemble each other, so this is the one that tells how the rate
-            would vary over other archetypes.
-    """
-
-    k: int
-    n: int
-    low: float
+    k: int  # successes
+    n: int  # trials; 0 means that nothing was counted
+    value: float | None  # the proportion, None where nothing was counted
+    low: float  # of the 95 % Wilson interval; it is all of [0, 1] where nothing was counted
     high: float
+    # Of a bootstrap over archetypes, None where there are fewer than `MIN_CLUSTERS`: sessions of one archetype resemble
+    # each other, so this is the 95 % interval that tells how the rate would vary over other archetypes.
     clustered: tuple[float, float] | None = None
-
-    @property
-    def value(self) -> float | None:
-        """The proportion, None where nothing was counted."""
-        return self.k / self.n if self.n else None
 
 
 @dataclass(frozen=True)
 class Paired:
-    """Two contestants in the same worlds, one rate.
+    """Two contestants in the same worlds, one rate."""
 
-    Args:
-        both: worlds in which both succeeded.
-        only_first: worlds in which only the first did.
-        only_second: worlds in which only the second did.
-        neither: worlds in which neither did.
-        p_value: two-sided exact test of "no difference": McNemar's where each scenario was played once, else the
-            sign-flip test over the scenarios' mean differences, which is the same test for one play.
-        difference: rate of the second less rate of the first; None without pairs.
-        low: lower end of the difference's 95 % interval (Newcombe's method 10 for paired proportions).
-        high: upper end of it.
-        clustered: the difference's 95 % interval from a bootstrap over archetypes, as in `Rate`.
-        detectable: smallest true difference that this many pairs show with 80 % power at p < 0.05.
-    """
-
-    both: int
-    only_first: int
-    only_second: int
-    neither: int
-    p_value: float
-    difference: float | None = None
-    low: float = -1.0
+    n: int = 0  # pairs
+    both: int = 0  # worlds in which both succeeded
+    only_first: int = 0
+    only_second: int = 0
+    neither: int = 0
+    p_value: float = 1.0  # of no difference, see `difference_test`
+    difference: float | None = None  # rate of the second less rate of the first; None without pairs
+    low: float = -1.0  # of the difference's 95 % interval, see `newcombe_paired`
     high: float = 1.0
-    clustered: tuple[float, float] | None = None
-    detectable: float | None = None
-
-    @property
-    def n(self) -> int:
-        """Number of pairs."""
-        return self.both + self.only_first + self.only_second + self.neither
+    clustered: tuple[float, float] | None = None  # its 95 % interval from a bootstrap over archetypes, as in `Rate`
+    detectable: float | None = None  # see `detectable_difference`
+    p_holm: float = 1.0  # the p-value with Holm's correction over the rates
 
 
 def wilson(k: int, n: int) -> Rate:
-    """Return the proportion k/n with its 95 % Wilson score interval.
-
-    Args:
-        k: successes, 0 <= k <= n.
-        n: trials.
-    """
+    """Return the proportion of k successes in n trials with its 95 % Wilson score interval."""
     from scipy.stats import binomtest
 
     if n == 0:
-        return Rate(0, 0, 0.0, 1.0)
+        return Rate(0, 0, None, 0.0, 1.0)
     interval = binomtest(k, n).proportion_ci(method="wilson")
     # At k = 0 and k = n one end is exactly 0 or 1; floating point misses it by an ulp.
-    return Rate(k, n, 0.0 if k == 0 else float(interval.low), 1.0 if k == n else float(interval.high))
+    return Rate(k, n, k / n, 0.0 if k == 0 else float(interval.low), 1.0 if k == n else float(interval.high))
 
 
 def clustered_interval(clusters: Mapping[str, Sequence[float]]) -> tuple[float, float] | None:
-    """Return the 95 % percentile bootstrap interval of a mean, drawing whole clusters.
+    """Return the 95 % percentile bootstrap interval of a mean, drawing whole clusters of values (at least one in each).
 
-    Args:
-        clusters: values by cluster (outcomes as 0 and 1, or paired differences).
-
-    Returns:
-        The interval, or None where fewer than `MIN_CLUSTERS` clusters hold a value. The draws are seeded, so the same
-        values give the same interval.
+    The same values give the same interval; fewer than `MIN_CLUSTERS` clusters give None.
     """
     from scipy.stats import bootstrap
 
-    rows = [values for _, values in sorted(clusters.items()) if values]
+    rows = [values for _, values in sorted(clusters.items())]
     if len(rows) < MIN_CLUSTERS:
         return None
     sums, sizes = np.array([sum(r) for r in rows], float), np.array([len(r) for r in rows], float)
-    result = bootstrap(
-        (sums, sizes),
-        lambda s, n, axis: s.sum(axis) / n.sum(axis),
-        paired=True,
-        vectorized=True,
-        n_resamples=_RESAMPLES,
-        method="percentile",
-        rng=np.random.default_rng(0),
-    )
-    return float(result.confidence_interval.low), float(result.confidence_interval.high)
+    how = {"paired": True, "n_resamples": 4000, "method": "percentile", "rng": np.random.default_rng(0)}
+    found = bootstrap((sums, sizes), lambda s, n, axis: s.sum(axis) / n.sum(axis), **how).confidence_interval
+    return float(found.low), float(found.high)
 
 
 def difference_test(differences: Sequence[float]) -> float:
-    """Return the two-sided exact p-value of "no difference", each scenario's difference being as likely negated.
+    """Return the two-sided exact p-value of "no difference", each scenario's (mean) difference being as likely negated.
 
-    Args:
-        differences: second less first, one (mean) difference for each scenario. Where each is -1, 0 or 1 this is
-            McNemar's test; else signs are flipped, in every way or in 9,999 random ones.
+    Where each is -1, 0 or 1 this is McNemar's test; else signs are flipped, in every way or in 9,999 random ones.
     """
     from scipy.stats import binomtest, permutation_test
 
@@ -173,14 +125,8 @@ def detectable_difference(n: int, discordant: float) -> float | None:
     """Return the smallest true difference that McNemar's test on n pairs shows at p < 0.05 with 80 % power.
 
     R. J. Connor, "Sample size for testing differences in proportions for the paired-sample design", Biometrics 43
-    (1987) 207-211, solved for the difference.
-
-    Args:
-        n: pairs.
-        discordant: share of pairs in which one succeeded and the other did not, in [0, 1].
-
-    Returns:
-        The difference, in (0, 1], or None where even a difference of 1 could not be shown.
+    (1987) 207-211, solved for the difference; `discordant` is the share of pairs in which one alone succeeded. None
+    where even a difference of 1 could not be shown.
     """
     from scipy.optimize import brentq
     from scipy.stats import norm
@@ -200,51 +146,45 @@ def detectable_difference(n: int, discordant: float) -> float | None:
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     """Return Holm's adjusted p-values (S. Holm, Scandinavian Journal of Statistics 6 (1979) 65-70), keys as given.
 
-    Home-made, four lines: scipy corrects for the false discovery rate only, statsmodels would bring pandas along.
+    Home-made: scipy corrects for the false discovery rate only, statsmodels would bring pandas along.
     """
-    adjusted, worst = {}, 0.0
-    for rank, (name, p) in enumerate(sorted(p_values.items(), key=lambda item: item[1])):
-        worst = max(worst, min(1.0, (len(p_values) - rank) * p))
+    adjusted, worst = dict(p_values), 0.0
+    for rank, name in enumerate(sorted(p_values, key=p_values.__getitem__)):
+        worst = max(worst, min(1.0, (len(p_values) - rank) * p_values[name]))
         adjusted[name] = worst
-    return {name: adjusted[name] for name in p_values}
+    return adjusted
 
 
-def pass_at_k(successes: Sequence[int], tries: Sequence[int], k: int) -> tuple[float, float] | None:
+def pass_at_k(tries: Iterable[Sequence[bool]], k: int) -> tuple[float, float] | None:
     """Return the mean probabilities that one of k draws from a scenario's tries succeeded, and that all did.
 
     The unbiased estimators 1 - C(n - c, k) / C(n, k) of M. Chen et al., arXiv 2107.03374 (pass@k), and
     C(c, k) / C(n, k) of S. Yao et al., arXiv 2406.12045 (pass^k), averaged over the scenarios that have k tries.
 
     Args:
-        successes: c for each scenario.
-        tries: n for each scenario.
+        tries: for each scenario, whether each of its n tries is one of the c that succeeded.
         k: draws, at least 1.
 
     Returns:
         pass@k and pass^k; None where no scenario has k tries.
     """
-    enough = [(c, n, comb(n, k)) for c, n in zip(successes, tries, strict=True) if n >= k]
+    enough = [(sum(tried), len(tried), comb(len(tried), k)) for tried in tries if len(tried) >= k]
     if not enough:
         return None
-    some = sum(1 - comb(n - c, k) / draws for c, n, draws in enough)
-    return some / len(enough), sum(comb(c, k) / draws for c, _, draws in enough) / len(enough)
+    some = fmean(1 - comb(n - c, k) / draws for c, n, draws in enough)
+    return some, fmean(comb(c, k) / draws for c, _, draws in enough)
 
 
-def paired(outcomes: Sequence[tuple[bool, bool]], clusters: Sequence[str], units: Sequence[str]) -> Paired:
-    """Count the four cells over (first, second) pairs and test the difference.
-
-    Args:
-        outcomes: one (first, second) for each pair.
-        clusters: archetype of each pair.
-        units: scenario of each pair.
-    """
+def paired(outcomes: Sequence[tuple[bool, bool]], archetypes: Sequence[str], scenarios: Sequence[str]) -> Paired:
+    """Count the four cells of (first, second) pairs; test the difference over their archetypes and scenarios."""
     n = len(outcomes)
     if n == 0:
-        return Paired(0, 0, 0, 0, 1.0)
+        return Paired()
     both, first, second, neither = (outcomes.count(pair) for pair in itertools.product((True, False), repeat=2))
     differences = [float(b) - float(a) for a, b in outcomes]
-    by_scenario = [sum(v) / len(v) for v in group(units, differences).values()]
+    by_scenario = [fmean(own) for own in group(scenarios, differences).values()]
     return Paired(
+        n,
         both,
         first,
         second,
@@ -252,14 +192,14 @@ def paired(outcomes: Sequence[tuple[bool, bool]], clusters: Sequence[str], units
         difference_test(by_scenario),
         (second - first) / n,
         *newcombe_paired(both, first, second, neither),
-        clustered_interval(group(clusters, differences)),
+        clustered_interval(group(archetypes, differences)),
         detectable_difference(n, (first + second) / n),
     )
 
 
-def group(keys: Sequence[str], values: Sequence[T]) -> dict[str, list[T]]:
+def group(keys: Sequence[K], values: Sequence[T]) -> dict[K, list[T]]:
     """Collect values by key, keys and values in step."""
-    out: dict[str, list[T]] = {}
+    out: dict[K, list[T]] = {}
     for key, value in zip(keys, values, strict=True):
         out.setdefault(key, []).append(value)
     return out

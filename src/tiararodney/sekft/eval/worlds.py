@@ -1,55 +1,41 @@
-"""The one file of the evaluation that knows posix-sdc: picks scenarios, plays them, returns episodes."""
+"""The one file of the evaluation that knows posix-sdc: picks scenarios, plays them, returns episodes.
+
+posix-sdc's errors go on as they are: they carry exit codes as ours do.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import time
-from collections import Counter
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
-from tiararodney.posix_sdc import errors as theirs
-from tiararodney.sekft.errors import RunFailed, UsageError
+from tiararodney.posix_sdc.errors import PosixSdcError
+from tiararodney.sekft import provenance
+from tiararodney.sekft.errors import UsageError
+from tiararodney.sekft.eval.contestants import BASELINES
 from tiararodney.sekft.eval.episodes import Episode
-from tiararodney.sekft.eval.operators import BASELINES
 from tiararodney.sekft.eval.statistics import group
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from tiararodney.posix_sdc.rollout import Operator
     from tiararodney.posix_sdc.schema import Scenario, Trajectory
     from tiararodney.sekft.eval.config import EvalConfig
-    from tiararodney.sekft.eval.operators import Player
+    from tiararodney.sekft.eval.episodes import Generation
+    from tiararodney.sekft.eval.operators import Answer, Messages, Player
 
 
 @dataclass(frozen=True)
 class Selection:
-    """The scenarios of a run.
-
-    Args:
-        scenarios: in the order in which they are played.
-        quarantined: how many were left out because they are quarantined.
-    """
+    """The scenarios of a run, in the order in which they are played, and how many others were left out."""
 
     scenarios: tuple[Scenario, ...]
     quarantined: int
-
-    @property
-    def archetypes(self) -> dict[str, int]:
-        """Number of scenarios of each archetype, in alphabetical order."""
-        return dict(Counter(sorted(s.archetype for s in self.scenarios)))
-
-    @property
-    def notes(self) -> list[str]:
-        """What bundles say of verdicts that are reached in another way than by a checker of their own maker."""
-        judges = Counter(str(by) for s in self.scenarios if (by := s.checker.extra.get("judged_by")))
-        return [f"{n} of {len(self.scenarios)} scenarios are judged by {by}." for by, n in sorted(judges.items())]
 
     @property
     def digests(self) -> dict[str, str]:
@@ -58,39 +44,24 @@ class Selection:
         return {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
 
 
-@contextmanager
-def our_errors() -> Iterator[None]:
-    """Turn posix-sdc's errors into ours of the same meaning."""
-    try:
-        yield
-    except theirs.UsageError as error:
-        raise UsageError(str(error)) from error
-    except theirs.InfrastructureError as error:
-        raise RunFailed(str(error)) from error
-
-
 def select(path: Path, n: int | None, split: str | None) -> Selection:
     """Load scenarios and take n of them, in turn from every archetype, each archetype in the order of its files.
 
-    Args:
-        path: folder or file of bundles.
-        n: how many; None for all. Where there are fewer, all are taken.
-        split: only of this split; None for all.
+    Where there are fewer, or n is None, all are taken; `split` None takes those of all splits.
 
     Raises:
-        UsageError: the path is missing or empty, a bundle cannot be read, or none is left.
+        UsageError: ours or posix-sdc's: the path is missing or empty, a bundle cannot be read, or none is left.
     """
     from tiararodney.posix_sdc.schema import load_scenarios
 
-    with our_errors():
-        loaded = load_scenarios(path)
-    usable = [s for s in loaded if not s.quarantine and (split is None or s.split == split)]
+    loaded = load_scenarios(path)
+    usable = [s for s in loaded if not s.quarantine and split in (None, s.split)]
     if not usable:
         splits = ", ".join(sorted({s.split for s in loaded}))
+        wanted = f" and of split {split}" if split else ""
         raise UsageError(
-            f"--scenarios {path}: found {len(loaded)} bundles (split {splits}), none that is not quarantined"
-            + (f" and of split {split}" if split else "")
-            + ". Give another folder, or another --split."
+            f"--scenarios {path}: found {len(loaded)} bundles (split {splits}), none that is not quarantined{wanted}. "
+            "Give another folder, or another --split."
         )
     groups = group([s.archetype for s in usable], usable)
     rounds = zip_longest(*(groups[archetype] for archetype in sorted(groups)))
@@ -99,42 +70,30 @@ def select(path: Path, n: int | None, split: str | None) -> Selection:
 
 
 def resolve_runtime(name: str, patience: float = 0.0) -> str:
-    """Return the runtime that a name stands for here, ``docker`` or ``bwrap``.
-
-    Args:
-        name: one of them, or ``auto``.
-        patience: seconds to wait for one that does not answer.
+    """Return the runtime that a name (``auto`` too) stands for here; wait `patience` seconds for one to answer.
 
     Raises:
-        UsageError: neither, or not the one asked for, can be used on this machine.
-        RunFailed: its engine does not answer.
+        PosixSdcError: neither, or not the one asked for, can be used on this machine, or its engine does not answer.
     """
     from tiararodney.posix_sdc import world
 
     until = time.monotonic() + patience
-    with our_errors():
-        while True:
-            try:
-                return str(world.resolve_runtime(name))
-            except theirs.PosixSdcError:
-                if time.monotonic() >= until:
-                    raise
-            time.sleep(1.0)
+    while True:
+        try:
+            return str(world.resolve_runtime(name))
+        except PosixSdcError:
+            if time.monotonic() >= until:
+                raise
+        time.sleep(1.0)
 
 
 @dataclass(frozen=True)
 class Job:
-    """One session to play.
+    """One session to play."""
 
-    Args:
-        model: name of the contestant.
-        scenario: the world.
-        sample: which repeat of the scenario, from 0.
-    """
-
-    model: str
+    model: str  # the contestant's name
     scenario: Scenario
-    sample: int
+    sample: int  # which repeat of the scenario, from 0
 
     @property
     def key(self) -> tuple[str, str, int]:
@@ -146,54 +105,63 @@ def scripts(seed: int) -> dict[str, Player]:
     """Return who plays without a model: those that do nothing, and the reference operator, by name."""
     from tiararodney.posix_sdc.sessions.operators.reference import ReferenceOperator, ScriptedOperator
 
-    def idle(name: str) -> Player:
-        return lambda *_: ScriptedOperator(BASELINES[name], name)
+    def answers(operator: Operator) -> Answer:
+        return lambda messages: (operator.reply(messages), None)
 
-    reference = {"reference": lambda scenario, sample: ReferenceOperator(scenario, seed, sample)}
-    return {name: idle(name) for name in BASELINES} | reference
+    def idle(said: Sequence[str]) -> Player:
+        return lambda *_: answers(ScriptedOperator(said))
+
+    reference = {"reference": lambda scenario, sample: answers(ReferenceOperator(scenario, seed, sample))}
+    return {name: idle(said) for name, said in BASELINES.items()} | reference
 
 
-class _Watched:
-    """An operator in posix-sdc's session loop: each turn is reported, and a wish to stop is heard before it."""
+class _Operator:
+    """Plays one session in posix-sdc's loop: each turn is reported, and a wish to stop is heard before it."""
 
-    def __init__(self, operator: Operator, turn: Callable[[int], None], should_stop: Callable[[], bool]) -> None:
-        self._operator, self._turn, self._should_stop = operator, turn, should_stop
-        self.reset = getattr(operator, "reset", lambda: None)
+    def __init__(self, job: Job, player: Player, turn: Callable[[Job, int], None], should_stop: Callable[[], bool]):
+        self._job, self._player, self._turn, self._should_stop = job, player, turn, should_stop
 
-    def reply(self, messages: Sequence[Mapping[str, str]]) -> str:
-        self._turn(sum(m["role"] == "assistant" for m in messages) + 1)
+    def reset(self) -> None:
+        """Begin an attempt at the session."""
+        self._answer = self._player(self._job.scenario, self._job.sample)
+        self.generations: list[Generation] = []
+
+    def reply(self, messages: Messages) -> str:
+        self._turn(self._job, sum(m["role"] == "assistant" for m in messages) + 1)
         if self._should_stop():
             raise KeyboardInterrupt
-        return self._operator.reply(messages)
+        text, generation = self._answer(messages)
+        if generation is not None:
+            self.generations.append(generation)
+        return text
 
 
-@contextmanager
-def _side_by_side(cancel: Callable[[], None] | None = None) -> Iterator[Callable[..., None]]:
-    """Yield posix-sdc's loop over many sessions, with its errors as ours; an interrupt ends worlds and replies."""
+def _side_by_side(
+    width: int, items: Iterable[Any], act: Callable[[Any], Any], keep: Callable[[Any], Any], cancel: Callable[[], None]
+) -> None:
+    """Do so many sessions at a time; an interrupt ends worlds and, by `cancel`, replies."""
     from tiararodney.posix_sdc.support.parallel import each
     from tiararodney.posix_sdc.world import abort_worlds, close_worlds
 
     def abort() -> None:
         abort_worlds()
-        if cancel is not None:
-            cancel()
+        cancel()
 
-    with our_errors():
-        try:
-            yield partial(each, abort=abort)
-        finally:
-            close_worlds()  # which lets this process, a resident's, open worlds again
+    try:
+        each(width, items, act, keep, abort)
+    finally:
+        close_worlds()  # which lets this process, a resident's, open worlds again
 
 
 def play(
     jobs: Iterable[Job],
     players: Mapping[str, Player],
-    keep: Callable[[Job, Episode], None],
+    keep: Callable[[Episode], None],
     turn: Callable[[Job, int], None],
     runtime: str,
     config: EvalConfig,
     should_stop: Callable[[], bool] = lambda: False,
-    cancel: Callable[[], None] | None = None,
+    cancel: Callable[[], None] = lambda: None,
 ) -> None:
     """Play sessions side by side, each in a fresh world and at its own pace.
 
@@ -208,36 +176,32 @@ def play(
         cancel: ends the replies under way, once the run is interrupted.
 
     Raises:
-        RunFailed: the machine cannot hold worlds any more, or a server answers nobody.
+        InfrastructureError: the machine cannot hold worlds any more.
+        RunFailed: a server answers nobody.
     """
     from tiararodney.posix_sdc.rollout import run_session
     from tiararodney.posix_sdc.world import Limits
 
     limits = Limits(command_seconds=config.command_seconds)
 
-    def one(job: Job) -> tuple[Job, Episode]:
-        operator = players[job.model](job.scenario, job.sample)
-        watched = _Watched(operator, lambda n: turn(job, n), should_stop)
-        begun = time.monotonic()
-        trajectory = run_session(job.scenario, watched, runtime, limits, config.max_turns)
-        return job, replace(
-            to_episode(trajectory, job.model, runtime),
-            sample=job.sample,
-            generations=tuple(getattr(operator, "generations", ())),
-            seconds=round(time.monotonic() - begun, 3),
-        )
+    def one(job: Job) -> Episode:
+        operator, begun = _Operator(job, players[job.model], turn, should_stop), time.monotonic()
+        trajectory = run_session(job.scenario, operator, runtime, limits, config.max_turns)
+        seconds, notes = round(time.monotonic() - begun, 3), tuple(operator.generations)
+        return replace(to_episode(trajectory, job, runtime), generations=notes, seconds=seconds)
 
-    with _side_by_side(cancel) as each:
-        each(config.concurrency, jobs, one, lambda result: keep(*result))
+    _side_by_side(config.concurrency, jobs, one, keep, cancel)
 
 
-def to_episode(trajectory: Trajectory, model: str, runtime: str) -> Episode:
-    """Turn a trajectory into an episode."""
+def to_episode(trajectory: Trajectory, job: Job, runtime: str) -> Episode:
+    """Turn the trajectory of a session that ended just now into an episode."""
     meta: Mapping[str, Any] = trajectory.meta
     broken = trajectory.outcome in ("infrastructure", "bad_bundle")  # neither is the model's failure
     same = ("scenario_id", "archetype", "terminal", "outcome", "verified", "keep")
     return Episode(
-        model=model,
+        model=job.model,
+        sample=job.sample,
+        finished=provenance.now(),
         **{name: getattr(trajectory, name) for name in same},
         ended=meta.get("ended") or None,
         commands=int(meta.get("commands", trajectory.steps)),
@@ -261,19 +225,11 @@ def correct(
 ) -> list[dict[str, Any]]:
     """Let the reference operator continue sessions that went wrong, each from the state that it was in.
 
-    Args:
-        episodes: the sessions.
-        selection: with their scenarios.
-        name: of who acts in the corrected ones, for the record.
-        runtime: ``auto``, ``docker`` or ``bwrap``.
-        width: sessions at a time.
-        should_stop: asked before each session; True ends all as Ctrl-C does.
+    `width` go on at a time; `should_stop`, asked before each, ends all as Ctrl-C does. The records call the operator
+    `name`.
 
     Returns:
         Trajectories as JSON values, by id; `keep` is false where the operator found no way either.
-
-    Raises:
-        RunFailed: the machine cannot hold worlds any more.
     """
     from tiararodney.posix_sdc import rollout
 
@@ -286,6 +242,5 @@ def correct(
         scenario = scenarios[episode.scenario_id]
         return rollout.correct(scenario, episode.messages, runtime, sample=episode.sample, name=name).to_json()
 
-    with _side_by_side() as each:
-        each(width, episodes, one, out.append)
+    _side_by_side(width, episodes, one, out.append, lambda: None)
     return sorted(out, key=lambda record: str(record["id"]))

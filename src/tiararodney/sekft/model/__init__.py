@@ -6,9 +6,8 @@ the function that needs it.
 
 from tiararodney.sekft.model.adapters import attach_adapter, changes_logits, detach_adapter, use_adapter
 from tiararodney.sekft.model.base import Adapters, Base, load_base
-from tiararodney.sekft.model.batch import Generated
 from tiararodney.sekft.model.fingerprint import base_fingerprint, weights_checksum
-from tiararodney.sekft.model.generate import Generator
+from tiararodney.sekft.model.generate import Generated, Generator
 from tiararodney.sekft.model.sampling import Sampling, Token
 
 __all__ = [

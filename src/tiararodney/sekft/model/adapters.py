@@ -23,10 +23,7 @@ _versions = count(1)
 
 
 def attach_adapter(base: Base, path: str | Path, name: str) -> None:
-    """Read an adapter and attach it, without switching to it.
-
-    Its weights are held and multiplied in the base's compute type, as training multiplies them: LoRA has one precision
-    in training and serving.
+    """Read an adapter and attach it, in the base's compute type, without switching to it.
 
     Args:
         base: The base it was trained on.
@@ -54,13 +51,9 @@ def attach_adapter(base: Base, path: str | Path, name: str) -> None:
 
 
 def load_weights(base: Base, name: str, folder: Path, flag: str = "--adapter") -> None:
-    """Set the weights of LoRA layers that hang on the base from an adapter's folder.
+    """Set the weights of an attached adapter's layers from a folder, which `flag` named.
 
-    Args:
-        base: The base.
-        name: What the layers are called; those without weights of their own get them in the base's compute type.
-        folder: The adapter's.
-        flag: What named it, for messages.
+    Layers without weights get them in the base's compute type, in which training multiplies them too.
 
     Raises:
         UsageError: A tensor has no place there, or a place no tensor: the adapter of another base.
@@ -96,13 +89,9 @@ def _places(base: Base, name: str) -> dict[str, tuple[str, torch.nn.Parameter]]:
 
 
 def add_adapter(base: Base, config: Any, name: str, *, empty: bool = False) -> None:  # peft ships no types
-    """Put fresh LoRA layers of `config` on the base under `name`, switched off and not trainable.
+    """Put the LoRA layers of a `peft.LoraConfig` on the base, switched off and not trainable.
 
-    Args:
-        base: The base.
-        config: A `peft.LoraConfig`.
-        name: The adapter's name.
-        empty: Make layers without weights, for a file's to be assigned.
+    `empty` makes layers without weights, for a file's to be assigned.
 
     Raises:
         UsageError: The config's target modules do not fit the base.
@@ -174,12 +163,9 @@ def use_adapter(base: Base, name: str | None) -> Iterator[Base]:
 
 
 def switch_adapter(base: Base, name: str | None, *, always: bool = False) -> None:
-    """Activate an adapter by the layers' own switches: no `state_dict`, no change to the base.
+    """Activate an adapter, or the base alone where `name` is None or no longer attached, by the layers' own switches.
 
-    Args:
-        base: The base.
-        name: An adapter's name; the base alone where that is None, or no longer attached.
-        always: Set the switches even where this adapter is in use, as layers have come or gone.
+    `always` sets them even where this adapter is in use, as layers have come or gone.
     """
     from peft.tuners.tuners_utils import BaseTunerLayer
 
@@ -206,11 +192,10 @@ def read_config(folder: Path, flag: str = "--adapter") -> Any:  # peft ships no 
     Raises:
         UsageError: There is no adapter, or one that is not LoRA alone.
     """
-    if not folder.is_dir():
-        raise UsageError(f"{flag} {folder}: no such folder. Expected a folder that sekft-train --out wrote.")
-    for file in (CONFIG, WEIGHTS):
-        if not (folder / file).is_file():
-            raise UsageError(f"{flag} {folder}: {file} is missing. Expected a folder that sekft-train --out wrote.")
+    missing = [f"{file} is missing" for file in (CONFIG, WEIGHTS) if not (folder / file).is_file()]
+    if missing:
+        found = missing[0] if folder.is_dir() else "no such folder"
+        raise UsageError(f"{flag} {folder}: {found}. Expected a folder that sekft-train --out wrote.")
     from peft import LoraConfig, PeftConfig
 
     try:
@@ -221,18 +206,12 @@ def read_config(folder: Path, flag: str = "--adapter") -> Any:  # peft ships no 
         raise UsageError(f"{folder / CONFIG}: field peft_type is {config.peft_type}. Expected LORA.")
     if beyond := {name: value for name in BEYOND_LORA if (value := getattr(config, name, None)) not in (None, "none")}:
         found = ", ".join(f"{name}: {value}" for name, value in beyond.items())
-        raise UsageError(
-            f"{flag} {folder}: it trains more than LoRA layers ({found}), which is not supported. "
-            "Expected an adapter without these."
-        )
+        raise UsageError(f"{flag} {folder}: it trains more than LoRA layers ({found}). Expected one without these.")
     return config
 
 
 def changes_logits(base: Base, name: str) -> bool:
-    """Tell whether the base computes other logits with an attached adapter than alone.
-
-    It does not where the adapter was never trained, or does not reach what computes the reply.
-    """
+    """Tell whether the base computes other logits with an attached adapter: not where that was never trained."""
     size = base.model.get_input_embeddings().weight.shape[0]
     ids = torch.tensor([probe_ids(size, 16)], device=base.device)
     found = []

@@ -5,6 +5,7 @@ import logging
 import os
 import threading
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -54,19 +55,12 @@ class FairLock:
 
 @dataclass
 class Adapters:
-    """What hangs on a base at the moment. The one part of a `Base` that changes.
+    """What hangs on a base at the moment. The one part of a `Base` that changes."""
 
-    Attributes:
-        handle: The `peft.PeftModel` around the base's model, or None while no adapter is attached.
-        folders: Adapter name to the folder it was read from.
-        active: The adapter that is in use, or None for the base alone.
-        versions: Adapter name to a number that no earlier adapter had.
-    """
-
-    handle: Any = None
-    folders: dict[str, Path] = field(default_factory=dict)
-    active: str | None = None
-    versions: dict[str, int] = field(default_factory=dict)
+    handle: Any = None  # the `peft.PeftModel` around the base's model, while there is an adapter
+    folders: dict[str, Path] = field(default_factory=dict)  # where each adapter was read from
+    active: str | None = None  # the adapter that is in use; None is the base alone
+    versions: dict[str, int] = field(default_factory=dict)  # numbers that no earlier adapter had
 
     def version(self, name: str | None) -> int | None:
         """The version of an adapter, 0 for the base alone, None where no adapter of that name is on the base."""
@@ -145,18 +139,14 @@ def load_base(
     device = find_device(device)
     precision = choose_dtype(dtype, device)
     compute = precision.dtype
-    if four_bit:
-        model = load_four_bit(folder, device, compute) if cache else load_model(folder, device, compute, four_bit=True)
-        fourbit.guard_against_repacking(model)
-        if dequantise is None:
-            dequantise = fourbit.dequantised_bytes(model, compute) <= ROOM * free_memory(device)
-    else:
-        model = load_model(folder, device, compute)
+    load = load_four_bit if four_bit and cache else partial(load_model, four_bit=four_bit)
+    model = load(folder, device, compute)
+    if four_bit and dequantise is None:
+        dequantise = fourbit.dequantised_bytes(model, compute) <= ROOM * free_memory(device)
     dequantised = four_bit and bool(dequantise)
     if dequantised:
         fourbit.dequantise(model, compute)
-    model.requires_grad_(requires_grad=False)
-    model.eval()
+    model.requires_grad_(requires_grad=False).eval()
     tokenizer = load_tokenizer(folder)
     _check_ids(model, tokenizer, folder)
     nf4 = f"NF4{' dequantised' if dequantised else ''}, " * four_bit
@@ -191,9 +181,8 @@ def find_folder(path: str | os.PathLike[str]) -> Path:
     try:
         json.loads(config.read_text(encoding="utf-8"))["model_type"]
     except (ValueError, LookupError, TypeError) as error:
-        raise UsageError(
-            f"{config}: cannot read field model_type ({error!r}). Expected a transformers configuration."
-        ) from error
+        found = f"cannot read field model_type ({error!r})"
+        raise UsageError(f"{config}: {found}. Expected a transformers configuration.") from error
     if not weight_files(folder):
         raise UsageError(f"--base {path}: no weights found. Expected model.safetensors or pytorch_model.bin.")
     return folder

@@ -1,8 +1,7 @@
 """NF4 copies of bases, kept on disk after the first load: quantising is paid once.
 
 A copy lies under `$XDG_CACHE_HOME/sekft/nf4` (`~/.cache` where that is not set), in a folder whose name is a hash of
-all that decides its bits: the base's weights, the versions that quantise and load, the setting, and the kind of device
-that quantised. Its files' own hashes are compared at every load: a copy that is damaged is made anew.
+all that decides its bits. Its files' own hashes are compared at every load: a copy that is damaged is made anew.
 """
 
 from __future__ import annotations
@@ -71,8 +70,6 @@ def _check(copy: Path) -> None:
 
 def _keep(model: Any, copy: Path, of: dict[str, Any]) -> None:
     """Write the copy of a base that has just been quantised. A disk that refuses costs the copy, not the run."""
-    # save_pretrained asks for a state_dict, which reads repacked weights wrongly.
-    fourbit.guard_against_repacking(model)
     try:
         copy.parent.mkdir(parents=True, exist_ok=True)
         drop_unfinished(copy, older=ABANDONED)

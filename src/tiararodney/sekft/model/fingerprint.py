@@ -46,7 +46,6 @@ def base_fingerprint(folder: Path, tokenizer: Tokenizer | None = None) -> str:
         UsageError: A file of weights, or the tokenizer, cannot be read.
     """
     digest = hashlib.sha256()
-    tied = _is_tied(folder)
     tensors: dict[str, bytes] = {}
     for file in weight_files(folder):
         try:
@@ -55,9 +54,11 @@ def base_fingerprint(folder: Path, tokenizer: Tokenizer | None = None) -> str:
             raise UsageError(
                 f"{file}: found a file of weights that cannot be read ({first_line(error)}). Download it again."
             ) from error
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    if config.get("tie_word_embeddings", config.get("text_config", {}).get("tie_word_embeddings")):
+        tensors.pop(OUTPUT_HEAD, None)  # some savers write the embedding a second time, as the head
     for name in sorted(tensors):
-        if not (tied and name == OUTPUT_HEAD):  # some savers write the embedding a second time, as the head
-            digest.update(name.encode() + b"\0" + tensors[name])
+        digest.update(name.encode() + b"\0" + tensors[name])
     digest.update((tokenizer or load_tokenizer(folder)).definition.encode())
     return f"sha256:{digest.hexdigest()}"
 
@@ -93,11 +94,6 @@ def first_line(error: BaseException) -> str:
     return line if len(line) <= LINE else f"{line[:LINE]}..."
 
 
-def _is_tied(folder: Path) -> bool:
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    return bool(config.get("tie_word_embeddings", config.get("text_config", {}).get("tie_word_embeddings", False)))
-
-
 def _weights(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
     """A model's own tensors by the names that they have without adapters."""
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
@@ -112,10 +108,8 @@ def _weights(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
 
 def _tensors(file: Path) -> dict[str, torch.Tensor]:
     """The tensors of a file, mapped into memory: only what is looked at is read."""
-    if file.suffix == ".safetensors":
-        found: dict[str, torch.Tensor] = load_file(file)
-        return found
-    return dict(torch.load(file, map_location="cpu", mmap=True, weights_only=True))
+    safe = file.suffix == ".safetensors"
+    return dict(load_file(file) if safe else torch.load(file, map_location="cpu", mmap=True, weights_only=True))
 
 
 def _digest(tensor: torch.Tensor) -> bytes:
@@ -132,10 +126,5 @@ def _digest(tensor: torch.Tensor) -> bytes:
 
 
 def probe_ids(size: int, count: int) -> list[int]:
-    """Return tokens to probe a model with: a multiplicative walk, which touches embeddings all over the vocabulary.
-
-    Args:
-        size: Of the vocabulary.
-        count: How many.
-    """
+    """Tokens to probe a model with: a walk that touches embeddings all over a vocabulary of `size`."""
     return [(7919 * i + 13) % size for i in range(1, count + 1)]

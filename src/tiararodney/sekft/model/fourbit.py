@@ -45,7 +45,7 @@ def set_compute_type(model: nn.Module, dtype: torch.dtype | str) -> None:
     for layer in layers:
         layer.compute_dtype, layer.compute_type_is_set = dtype, True
     # A base that comes quantised has embeddings and norms in the type that it was saved with.
-    packed = {id(layer.weight) for layer in layers}
+    packed = {id(layer.weight) for layer in layers}  # of bytes, which may be stored as another type's
     exempt = ("_keep_in_fp32_modules", "_keep_in_fp32_modules_strict")
     exact = [name for attribute in exempt for name in getattr(model, attribute, None) or ()]
     for name, parameter in model.named_parameters():
@@ -55,10 +55,10 @@ def set_compute_type(model: nn.Module, dtype: torch.dtype | str) -> None:
 
 
 def guard_against_repacking(model: nn.Module) -> None:
-    """Keep bitsandbytes from repacking 4-bit weights for AVX512-BF16 CPUs.
+    """Keep bitsandbytes from repacking 4-bit weights for AVX512-BF16 CPUs; must run before the first forward.
 
-    With bitsandbytes 0.50.2 a forward in eval mode repacks the weights, and any later `state_dict()` unpacks them
-    wrongly: the base is then silently not the base any more. Must run before the first forward.
+    bitsandbytes 0.50.2 repacks them in a forward in eval mode, and any later `state_dict()` unpacks them wrongly: the
+    base is then silently not the base any more.
     """
     for layer in _layers(model):
         layer.support_avx512bf16_for_cpu = False
@@ -70,10 +70,7 @@ def dequantised_bytes(model: nn.Module, dtype: torch.dtype) -> int:
 
 
 def dequantise(model: Any, dtype: torch.dtype = torch.bfloat16) -> None:  # transformers ships no types
-    """Replace every `Linear4bit` of a model by a plain linear layer that holds the dequantised NF4 weights.
-
-    The same function as the 4-bit layers compute (they dequantise to `dtype`, their compute type, in every pass).
-    """
+    """Replace every `Linear4bit` by a plain linear layer of the dequantised weights: the same function, faster."""
     logging.getLogger("transformers.integrations.bitsandbytes").setLevel(logging.ERROR)  # it warns of the type
     model.dequantize(dtype=dtype)
     model.requires_grad_(requires_grad=False)

@@ -7,53 +7,97 @@ One thread owns the model while there is work. Whoever wants a reply submits a p
     reply = future.result()
     future.cancel()  # ends the reply after the current step
 
-- **Turns.** The KV cache of a finished reply is kept, least recently used dropped first. A later prompt of the same
-  adapter that begins with the same tokens, as a session's next turn does, computes only what is new. Where a layer
-  cannot go back to a shorter prefix (a sliding window that has dropped tokens, a recurrent state) the cache serves
-  exact continuations only, else the prompt is computed anew. Replies are the same either way.
-- **Adapters.** Rows of the base and of several adapters share a batch (PEFT's `adapter_names`) where the adapters are
-  of a kind that PEFT can mix, else they take turns. `adapter` names one that `attach_adapter` has put on the base.
-- **Draws** depend on (seed, key, position in the reply), never on the prompt or on the batch: give every scenario and
-  sample a key of its own.
-- **Memory.** Caches of running and finished rows stay within `kv_gib`. Where memory runs out all the same, the batch is
-  halved, then the chunk, and its rows are computed again. Long prompts go in chunks, decoding goes on between them.
-- **Other work on the model** (training, attaching and detaching adapters) takes `base.lock`; the generator takes it for
-  one step at a time. `forget` drops the kept caches, for when an adapter's weights have changed in place.
+The KV cache of a finished reply is kept, least recently used dropped first. A later prompt of the same adapter that
+begins with the same tokens, as a session's next turn does, computes only what is new. Rows of the base and of several
+adapters share a batch where PEFT can mix them, else they take turns. Long prompts go in chunks, and decoding goes on
+between them. Where memory runs out the batch is halved, then the chunk, and its rows are computed again. Other work on
+the model takes `base.lock`, which the generator takes for one step at a time.
 """
 
 from __future__ import annotations
 
-import inspect
 import logging
 import threading
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, Future
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from tiararodney.sekft.errors import RunFailed, SekftError, UsageError
 from tiararodney.sekft.model.adapters import can_mix, switch_adapter
-from tiararodney.sekft.model.batch import Batch, Generated, Request, can_share, prefill
-from tiararodney.sekft.model.kv import new_cache
+from tiararodney.sekft.model.forward import Traits, can_share, find_traits, forward, prefill
+from tiararodney.sekft.model.kv import PrefixCache, Row, drop_row, stack_rows, take_row
 from tiararodney.sekft.model.memory import free_memory, is_out_of_memory, release_memory
-from tiararodney.sekft.model.prefixes import PrefixCache
 from tiararodney.sekft.model.sampling import Sampling, Token, choose, draw
-from tiararodney.sekft.model.traits import Traits, find_traits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
-    from concurrent.futures import Future
+    from collections.abc import Callable, Collection, Sequence
 
     from tiararodney.sekft.model.base import Base
-    from tiararodney.sekft.model.kv import Row
 
 log = logging.getLogger(__name__)
 
 KV_SHARE = 0.5  # of the memory that is free when the first prompt comes
-# Tokens that go through the model at once. On a CPU few: a signal waits for the chunk at hand.
+# Tokens of prompts that go through the model at once. On a CPU few: a signal waits for the chunk at hand.
 CHUNK = {"cpu": 256, "cuda": 8192}
 LEAST_CHUNK = 64
 IDLE = 0.5  # seconds without work after which the thread ends
+
+
+@dataclass(frozen=True)
+class Generated:
+    """One reply.
+
+    Attributes:
+        tokens: The new tokens, without the stop token, with their log-probabilities where those were asked for.
+        stopped: Whether a stop token, or `on_token`, ended it; False means that the limit cut it off.
+        cached_tokens: How many of the prompt's tokens were found in a cache.
+    """
+
+    tokens: tuple[Token, ...]
+    stopped: bool
+    cached_tokens: int = 0
+
+    @property
+    def ids(self) -> list[int]:
+        """The new token ids."""
+        return [token.id for token in self.tokens]
+
+
+@dataclass(eq=False)
+class _Request:
+    """One prompt that is being continued; `ids` are its and the reply's, in a batch all but the last of them cached."""
+
+    ids: list[int]
+    sampling: Sampling
+    adapter: str | None
+    version: int  # which of the adapters that had this name
+    key: str
+    on_token: Callable[[Token], bool | None] | None
+    begun: Row | None = None  # the cache of the chunks that have gone through the model
+    cached_tokens: int = 0
+    reply: list[Token] = field(default_factory=list)
+    outcome: Any = None  # a `Generated` or an error, handed to the future after the step
+    future: Future[Generated] = field(default_factory=Future)
+
+    def __post_init__(self) -> None:
+        self.source = self.adapter, self.version  # what its cache is computed with
+        self.limit = len(self.ids) + self.sampling.max_new_tokens
+
+    def accept(self, token: Token) -> None:
+        """Append the next token, hand it out, and see whether the reply has ended."""
+        self.ids.append(token.id)
+        enough = token.id in self.sampling.stop_ids
+        if not enough:
+            self.reply.append(token)
+            try:
+                enough = bool(self.on_token is not None and self.on_token(token))
+            except Exception as error:  # noqa: BLE001 - a reader's fault ends its own reply only
+                self.outcome = error
+                return
+        if enough or len(self.reply) >= self.sampling.max_new_tokens:
+            self.outcome = Generated(tuple(self.reply), enough, self.cached_tokens)
 
 
 class Generator:
@@ -64,26 +108,20 @@ class Generator:
         max_batch: How many rows go through the model together.
         kv_gib: Memory for the caches of running and finished rows, in GiB; None takes half of what is free when the
             first prompt comes.
-        chunk: Tokens of prompts that go through the model at once; None takes 256 on a CPU, 8192 on a GPU.
     """
 
-    def __init__(
-        self, base: Base, *, max_batch: int = 64, kv_gib: float | None = None, chunk: int | None = None
-    ) -> None:
+    def __init__(self, base: Base, *, max_batch: int = 64, kv_gib: float | None = None) -> None:
         self.base = base
         self._limit = max_batch
         self._kv_memory = None if kv_gib is None else int(kv_gib * 2**30)
-        self._chunk = chunk or CHUNK.get(torch.device(base.device).type, CHUNK["cuda"])
+        self._chunk = CHUNK.get(torch.device(base.device).type, CHUNK["cuda"])
         self._kept = PrefixCache()
-        self._open: list[Request] = []  # in order of arrival, until their outcomes are handed out
-        self._prefill: tuple[Batch, Iterator[torch.Tensor | None]] | None = None
-        self._batch, self._lane = Batch([], None, base.device), ""
-        self._resting: tuple[str | None] | None = None  # the adapter that was in use before the work came
+        self._open: list[_Request] = []  # in order of arrival, until their outcomes are handed out
+        self._block: list[_Request] = []  # whose prompts are going through the model
+        self._rows: list[_Request] = []  # those of the running batch
+        self._cache: Any = None
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
-        parameters = inspect.signature(base.model.forward).parameters
-        self._cache_argument = "cache" if "cache" in parameters else "past_key_values"
-        self._options = {"use_cache": True} | ({"logits_to_keep": 1} if "logits_to_keep" in parameters else {})
 
     @property
     def context(self) -> int | None:
@@ -124,7 +162,7 @@ class Generator:
         version = self.base.adapters.version(adapter)
         if version is None:
             raise UsageError(f"no adapter {adapter!r} is attached. Attach it first.")
-        request = Request(list(prompt), sampling, adapter, key, version, on_token)
+        request = _Request(list(prompt), sampling, adapter, version, key, on_token)
         with self._changed:
             self._open.append(request)
             if self._thread is None:
@@ -170,127 +208,124 @@ class Generator:
                 if not self._changed.wait_for(lambda: self._open, IDLE):
                     self._thread = None
                     return
-            with self.base.lock, torch.inference_mode():
-                try:
-                    self._step()
-                except Exception as error:  # whatever it is belongs to those who wait
-                    log.debug("generation failed", exc_info=True)
-                    failed = RunFailed(f"the model failed while generating: {type(error).__name__}: {error}")
-                    self._reset()
-                    for request in self._open:
-                        request.outcome = request.outcome or (error if isinstance(error, SekftError) else failed)
-                self._hand_out()
+            resting = self.base.adapters.active
+            while self._open:
+                failed = None
+                with self.base.lock, torch.inference_mode():
+                    try:
+                        self._step()
+                    except Exception as error:  # whatever it is belongs to those who wait
+                        log.debug("generation failed", exc_info=True)
+                        failed = error.with_traceback(None)  # which holds tensors
+                    if failed is not None:
+                        self._recover(failed)
+                    self._hand_out(resting)
 
     def _step(self) -> None:
-        """Admit, then put one chunk of prompts and one token of every running row through the model."""
-        if self._resting is None:
-            self._resting = (self.base.adapters.active,)
-        try:
-            self._sweep()
-            self._admit()
-            if self._prefill is not None and (logits := next(self._prefill[1])) is not None:
-                (batch, _), self._prefill = self._prefill, None
-                self._accept(batch, logits)
-                self._batch = self._batch.join(batch)
-            if self._batch.requests:
-                self._accept(self._batch, self._batch.decode(self._run))
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-        else:
-            return
-        self._shrink()  # outside of the handler, whose traceback holds tensors
-
-    def _sweep(self) -> None:
-        """End what was cancelled, what lost its adapter, and everything once Python exits."""
+        """Put one block of prompts and one token of every running row through the model."""
         for request in self._open:
             if self.base.adapters.version(request.adapter) != request.version:
                 request.outcome = UsageError(f"adapter {request.adapter!r} was taken off the base meanwhile.")
             elif request.future.cancelled() or not threading.main_thread().is_alive():
                 request.outcome = CancelledError()
-        self._retire(self._batch)
-        if self._prefill is not None and any(request.outcome is not None for request in self._prefill[0].requests):
-            self._prefill = None  # the others start again
+        traits = find_traits(self.base)
+        self._retire(traits)
+        self._admit(traits)
+        if self._rows:
+            rows = self._rows
+            logits = forward(self.base, [r.ids for r in rows], [r.adapter for r in rows], self._cache)
+            self._accept(rows, logits, traits)
 
-    def _admit(self) -> None:
-        """Start on the oldest request that waits, and on those behind it that fit into one block with it."""
-        waiting = [r for r in self._open if r.outcome is None and r not in self._batch.requests]
-        if self._prefill is not None or not waiting:
+    def _admit(self, traits: Traits) -> None:
+        """Put a block of waiting prompts through the model, and their rows into the batch."""
+        group = self._choose(traits)
+        fresh, prefixes = [request for request, _ in group], [prefix for _, prefix in group]
+        if not group or not traits.can_decode:
+            self._rows += fresh
             return
-        lane = self._lane_of(waiting[0])
-        if self._batch.requests and lane != self._lane:
-            return  # it waits until the batch has run empty
-        self._lane = lane
-        group = self._group([request for request in waiting if self._lane_of(request) == lane])
-        if not group:
+        self._block = fresh
+        for request in fresh:
+            self._kept.drop_prefixes(request.source, request.ids)
+        texts = [request.ids for request in fresh]
+        if len(fresh) == 1 and traits.can_extend:
+            texts = [fresh[0].ids[: (prefixes[0].length if prefixes[0] else 0) + self._chunk]]
+        cache, logits = prefill(self.base, texts, [request.adapter for request in fresh], prefixes)
+        new = [take_row(cache, number, len(ids)) for number, ids in enumerate(texts)]
+        self._block = []
+        if len(texts[0]) < len(fresh[0].ids):
+            fresh[0].begun = new[0]  # the next chunk goes on from there
             return
-        for request, _ in group:
-            self._kept.drop_prefixes(_source(request), request.ids)
-        cache = new_cache(self.base.model.config) if self._traits.can_decode else None
-        chunk = self._chunk if self._traits.can_extend else 1 << 30
-        self._prefill = prefill(group, cache, self.base.device, self._run, chunk)
+        if self._rows:
+            old = [take_row(self._cache, number, len(row.ids) - 1) for number, row in enumerate(self._rows)]
+            cache = stack_rows(self.base.model.config, [*old, *new])
+        self._cache, self._rows = cache, [*self._rows, *fresh]
+        self._accept(fresh, logits, traits)
 
-    def _group(self, waiting: Sequence[Request]) -> list[tuple[Request, Row | None]]:
-        """Choose what goes into one block, each with the kept cache of a prefix of it."""
-        group: list[tuple[Request, Row | None]] = []
-        free = (self._limit if self._traits.can_batch else 1) - len(self._batch.requests)
+    def _choose(self, traits: Traits) -> list[tuple[_Request, Row | None]]:
+        """Choose the prompt that has waited longest and those that fit into a block with it, each with its cache."""
+        waiting = [request for request in self._open if request.outcome is None and request not in self._rows]
+        lanes = {self._lane(request) for request in (*self._rows[:1], *waiting[:1])}
+        group: list[tuple[_Request, Row | None]] = []
+        if len(lanes) > 1:
+            return group  # it waits until the batch has run empty
         for request in waiting:
-            if len(group) >= free:
+            if self._lane(request) not in lanes:
+                continue
+            prefix = request.begun
+            if prefix is None and (prefix := self._kept.find(request.source, request.ids)) is not None:
+                request.cached_tokens = prefix.length
+            rows = [*self._rows, *(chosen for chosen, _ in group), request]
+            if len(rows) > (self._limit if traits.can_decode else 1) or not self._fit(rows, traits):
                 break
-            prefix = self._kept.find(_source(request), request.ids) if self._traits.can_extend else None
-            if not self._fit_memory([*self._batch.requests, *(r for r, _ in group), request]):
-                break
-            prompts = [(len(r.ids), p) for r, p in [*group, (request, prefix)]]
-            if can_share(prompts, stateful=self._traits.stateful):
-                group.append((request, prefix))
+            block = [*group, (request, prefix)]
+            texts, prefixes = [r.ids for r, _ in block], [row for _, row in block]
+            if not group or can_share(texts, prefixes, self._chunk, stateful=traits.stateful):
+                group = block
         return group
 
-    def _fit_memory(self, rows: Sequence[Request]) -> bool:
+    def _fit(self, rows: Sequence[_Request], traits: Traits) -> bool:
         """Whether running and new rows fit; finished ones are dropped for them. A row alone may always try."""
-        needed = len(rows) * (self._traits.fixed + max(row.limit for row in rows) * self._traits.per_token)
+        needed = len(rows) * (traits.fixed + max(row.limit for row in rows) * traits.per_token)
         if self._kv_memory is None:
             self._kv_memory = int(KV_SHARE * free_memory(self.base.device))
             log.debug("KV cache of at most %.1f GiB", self._kv_memory / 2**30)
         self._kept.shrink(max(self._kv_memory - needed, 0))
         return needed <= self._kv_memory or len(rows) == 1
 
-    def _accept(self, batch: Batch, logits: torch.Tensor) -> None:
+    def _accept(self, rows: Sequence[_Request], logits: torch.Tensor, traits: Traits) -> None:
         """Draw the next token of every row, hand it out, and take out the rows that have ended."""
-        rows = batch.requests
         draws = [draw(r.sampling.seed, r.key, len(r.reply)) if r.sampling.temperature > 0 else 0.0 for r in rows]
         for request, token in zip(rows, choose(logits, [r.sampling for r in rows], draws), strict=True):
             request.accept(token)
-        self._retire(batch)
+        self._retire(traits)
 
-    def _retire(self, batch: Batch) -> None:
-        """Take rows that have ended out of a batch and keep their caches."""
-        for request in [request for request in batch.requests if request.outcome is not None]:
-            row = batch.leave(request)
-            if row is not None and self._traits.can_extend:
-                self._kept.add(_source(request), request.ids[: row.length], row)
+    def _retire(self, traits: Traits) -> None:
+        """Take rows that have ended out of the batch and keep their caches."""
+        for request in [request for request in self._rows if request.outcome is not None]:
+            number, length = self._rows.index(request), len(request.ids) - 1
+            if traits.can_extend:
+                row = take_row(self._cache, number, length).copied()
+                self._kept.add(request.source, request.ids[:length], row)
+            self._rows[number] = self._rows[-1]
+            del self._rows[-1]
+            if not self._rows:
+                self._cache = None
+            elif self._cache is not None:
+                drop_row(self._cache, number, max(len(row.ids) for row in self._rows) - 1)
 
-    def _run(self, adapters: Sequence[str | None], inputs: dict[str, Any]) -> torch.Tensor:
-        """Put tokens through the model with each row's adapter."""
-        arguments = self._options | inputs
-        if "cache" in arguments:
-            arguments[self._cache_argument] = arguments.pop("cache")
-        names = set(adapters)
-        if len(names) == 1:
-            switch_adapter(self.base, names.pop())
-            output = self.base.model(**arguments)
-        else:
-            switch_adapter(self.base, next(name for name in names if name is not None))
-            routed = [name or "__base__" for name in adapters]
-            output = self.base.adapters.handle(**arguments, adapter_names=routed)
-        logits: torch.Tensor = output.logits[:, -1]
-        return logits
-
-    def _shrink(self) -> None:
-        """After memory ran out: drop what is kept, halve the batch or the chunk; the rows are computed again."""
-        rows = [*(self._prefill[0].requests if self._prefill else []), *self._batch.requests] or self._open
-        rows = [request for request in rows if request.outcome is None]
-        self._reset()
+    def _recover(self, error: Exception) -> None:
+        """Drop every cache; after memory ran out halve the batch or the chunk, then rows go on from their tokens."""
+        rows = [request for request in [*self._block, *self._rows] or self._open if request.outcome is None]
+        self._rows, self._block, self._cache = [], [], None
+        self._kept.clear()
+        for request in self._open:
+            request.begun = None
         release_memory()
+        if not is_out_of_memory(error):
+            failed = RunFailed(f"the model failed while generating: {type(error).__name__}: {error}")
+            for request in self._open:
+                request.outcome = request.outcome or (error if isinstance(error, SekftError) else failed)
+            return
         if len(rows) > 1:
             self._limit = len(rows) // 2
         elif self._chunk > LEAST_CHUNK:
@@ -301,39 +336,22 @@ class Generator:
                     f"out of memory on {self.base.device} with one prompt of {len(request.ids)} tokens. "
                     "Load the base with --load-4bit, or use a device with more memory."
                 )
-            return
         log.warning("out of memory: at most %d replies at once, %d tokens a chunk", self._limit, self._chunk)
 
-    def _reset(self) -> None:
-        """Drop every cache, what was computed halfway included; replies that have not ended start again from there."""
-        self._batch, self._prefill = Batch([], None, self.base.device), None
-        self._kept.clear()
-
-    def _hand_out(self) -> None:
+    def _hand_out(self, resting: str | None) -> None:
         """Set results; with nothing left, the adapter that was in use before is so again."""
         with self._changed:
             ended = [request for request in self._open if request.outcome is not None]
             self._open = [request for request in self._open if request.outcome is None]
-            if not self._open and self._resting is not None:
-                switch_adapter(self.base, self._resting[0])
-                self._resting = None
+            if not self._open:
+                switch_adapter(self.base, resting)
         for request in ended:
-            if not request.future.set_running_or_notify_cancel():
-                continue
-            if isinstance(request.outcome, BaseException):
-                request.future.set_exception(request.outcome)
-            elif request.outcome is not None:
-                request.future.set_result(request.outcome)
+            if request.future.set_running_or_notify_cancel():
+                if isinstance(request.outcome, BaseException):
+                    request.future.set_exception(request.outcome)
+                else:
+                    request.future.set_result(request.outcome)
 
-    def _lane_of(self, request: Request) -> str:
+    def _lane(self, request: _Request) -> str:
         """Rows that can share a batch share a lane; lanes take turns."""
         return "" if request.adapter is None or can_mix(self.base, request.adapter) else request.adapter
-
-    @property
-    def _traits(self) -> Traits:
-        return find_traits(self.base, self._run)
-
-
-def _source(request: Request) -> tuple[str | None, int]:
-    """What a cache was computed with."""
-    return request.adapter, request.version

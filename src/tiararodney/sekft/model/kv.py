@@ -2,17 +2,19 @@
 
 All rows of a batch end at the same column: [padding, tokens]. Padding stands on the left only, so that a distance in
 columns is a distance in tokens, as sliding windows and relative positions need it. transformers' own layers copy all
-they hold at every token; these write into memory with room on all sides, so that a token, a row that joins and a row
-that leaves each cost the copy of themselves.
+they hold at every token; these write into free columns.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import compress, count
+from operator import ne
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.nn.functional import pad
 from transformers.cache_utils import (
     DynamicCache,
     DynamicLayer,
@@ -23,14 +25,14 @@ from transformers.cache_utils import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Hashable, Sequence
 
 COLUMNS = 128  # free columns that a layer makes whenever it needs one more
 ALL = 1 << 62  # the window of a layer that does not slide
 KV = ("keys", "values")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Row:
     """The cache of one token sequence.
 
@@ -54,21 +56,16 @@ class Row:
         return not self.stateful and all(t.shape[1] == self.length for layer in self.layers for t in layer.values())
 
     def prefix(self, length: int) -> Row:
-        """The cache of the first `length` tokens, sharing memory with this one.
-
-        Raises:
-            ValueError: A layer no longer holds what that prefix needs; see `cuttable`.
-        """
+        """The cache of the first `length` tokens, fewer only where it is `cuttable`, sharing memory with this one."""
         if length == self.length:
             return self
-        if length and not self.cuttable:
-            raise ValueError(f"this cache of {self.length} tokens cannot be cut to {length}")
         return Row(length, tuple({name: t[:, :length] for name, t in layer.items()} for layer in self.layers))
 
     def copied(self) -> Row:
         """The same in memory of its own, without a batch's padding and free columns."""
         return Row(self.length, tuple({name: t.clone() for name, t in layer.items()} for layer in self.layers))
 
+    @cached_property
     def sizes(self) -> tuple[int, int]:
         """Bytes of its keys and values, and bytes of its states, which do not grow with its tokens."""
         tensors = [item for layer in self.layers for item in layer.items()]
@@ -76,78 +73,109 @@ class Row:
         return growing, sum(t.nbytes for _, t in tensors) - growing
 
 
+class PrefixCache:
+    """Caches of finished replies, for prompts that go on from them: the least recently used first.
+
+    Only the same source (the adapter that computed it) finds a cache again.
+    """
+
+    def __init__(self) -> None:
+        self._entries: list[tuple[Hashable, list[int], Row]] = []
+
+    def clear(self) -> None:
+        """Drop everything."""
+        self._entries.clear()
+
+    def add(self, source: Hashable, ids: list[int], row: Row) -> None:
+        """Keep the cache of `ids`; it replaces those of its own prefixes."""
+        self.drop_prefixes(source, ids)
+        self._entries.append((source, ids, row))
+
+    def find(self, source: Hashable, ids: Sequence[int]) -> Row | None:
+        """Find the cache of the longest prefix of a prompt, with at least one token left to compute."""
+        best, length = None, 0
+        for entry in self._entries:
+            shared = min(_shared(entry[1], ids), len(ids) - 1) if entry[0] == source else 0
+            if shared > length and (shared == entry[2].length or entry[2].cuttable):
+                best, length = entry, shared
+        if best is None:
+            return None
+        self._entries.remove(best)
+        self._entries.append(best)  # used last
+        return best[2].prefix(length)
+
+    def drop_prefixes(self, source: Hashable, ids: Sequence[int]) -> None:
+        """Drop the caches that `ids` goes on from: their tokens are about to be in its own."""
+        self._entries = [e for e in self._entries if e[0] != source or _shared(e[1], ids) < len(e[1])]
+
+    def shrink(self, size: int) -> None:
+        """Drop the least recently used until what is left takes at most `size` bytes."""
+        while self.nbytes() > size:
+            del self._entries[0]
+
+    def nbytes(self) -> int:
+        """What is kept, in bytes."""
+        return sum(sum(row.sizes) for _, _, row in self._entries)
+
+
+def _shared(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many first tokens two sequences have in common."""
+    return next(compress(count(), map(ne, one, other)), min(len(one), len(other)))
+
+
 class _Slots(DynamicLayer):  # type: ignore[misc]  # transformers ships no types
     """Keys and values in buffers [rows, heads, columns, head size] of which `keys` and `values` are views."""
 
-    window: int  # how many tokens stay
-
     def open(self) -> None:
-        """Start with no rows; in place of a constructor, as a layer of transformers' own becomes one of these."""
-        self.window = getattr(self, "sliding_window", ALL) - 1
+        """Start empty; in place of a constructor, as a layer of transformers' own becomes one of these."""
+        self.window = getattr(self, "sliding_window", ALL) - 1  # how many tokens stay
         self._buffers: list[torch.Tensor] = []
-        self.rows = self._start = self._end = self.cumulative_length = 0
+        self._end = self.cumulative_length = 0
+
+    def fill(self, rows: Sequence[dict[Any, torch.Tensor]], width: int) -> None:
+        """Start with rows, their last tokens at the common edge; `width` is the longest's, dropped tokens included."""
+        held = min(width, self.window)
+        # Zeros, since padding is multiplied by a weight of zero, which a NaN would survive.
+        shapes = [(len(rows), len(rows[0][name]), held + COLUMNS, rows[0][name].shape[-1]) for name in KV]
+        self._buffers = [rows[0][name].new_zeros(shape) for name, shape in zip(KV, shapes, strict=True)]
+        for number, row in enumerate(rows):
+            for buffer, name in zip(self._buffers, KV, strict=True):
+                buffer[number, :, held - row[name].shape[1] : held] = row[name]
+        self._end, self.is_initialized = held, True
+        self.narrow(width)
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *_args: Any, **_kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Append columns [rows, heads, new, head size]; return all that the new tokens may see."""
-        self.rows, new = len(key_states), key_states.shape[-2]
-        self._reserve((key_states, value_states), self.rows, 0, new)
+        new = key_states.shape[-2]
+        if not self.is_initialized:
+            self.keys, self.values, self.is_initialized = key_states[:, :, :0], value_states[:, :, :0], True
+        if not self._buffers or self._end + new > self._buffers[0].shape[2]:
+            self._buffers = [pad(view, (0, 0, 0, new + COLUMNS)) for view in (self.keys, self.values)]
+            self._end = self.keys.shape[2]
         for buffer, states in zip(self._buffers, (key_states, value_states), strict=True):
-            buffer[: self.rows, :, self._end : self._end + new] = states
-        self._end += new
-        seen = self._views()
+            buffer[:, :, self._end : self._end + new] = states
+        begin, self._end = self._end - self.keys.shape[2], self._end + new
+        keys, values = (buffer[:, :, begin : self._end] for buffer in self._buffers)
         self.narrow(self.cumulative_length + new)
-        return seen
-
-    def join(self, rows: Sequence[dict[Any, torch.Tensor]], width: int) -> None:
-        """Put rows below those that are there, their last tokens at the common edge."""
-        like = [rows[0][name] for name in KV]
-        self._reserve(like, self.rows + len(rows), min(width, self.window), 0)
-        for row in rows:
-            for buffer, name in zip(self._buffers, KV, strict=True):
-                buffer[self.rows, :, self._end - row[name].shape[-2] : self._end] = row[name]
-            self.rows += 1
-        self.narrow(width)
+        return keys, values
 
     def leave(self, row: int, width: int) -> None:
         """Drop a row; the last row takes its place. `width` is that of the longest row left."""
-        self.rows -= 1
-        if row != self.rows:
-            for buffer in self._buffers:
-                buffer[row, :, self._start : self._end] = buffer[self.rows, :, self._start : self._end]
+        for buffer in self._buffers:
+            buffer[row] = buffer[-1]
+        self._buffers = [buffer[:-1] for buffer in self._buffers]
         self.narrow(width)
 
     def narrow(self, width: int) -> None:
         """Set the width to that of the longest row."""
-        self.cumulative_length, self._start = width, self._end - min(width, self.window)
-        self.keys, self.values = self._views()
+        self.cumulative_length = width
+        self.keys, self.values = (b[:, :, self._end - min(width, self.window) : self._end] for b in self._buffers)
 
     def row(self, row: int, length: int) -> dict[Any, torch.Tensor]:
         """The keys and values that a row of `length` tokens holds, as views."""
-        begin = max(self._start, self._end - length)
-        return {name: b[row, :, begin : self._end] for name, b in zip(KV, self._buffers, strict=True)}
-
-    def _views(self) -> tuple[torch.Tensor, torch.Tensor]:
-        keys, values = (buffer[: self.rows, :, self._start : self._end] for buffer in self._buffers)
-        return keys, values
-
-    def _reserve(self, like: Sequence[torch.Tensor], rows: int, held: int, new: int) -> None:
-        """Have buffers into which `rows` rows of `held` columns and `new` more fit; move there what there is."""
-        width, there = self._end - self._start, self._buffers[:1]
-        if there and rows <= there[0].shape[0] and held <= self._end and self._end + new <= there[0].shape[2]:
-            return
-        old = self._views() if there else ()
-        rows, held = max([rows, *map(len, there)]), max(held, width)
-        # Zeros, since padding is multiplied by a weight of zero, which a NaN would survive.
-        self._buffers = [
-            torch.zeros(rows, t.shape[-3], held + new + COLUMNS, t.shape[-1], dtype=t.dtype, device=t.device)
-            for t in like
-        ]
-        for fresh, view in zip(self._buffers, old, strict=False):
-            fresh[: self.rows, :, held - width : held] = view
-        self._start, self._end = held - width, held
-        self.dtype, self.device, self.is_initialized = like[0].dtype, like[0].device, True
+        return {name: getattr(self, name)[row, :, -length:] for name in KV}
 
 
 OURS: dict[type, type[_Slots]] = {
@@ -179,15 +207,18 @@ def new_cache(config: Any) -> Any:  # transformers ships no types
     return cache
 
 
-def join_rows(cache: Any, rows: Sequence[Row], width: int) -> None:
-    """Put rows below those that a cache has; `width` is that of the longest then, its dropped tokens included."""
+def stack_rows(config: Any, rows: Sequence[Row]) -> Any:
+    """A cache of copies of rows, side by side."""
+    cache = new_cache(config)
     for index, layer in enumerate(cache.layers):
         parts = [row.layers[index] for row in rows]
         if "keys" in parts[0]:
-            layer.join(parts, width)
-        for name in parts[0]:
-            if name not in KV:
-                _join_state(layer, name, torch.stack([part[name] for part in parts]))
+            layer.fill(parts, max(row.length for row in rows))
+        for kind, number in [name for name in parts[0] if name not in KV]:
+            states = torch.stack([part[kind, number] for part in parts])
+            getattr(layer, f"update_{kind}_state")(states, number)
+            layer.has_previous_state[number] = True
+    return cache
 
 
 def drop_row(cache: Any, row: int, width: int) -> None:
@@ -220,13 +251,3 @@ def _states(layer: Any) -> dict[tuple[str, int], torch.Tensor]:
         return {}
     kinds = {"conv": layer.conv_states, "recurrent": layer.recurrent_states}
     return {(kind, n): state for kind, held in kinds.items() for n, state in held.items() if state is not None}
-
-
-def _join_state(layer: Any, name: tuple[str, int], fresh: torch.Tensor) -> None:
-    kind, number = name
-    held, initialized = getattr(layer, f"{kind}_states"), getattr(layer, f"is_{kind}_states_initialized")
-    held[number] = torch.cat([held[number], fresh]) if initialized[number] else fresh
-    initialized[number] = layer.has_previous_state[number] = True
-    layer.dtype, layer.device = fresh.dtype, fresh.device
-    if kind == "conv":
-        layer.conv_kernel_size[number] = fresh.shape[-1]

@@ -15,7 +15,7 @@ from tiararodney.sekft.model.fingerprint import first_line
 from tiararodney.sekft.model.memory import is_out_of_memory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
     from pathlib import Path
 
     import torch
@@ -26,6 +26,7 @@ FOUR_BIT, EIGHT_BIT = "bitsandbytes_4bit", "bitsandbytes_8bit"
 # What transformers turns into plain weights while it loads; adapters are then trained on those.
 DEQUANTISED = {"fp8": "FineGrainedFP8Config", "mxfp4": "Mxfp4Config"}
 NAMED = 4  # tensors that a message names
+FEW = 10  # percent of the weights that may stay as they are without a word
 
 
 def load_model(folder: Path, device: str, dtype: torch.dtype | str, *, four_bit: bool = False) -> Any:
@@ -71,24 +72,23 @@ def load_model(folder: Path, device: str, dtype: torch.dtype | str, *, four_bit:
             f"--base {folder}: transformers cannot load it ({type(error).__name__}: {found}). "
             "Expected a causal language model whose files are whole."
         ) from error
+    other = sorted(key for key, *_ in info["mismatched_keys"])
     for what, names, remedy in (
         ("lack", sorted(info["missing_keys"]), "Take a checkpoint that is whole: transformers would make them up"),
-        ("have other shapes than config.json says for", sorted(key for key, *_ in info["mismatched_keys"]),
-         "Take both from the same model"),
-    ):  # fmt: skip
+        ("have other shapes than config.json says for", other, "Take both from the same model"),
+    ):
         if names:
-            raise UsageError(f"--base {folder}: its weights {what} {_some(names)}. {remedy}.")
+            more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+            raise UsageError(f"--base {folder}: its weights {what} {', '.join(names[:NAMED])}{more}. {remedy}.")
     if four_bit or method in (FOUR_BIT, EIGHT_BIT):
         fourbit.set_compute_type(model, dtype)
+        fourbit.guard_against_repacking(model)
         _warn_unquantised(model)
     return model
 
 
 def positions_of(folder: Path) -> int | None:
-    """How many tokens the text model in a folder was made for.
-
-    None where its config.json does not say or cannot be read; `load_model` then says why.
-    """
+    """How many tokens the text model in a folder was made for; None where its configuration does not say."""
     try:
         config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
     except Exception:  # noqa: BLE001 - transformers raises whatever a config class does
@@ -112,17 +112,10 @@ def _options_of(method: str, folder: Path, *, four_bit: bool) -> dict[str, Any]:
     if method in (FOUR_BIT, EIGHT_BIT):
         fourbit.require_bitsandbytes()
         return {}
-    found = f"--base {folder}: its weights are quantised with {method}"
-    if method not in DEQUANTISED:
-        raise UsageError(
-            f"{found}, on which sekft trains and serves no adapters. "
-            "Take the model's unquantised files; --load-4bit quantises them."
-        )
-    if four_bit:
-        raise UsageError(
-            f"{found}, and --load-4bit cannot quantise them again. "
-            "Leave --load-4bit out, or take the model's unquantised files."
-        )
+    if method not in DEQUANTISED or four_bit:
+        why = "--load-4bit cannot quantise again" if method in DEQUANTISED else "carries no adapters here"
+        found = f"--base {folder}: its weights are quantised with {method}, which {why}"
+        raise UsageError(f"{found}. Take the model's unquantised files.")
     log.info("weights in %s are dequantised while loading", method)
     return {"quantization_config": getattr(transformers, DEQUANTISED[method])(dequantize=True)}
 
@@ -152,19 +145,12 @@ def _quiet() -> Iterator[None]:
         transformers.logging.set_verbosity(before)
 
 
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
-
-
 def _warn_unquantised(model: Any) -> None:
     """Say where 4 bits do not reach: experts that are fused into one tensor are no linear layers."""
     plain = {name: p for name, p in model.named_parameters() if p.dim() > 2 and p.is_floating_point()}  # noqa: PLR2004
-    numbers = sum(parameter.numel() for parameter in plain.values())
-    whole = model.num_parameters()  # which counts packed weights as what they stand for
-    if numbers > whole * 0.1:
+    # num_parameters counts packed weights as what they stand for
+    percent = round(100 * sum(parameter.numel() for parameter in plain.values()) / model.num_parameters())
+    if percent > FEW:
         name, example = next(iter(plain.items()))
-        log.warning(
-            "%d %% of the weights are fused experts (such as %s), which bitsandbytes leaves in %s",
-            round(100 * numbers / whole), name, str(example.dtype).removeprefix("torch."),
-        )  # fmt: skip
+        found = "%d %% of the weights are fused experts (such as %s), which bitsandbytes leaves in %s"
+        log.warning(found, percent, name, example.dtype)

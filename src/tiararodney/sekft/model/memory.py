@@ -6,12 +6,12 @@ import gc
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
 import torch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-MEMINFO = Path("/proc/meminfo")
 # What holds this process to less than the machine has, in control groups of version 2 and 1: the folder, its files for
 # limit and use, and the field of memory.stat that says how much of the use is page cache that can be dropped.
 GROUPS = (
@@ -51,15 +51,7 @@ def free_memory(device: torch.device | str) -> int:
     if torch.device(device).type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return int(free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))
-    return min(_of_the_machine(), *_of_groups())
-
-
-def _of_the_machine() -> int:
-    for line in MEMINFO.read_text(encoding="ascii").splitlines():
-        name, value = line.split(":")
-        if name == "MemAvailable":
-            return int(value.split()[0]) * 1024
-    raise ValueError(f"{MEMINFO}: no MemAvailable. Expected a Linux of 3.14 or newer.")
+    return min(int(psutil.virtual_memory().available), *_of_groups())
 
 
 def _of_groups() -> Iterator[int]:

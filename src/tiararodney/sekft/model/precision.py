@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import platform
-import time
+import os
 from dataclasses import dataclass
-from functools import cache
 
 import torch
 
@@ -13,11 +11,7 @@ from tiararodney.sekft.errors import UsageError
 
 TYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 TYPES |= {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
-# With bf16 instructions a product takes half the time of fp32, without them 8 to 40 times as long. The limit is far
-# from both: a busy machine must not change the type between a run and its resumption.
-SPEEDUP = 0.5
-PRODUCT = (128, 512, 512)  # rows, inner size, columns: under a millisecond in fp32
-ROUNDS = 10
+UNLIMITED = ("BF16", "FP16", "AMX", "ALL", "DEFAULT")  # what oneDNN's instruction sets with bf16 have in their names
 
 
 @dataclass(frozen=True)
@@ -68,26 +62,11 @@ def _of_cuda(device: str) -> Precision:
     return Precision(torch.float32, reason)
 
 
-@cache
 def _of_cpu() -> Precision:
-    capability = torch.backends.cpu.get_cpu_capability()
-    if platform.machine() in {"x86_64", "AMD64"}:
-        has = [name for name in ("amx_tile", "avx512_bf16") if getattr(torch.cpu, f"_is_{name}_supported")()]
-        if not has or capability in {"DEFAULT", "AVX2"}:
-            return Precision(torch.float32, f"no bf16 arithmetic on this CPU ({capability})")
-    speedup = _bf16_speedup()
-    found = f"a bf16 product is {speedup:.1f} times as fast as fp32 on this CPU ({capability})"
-    return Precision(torch.bfloat16 if speedup >= SPEEDUP else torch.float32, found)
-
-
-def _bf16_speedup() -> float:
-    """Time one product in fp32 and bf16, in turn; the best of each, since a busy machine only ever adds time."""
-    rows, inner, columns = PRODUCT
-    best = dict.fromkeys((torch.float32, torch.bfloat16), float("inf"))
-    for _ in range(ROUNDS):
-        for dtype in best:
-            left, right = torch.ones(rows, inner, dtype=dtype), torch.ones(inner, columns, dtype=dtype)
-            begin = time.perf_counter()
-            left @ right
-            best[dtype] = min(best[dtype], time.perf_counter() - begin)
-    return best[torch.float32] / best[torch.bfloat16]
+    capability, most = torch.backends.cpu.get_cpu_capability(), os.environ.get("ONEDNN_MAX_CPU_ISA", "")
+    has = any(getattr(torch.cpu, f"_is_{name}_supported")() for name in ("amx_tile", "avx512_bf16"))
+    if not has or capability in {"DEFAULT", "AVX2"}:
+        return Precision(torch.float32, f"no bf16 arithmetic on this CPU ({capability})")
+    if most and not any(name in most.upper() for name in UNLIMITED):
+        return Precision(torch.float32, f"ONEDNN_MAX_CPU_ISA={most} forbids bf16 arithmetic on this CPU ({capability})")
+    return Precision(torch.bfloat16, f"bf16 arithmetic on this CPU ({capability})")

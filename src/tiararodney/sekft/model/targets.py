@@ -26,10 +26,7 @@ def read_targets(text: str) -> str | list[str]:
 
 
 def text_targets(model: Any, targets: str | list[str]) -> str | list[str]:  # transformers ships no types
-    """Keep targets to the text model where that lies inside a model that sees or hears as well.
-
-    A pattern, and the targets of a model of text alone, stay as they are; else a pattern for the layers comes of them.
-    """
+    """Make names a pattern for layers of the text model, where that lies inside a model that sees or hears as well."""
     prefix = text_prefix(model)
     if not prefix or (isinstance(targets, str) and targets != ALL_LINEAR):
         return targets
@@ -55,17 +52,12 @@ def check_targets(base: Base, targets: str | list[str], trained: Iterable[str], 
     names = targets if isinstance(targets, list) else [] if trained else [targets]
     if lost := [target for target in names if not any(f".{target}." in f".{path}" for path in trained)]:
         known = sorted(path for path in _linear(base.model) if not path.isdigit())
-        raise UsageError(
-            f"{flag}: found {', '.join(lost)}, of which no weight would be trained: LoRA goes on linear layers. "
-            f"Expected names among {known}."
-        )
+        found = f"found {', '.join(lost)}, of which no weight would be trained: LoRA goes on linear layers"
+        raise UsageError(f"{flag}: {found}. Expected names among {known}.")
     prefix = text_prefix(base.model)
-    outside = [path for path in trained if prefix and not path.startswith((f"{prefix}.", "lm_head."))]
-    if outside:
-        raise UsageError(
-            f"{flag}: found {targets}, which reaches {outside[0].partition('.lora_')[0]}, and text never trains that. "
-            f"Expected layers of {prefix}."
-        )
+    if outside := [path for path in trained if prefix and not path.startswith((f"{prefix}.", "lm_head."))]:
+        found = f"found {targets}, which reaches {outside[0].partition('.lora_')[0]}, and text never trains that"
+        raise UsageError(f"{flag}: {found}. Expected layers of {prefix}.")
 
 
 def _linear(model: nn.Module) -> set[str]:

@@ -4,8 +4,8 @@ The data's way:
 
     session (records) -> normalize -> template (text) -> reply (what of it is trained) -> encode (ids) -> mask (labels)
 
-What they need of a tokenizer is in `tokens`, the marks of thoughts in `thoughts`. Beside the way: `contract/`, which
-travels with an adapter, and `preview`, the mask for people.
+What they need of a tokenizer is in `tokens`. Beside the way: `contract/`, which travels with an adapter, and `preview`,
+the mask for people.
 """
 
 from tiararodney.sekft.render.contract.canonical import canonical_chat_template
@@ -33,23 +33,7 @@ from tiararodney.sekft.render.template import render_prompt
 from tiararodney.sekft.render.tokens import Tokenizer
 
 __all__ = [
-    "IGNORED",
-    "Example",
-    "Fingerprint",
-    "Message",
-    "Messages",
-    "RefusalReason",
-    "SessionRefused",
-    "Tokenizer",
-    "apply_policy",
-    "build_masked_examples",
-    "canonical_chat_template",
-    "check_contract",
-    "contract_tokenizer",
-    "normalize_for_template",
-    "read_contract",
-    "render_prompt",
-    "save_contract",
-    "take_fingerprint",
-    "weigh_terminal",
-]
+    "IGNORED", "Example", "Fingerprint", "Message", "Messages", "RefusalReason", "SessionRefused", "Tokenizer",
+    "apply_policy", "build_masked_examples", "canonical_chat_template", "check_contract", "contract_tokenizer",
+    "normalize_for_template", "read_contract", "render_prompt", "save_contract", "take_fingerprint", "weigh_terminal",
+]  # fmt: skip

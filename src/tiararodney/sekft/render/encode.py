@@ -35,11 +35,8 @@ before it takes part."""
 class Encoded:
     """A text and its tokens.
 
-    Args:
-        text: the text.
-        ids: its tokens.
-        anchors: for each anchor, in order: where it begins and ends, in characters, and its index among the tokens.
-        stretches: ids of stretches encoded so far: most turns have the same header.
+    `anchors` has, for each in order, where it begins and ends, in characters, and its index among the tokens;
+    `stretches` the ids of stretches encoded so far: most turns have the same header.
     """
 
     text: str
@@ -59,15 +56,10 @@ def encode(tok: Tokenizer, text: str) -> Encoded:
 
 
 def prefix_length(tok: Tokenizer, encoded: Encoded, border: int) -> int | None:
-    """Prove that the text up to a border, encoded alone, gives the first tokens of the whole.
+    """Prove that the text up to a border (in characters), encoded alone, gives the first tokens of the whole.
 
     An anchor splits a text whatever is around it, so both have the same tokens up to the last anchor before the
     border; the stretch from there to the border is encoded alone and compared.
-
-    Args:
-        tok: the tokenizer.
-        encoded: the whole.
-        border: a place in its text, in characters.
 
     Returns:
         How many tokens the text up to the border has; None where they are not the whole's first tokens.
@@ -84,16 +76,11 @@ def prefix_length(tok: Tokenizer, encoded: Encoded, border: int) -> int | None:
 def reply_span(tok: Tokenizer, encoded: Encoded, border: int, over: int, end: str) -> Span | None:
     """Return the range of a reply's tokens, where it is served exactly.
 
-    Args:
-        tok: the tokenizer.
-        encoded: a session.
-        border: where the reply's prompt ends, in characters.
-        over: where its end-of-turn token ends, in characters.
-        end: text of that token.
+    Its prompt ends at `border`, its end-of-turn token, whose text is `end`, at `over`, both in characters.
 
     Returns:
-        A half-open range of tokens; None where the prompt's tokens are not those before it, the reply's tokens do not
-        decode to it, or hold a control token other than its end.
+        None where the prompt's tokens are not those before it, or where the reply's tokens do not decode to it, or hold
+        a control token other than its end.
     """
     first, last = prefix_length(tok, encoded, border), prefix_length(tok, encoded, over)
     if first is None or last is None or encoded.ids[last - 1] != tok.control_tokens[end]:
@@ -105,22 +92,13 @@ def reply_span(tok: Tokenizer, encoded: Encoded, border: int, over: int, end: st
 
 def crossing_text(tok: Tokenizer, prompt_ids: Sequence[int], ids: Sequence[int]) -> str:
     """Return the text of the token in which a session parts from its prompt encoded alone, empty where it does not."""
-    differing = (b for a, b in zip(prompt_ids, ids, strict=False) if a != b)
-    return "".join(tok.decode([token]) for token in [*differing][:1])
+    return next((tok.decode([b]) for a, b in zip(prompt_ids, ids, strict=False) if a != b), "")
 
 
 def continuation(tok: Tokenizer, prompt_ids: list[int], reply: Reply) -> list[int]:
     """Encode a reply apart from its prompt, where one pass over both would merge their border or find a control token.
 
     The text of a control token in the reply is spelled in ordinary tokens: the token itself would end the turn there.
-
-    Args:
-        tok: the tokenizer.
-        prompt_ids: ids that are served before it.
-        reply: the reply.
-
-    Returns:
-        The reply's ids and its end-of-turn id.
 
     Raises:
         SessionRefused: no tokens decode to the reply behind this prompt.
@@ -151,8 +129,8 @@ def _only_text(tok: Tokenizer, ids: list[int]) -> bool:
 
 def _spelled(tok: Tokenizer, text: str) -> list[str]:
     """Cut a text after the first character of every control token in it, so that no piece holds a whole one."""
-    pattern, pieces = control_pattern(tok), []
-    while match := pattern.search(text):
+    pieces = []
+    while match := control_pattern(tok).search(text):
         pieces.append(text[: match.start() + 1])
         text = text[match.start() + 1 :]
     return [piece for piece in (*pieces, text) if piece]

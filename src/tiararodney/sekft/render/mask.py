@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tiararodney.sekft.render.encode import Encoded, continuation, crossing_text, encode, reply_span
+from tiararodney.sekft.render.encode import continuation, crossing_text, encode, reply_span
 from tiararodney.sekft.render.normalize import normalize_for_template
 from tiararodney.sekft.render.reply import Reply, last_reply, shown_reply
 from tiararodney.sekft.render.session import IGNORED, Example, Message, Messages, RefusalReason, SessionRefused, Span
@@ -72,11 +72,7 @@ def _check(session: Sequence[Message], replies: Sequence[int], trained: Sequence
 def _example(tok: Tokenizer, session: Sequence[Message], prompts: Mapping[int, str], turns: Sequence[int]) -> Example:
     """Build the example that ends in the last of some turns and trains every other one that it serves exactly.
 
-    Args:
-        tok: the tokenizer.
-        session: the normalised session.
-        prompts: for each assistant turn, the text that is served before it.
-        turns: those still to be trained, ascending.
+    `prompts` has, for each assistant turn, the text that is served before it; `turns` those still to be trained.
     """
     last = turns[-1]
     try:
@@ -95,11 +91,14 @@ def _example(tok: Tokenizer, session: Sequence[Message], prompts: Mapping[int, s
     trained: dict[int, Span] = {}
     masked: list[Span] = []
     for turn in (t for t in prompts if t < last and (t in turns or not session[t].train)):
-        found = _served_in(tok, encoded, prompts[turn], session[turn].content, reply.end)
-        if found and turn in turns:
-            trained[turn] = found
-        elif found:
-            masked.append(found)
+        if encoded.text.startswith(prompts[turn]):
+            begin = len(prompts[turn])
+            over = shown_reply(encoded.text, begin, session[turn].content, reply.end)
+            found = None if over is None else reply_span(tok, encoded, begin, over, reply.end)
+            if found and turn in turns:
+                trained[turn] = found
+            elif found:
+                masked.append(found)
     trained[last] = span
     labels = [IGNORED] * len(ids)
     for start, stop in trained.values():
@@ -119,11 +118,3 @@ def _reply(tok: Tokenizer, upto: Sequence[Message], prompt: str) -> Reply:
     # Some models (GLM) have no token that ends a turn: they stop at the one that begins the next.
     followed = [*upto, Message("user", "$ ")]
     return last_reply(tok, render(tok, followed, add_generation_prompt=False), prompt, content)
-
-
-def _served_in(tok: Tokenizer, encoded: Encoded, prompt: str, content: str, end: str) -> Span | None:
-    """Return where an encoded session shows an earlier turn exactly as it is served, None where it does not."""
-    if not encoded.text.startswith(prompt):
-        return None
-    over = shown_reply(encoded.text, len(prompt), content, end)
-    return None if over is None else reply_span(tok, encoded, len(prompt), over, end)

@@ -63,21 +63,22 @@ def calls_tool(message: object) -> bool:
 
 def _message(raw: object, index: int) -> Message:
     """Read one message, refusing what is none."""
-    role, content = _field(raw, "role"), _field(raw, "content")
-    if calls_tool(raw):
-        raise SessionRefused(RefusalReason.TOOL_CALL, "a tool call or its answer, expected commands as text", index)
-    if not isinstance(role, str) or role not in ROLES:
-        raise SessionRefused(RefusalReason.NOT_A_CHAT, f"role {role!r}, expected one of {', '.join(ROLES)}", index)
+    role, content, found = _field(raw, "role"), _field(raw, "content"), ""
     if isinstance(content, list | tuple) and all(_is_text(part) for part in content):
         content = "".join(part["text"] for part in content)
-    if not isinstance(content, str):
+    if calls_tool(raw):
+        raise SessionRefused(RefusalReason.TOOL_CALL, "a tool call or its answer, expected commands as text", index)
+    if role not in ROLES:
+        found = f"role {role!r}, expected one of {', '.join(ROLES)}"
+    elif not isinstance(content, str):
         found = f"content of type {type(content).__name__}, expected text"
+    else:
+        try:
+            content.encode()
+        except UnicodeEncodeError as error:
+            found = f"a lone surrogate at character {error.start}, expected text"
+    if found:
         raise SessionRefused(RefusalReason.NOT_A_CHAT, found, index)
-    try:
-        content.encode()
-    except UnicodeEncodeError as error:
-        found = f"a lone surrogate at character {error.start}, expected text"
-        raise SessionRefused(RefusalReason.NOT_A_CHAT, found, index) from None
     # `weight` is OpenAI's and Mistral's key for the same.
     train = _field(raw, "train") in (None, True) and _field(raw, "weight") != 0
     return Message(role, content, train)

@@ -29,14 +29,7 @@ _SYMBOLS |= {code: f"\\u{code:04x}" for code in _DIRECTIONS}
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A stretch of an example's positions that are all of one kind.
-
-    Args:
-        text: what its tokens decode to; no character is cut in two by a run's end.
-        kind: of its positions.
-        start: its first position.
-        end: the position behind its last.
-    """
+    """A stretch of an example's positions (`end` excluded) that are all of one kind, and what its tokens decode to."""
 
     text: str
     kind: Kind
@@ -68,13 +61,13 @@ def preview(shown: Iterable[Run], *, colour: bool) -> str:
     """
     out = []
     for run in shown:
-        text = printable(run.text)
-        if not colour:
-            opening, closing = _MARKS[run.kind]
-            out.append(f"{opening}{text}{closing}")
-            continue
-        # Colours end with each line: a pager that shows single lines would lose them otherwise.
-        out.append("\n".join(f"{_STYLES[run.kind]}{line}{_OFF}" if line else "" for line in text.split("\n")))
+        opening, closing = _MARKS[run.kind]
+        text = opening + printable(run.text) + closing
+        if colour:
+            # Colours end with each line: a pager that shows single lines would lose them otherwise.
+            lines = printable(run.text).split("\n")
+            text = "\n".join(f"{_STYLES[run.kind]}{line}{_OFF}" if line else "" for line in lines)
+        out.append(text)
     return "".join(out)
 
 

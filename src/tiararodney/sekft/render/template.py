@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from jinja2 import TemplateError
-
 from tiararodney.sekft.render.normalize import normalize_for_template
 from tiararodney.sekft.render.session import Message, Messages, RefusalReason, SessionRefused
 from tiararodney.sekft.render.tokens import Tokenizer, as_tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-# A template is a third party's program: whatever it trips over, it has refused this session.
-_FAILURES = (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError)
 
 
 def render_prompt(tokenizer: object, messages: Messages) -> list[int]:
@@ -39,5 +34,5 @@ def render(tokenizer: Tokenizer, session: Sequence[Message], *, add_generation_p
     """
     try:
         return tokenizer.render_text(session, add_generation_prompt=add_generation_prompt)
-    except _FAILURES as error:
+    except Exception as error:  # a template is a third party's program: whatever it trips over, it refuses the session
         raise SessionRefused(RefusalReason.TEMPLATE_REFUSES, f"{type(error).__name__}: {error}") from error

@@ -28,10 +28,6 @@ class Tokenizer:
         compiled: makes a template of Jinja source, as transformers' `apply_chat_template` does. That itself is used
             where none is given; what it does besides, for rich messages and tools, takes longer than the template.
         config: ``tokenizer_config.json`` without the chat template, for `save`.
-
-    Attributes:
-        bos_token: Text of the token that begins a sequence, None where there is none.
-        eos_token: Text of the token that ends a sequence; a turn may end in another.
     """
 
     def __init__(
@@ -44,7 +40,7 @@ class Tokenizer:
         self.inner, self.backend = inner, inner.backend_tokenizer
         self._template, self._compiled, self._config = template, compiled, config or {}
         self.bos_token: str | None = inner.bos_token
-        self.eos_token: str | None = inner.eos_token
+        self.eos_token: str | None = inner.eos_token  # a turn may end in another
         self.backend.no_truncation()
         self.backend.no_padding()
 
@@ -124,9 +120,9 @@ def as_tokenizer(tokenizer: object) -> Tokenizer:
     Raises:
         TypeError: it is neither.
     """
-    if callable(getattr(tokenizer, "render_text", None)):
+    if hasattr(tokenizer, "render_text"):
         return cast("Tokenizer", tokenizer)
-    if callable(getattr(tokenizer, "apply_chat_template", None)) and hasattr(tokenizer, "backend_tokenizer"):
+    if hasattr(tokenizer, "apply_chat_template") and hasattr(tokenizer, "backend_tokenizer"):
         return Tokenizer(tokenizer)
     found = type(tokenizer).__name__
     raise TypeError(f"expected a sekft Tokenizer or a fast tokenizer of transformers, found {found}")
@@ -144,10 +140,9 @@ def pattern_of(texts: tuple[str, ...]) -> re.Pattern[str]:
     return re.compile("|".join(re.escape(t) for t in sorted(texts, key=len, reverse=True)) or r"(?!)")
 
 
-ESCAPE = "\u200b"
-"""What the policy ``escape`` inserts after the first character of a control token's text: a zero-width space."""
+ESCAPE = "\u200b"  # a zero-width space
 
 
 def escaped(token: str) -> str:
-    """Return a control token's text broken up, so that no tokenizer takes it for the token."""
+    """Return a control token's text broken up, as the policy ``escape`` does: no tokenizer takes it for the token."""
     return token[:1] + ESCAPE + token[1:]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tiararodney.sekft.errors import UsageError
 from tiararodney.sekft.eval import worlds
 from tiararodney.sekft.eval.config import EvalConfig
-from tiararodney.sekft.eval.local import local_player
+from tiararodney.sekft.eval.operators import local_player
 from tiararodney.sekft.eval.outcomes import rates
 from tiararodney.sekft.eval.run import evaluate
 from tiararodney.sekft.render import apply_policy
@@ -82,11 +82,7 @@ def make_judge(resident: Resident, config: TrainConfig, flags: BehaviourFlags) -
         generator = Generator(resident.base, max_batch=played.concurrency)
         players = {NAME: local_player(NAME, generator, tokenizer, played)}
         episodes: list[Episode] = []
-
-        def keep(_: worlds.Job, episode: Episode) -> None:
-            episodes.append(episode)
-
-        worlds.play(jobs, players, keep, lambda *_: None, runtime, played, resident.should_stop)
+        worlds.play(jobs, players, episodes.append, lambda *_: None, runtime, played, resident.should_stop)
         rate = rates(episodes)["success"]
         return rate.k / rate.n if rate.n else nan
 

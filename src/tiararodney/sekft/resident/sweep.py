@@ -21,9 +21,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tiararodney.sekft import provenance
 from tiararodney.sekft.console import aligned
+from tiararodney.sekft.endpoint import PosixSdcError
 from tiararodney.sekft.errors import RunFailed, SekftError, UsageError
 from tiararodney.sekft.eval.config import parse
-from tiararodney.sekft.eval.page import from_template
+from tiararodney.sekft.eval.exports import from_template
 from tiararodney.sekft.eval.report import p_text, rate_text
 from tiararodney.sekft.eval.run import claim
 from tiararodney.sekft.eval.statistics import holm
@@ -118,7 +119,7 @@ def run_sweep(resident: Resident, sweep: Sweep) -> int:
         adapter = sweep.out / name / "adapter"
         try:
             train_once(resident, flags(settings), adapter)
-        except SekftError as error:
+        except (SekftError, PosixSdcError) as error:
             log.error("sweep: run %s failed: %s", name, error)  # noqa: TRY400 - a message, not a defect
             failed[name] = str(error)
         else:

@@ -145,7 +145,7 @@ class TrainConfig:
     def plan(self) -> dict[str, Any]:
         """Return what decides which adapter comes out, besides data and base."""
         values = self.to_json()
-        return {f.name: values[f.name] for f in fields(self) if f.metadata["plan"]}
+        return {f.name: values[f.name] for f in fields(self) if f.metadata["setting"].plan}
 
 
 @dataclass(frozen=True)

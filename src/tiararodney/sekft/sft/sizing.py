@@ -95,16 +95,11 @@ def bytes_per_token(model: Any, route: Route, *, recompute: bool) -> float:
 
 
 def dequantised_fits(model: Any, dtype: torch.dtype, route: Route) -> bool:
-    """Tell whether NF4 weights may stay in `dtype`: rows of the best size must still fit without recomputation.
-
-    Always False on the CPU, where dequantising takes milliseconds and a row seconds.
-    """
-    if model.device.type == "cpu":
-        return False
+    """Tell whether NF4 weights may stay in `dtype`: rows of the best size must still fit without recomputation."""
     weights = sum(
         module.out_features * module.in_features
         for name, module in model.named_modules()
         if type(module).__name__ == "Linear4bit" and "lora_" not in name
     )
-    row = BEST["cuda"] * bytes_per_token(model, route, recompute=False)
+    row = BEST.get(model.device.type, BEST["cuda"]) * bytes_per_token(model, route, recompute=False)
     return bool(weights * dtype.itemsize + row / SHARE <= free_memory(model.device))

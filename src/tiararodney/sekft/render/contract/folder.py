@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any
 
 from tiararodney.sekft.errors import ContractMismatch
 from tiararodney.sekft.render.contract.canonical import canonical_chat_template, marks_of, prints_the_date, thinking_off
 from tiararodney.sekft.render.normalize import NORMALIZER_VERSION
 from tiararodney.sekft.render.tokens import Tokenizer, as_tokenizer
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 CONTRACT_FILE = "render.json"
-SCHEMA_VERSION = "1"
 POLICIES = ("keep", "escape")
 """For control-token text in messages: left as endpoints leave it, or broken up, in serving too."""
 COMPARED = {
@@ -33,8 +34,6 @@ COMPARED = {
 }
 """Fields that must be equal, and what a user calls them. Library versions are recorded only: where one matters, a hash
 differs."""
-_LIBRARIES = ("transformers", "tokenizers", "jinja2")
-_SHA256_DIGITS = 64
 
 
 @dataclass(frozen=True)
@@ -44,67 +43,30 @@ class Fingerprint:
     Args:
         template_sha256: of the canonical template's text.
         tokenizer_sha256: of the tokenizer's definition (vocabulary, merges, normaliser, added tokens, decoder).
-        normalizer_version: version of `normalize_for_template`.
         control_tokens: policy for control-token text in messages, one of `POLICIES`.
-        libraries: versions at hand when it was taken.
-        clock: the moment whose date a template that prints one always prints, empty where it prints none.
+        clock: the moment (ISO 8601) whose date a template that prints one always prints, empty where it prints none.
         settings: variables of the model's template that are fixed, such as ``enable_thinking``.
+        libraries: versions at hand when it was taken.
+        normalizer_version: version of `normalize_for_template`.
         schema_version: of this record.
     """
 
     template_sha256: str
     tokenizer_sha256: str
-    normalizer_version: str
     control_tokens: str
-    libraries: Mapping[str, str] = field(default_factory=dict)
     clock: str = ""
     settings: Mapping[str, bool] = field(default_factory=dict)
-    schema_version: str = SCHEMA_VERSION
-
-    @property
-    def moment(self) -> datetime | None:
-        """The clock as a date and time."""
-        return datetime.fromisoformat(self.clock) if self.clock else None
+    libraries: Mapping[str, str] = field(default_factory=dict)
+    normalizer_version: str = NORMALIZER_VERSION
+    schema_version: str = "1"
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as JSON values."""
         return asdict(self)
 
-    @classmethod
-    def from_json(cls, data: object, source: str = CONTRACT_FILE) -> Self:
-        """Read the record.
-
-        Raises:
-            ContractMismatch: a field is missing or of another kind.
-        """
-        data = data if isinstance(data, Mapping) else {}
-        for name in COMPARED:
-            if not isinstance(data.get(name), str):
-                raise ContractMismatch(f"{source}: field {name!r}: found {data.get(name)!r}, expected a string.")
-        if (policy := data["control_tokens"]) not in POLICIES:
-            raise ContractMismatch(f"{source}: field 'control_tokens': found {policy!r}, expected keep or escape.")
-        libraries, settings = (
-            value if isinstance(value, Mapping) else {} for value in (data.get("libraries"), data.get("settings"))
-        )
-        settings = {n: v is True for n, v in settings.items() if isinstance(n, str) and n.isidentifier()}
-        clock, compared = str(data.get("clock") or ""), {name: data[name] for name in COMPARED}
-        found = cls(**compared, libraries=dict(libraries), settings=settings, clock=clock)
-        try:
-            found.moment  # noqa: B018 - it is read once to see whether it can be
-        except ValueError:
-            raise ContractMismatch(
-                f"{source}: field 'clock': found {clock!r}, expected a date and time in ISO 8601."
-            ) from None
-        return found
-
 
 def take_fingerprint(tokenizer: object, policy: str = "keep") -> Fingerprint:
-    """Take the fingerprint of a tokenizer and its chat template.
-
-    Args:
-        tokenizer: a `Tokenizer` or a transformers tokenizer.
-        policy: one of `POLICIES`; a canonical template has its own.
-    """
+    """Take the fingerprint of a tokenizer (ours or transformers') under a policy; a canonical template has its own."""
     return _fingerprint(_canonical(as_tokenizer(tokenizer), policy))
 
 
@@ -121,12 +83,9 @@ def apply_policy(tokenizer: Tokenizer, policy: str = "keep") -> Tokenizer:
 
 
 def save_contract(tokenizer: Tokenizer, out_dir: str | Path, policy: str = "keep") -> Fingerprint:
-    """Write the tokenizer, its canonical template and ``render.json`` into an adapter's folder.
+    """Write the tokenizer that was trained with, its canonical template and ``render.json`` into an adapter's folder.
 
-    Args:
-        tokenizer: what was trained with.
-        out_dir: the adapter's folder.
-        policy: the one for control-token text that was trained with.
+    `policy` is the one for control-token text that was trained with.
     """
     served = _canonical(tokenizer, policy, _now())
     taken = _fingerprint(served)
@@ -144,15 +103,26 @@ def read_contract(adapter_dir: str | Path) -> Fingerprint:
     """
     path = Path(adapter_dir) / CONTRACT_FILE
     try:
-        data: object = json.loads(path.read_text(encoding="utf-8"))
+        data = {"clock": "", "settings": {}, "libraries": {}} | json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ContractMismatch(
             f"{adapter_dir}: found no {CONTRACT_FILE}, expected the render contract that sekft-train writes. "
             "Train the adapter with sekft-train, or check the path."
         ) from None
-    except (OSError, ValueError) as error:
-        raise ContractMismatch(f"{path}: found a file that cannot be read ({error}), expected JSON.") from None
-    return Fingerprint.from_json(data, str(path))
+    except (OSError, ValueError, TypeError) as error:
+        raise ContractMismatch(f"{path}: found a file that cannot be read ({error}), expected an object.") from None
+    for name in (f.name for f in fields(Fingerprint)):
+        kind, words = (dict, "an object") if name in ("settings", "libraries") else (str, "a string")
+        if not isinstance(data.get(name), kind):
+            raise ContractMismatch(f"{path}: field {name!r}: found {data.get(name)!r}, expected {words}.")
+    clock, policy = data["clock"], data["control_tokens"]
+    if policy not in POLICIES:
+        raise ContractMismatch(f"{path}: field 'control_tokens': found {policy!r}, expected keep or escape.")
+    try:
+        datetime.fromisoformat(clock or "2000-01-01")
+    except ValueError:
+        raise ContractMismatch(f"{path}: field 'clock': found {clock!r}, expected a time in ISO 8601.") from None
+    return Fingerprint(**{f.name: data[f.name] for f in fields(Fingerprint)})
 
 
 def check_contract(adapter_dir: str | Path, tokenizer: object) -> Fingerprint:
@@ -170,11 +140,9 @@ def check_contract(adapter_dir: str | Path, tokenizer: object) -> Fingerprint:
     """
     trained = read_contract(adapter_dir)
     here = _fingerprint(_canonical_as(trained, as_tokenizer(tokenizer)))
-    differences = [
-        f"{name}: trained with {_short(getattr(trained, key))}, here {_short(getattr(here, key))}"
-        for key, name in COMPARED.items()
-        if getattr(trained, key) != getattr(here, key)
-    ]
+    both = {name: (getattr(trained, key), getattr(here, key)) for key, name in COMPARED.items()}
+    # of a hash the beginning will do
+    differences = [f"{name}: trained with {a[:12]}, here {b[:12]}" for name, (a, b) in both.items() if a != b]
     if differences:
         libraries = ", ".join(f"{k} {v}" for k, v in trained.libraries.items())
         raise ContractMismatch(
@@ -190,14 +158,10 @@ def contract_tokenizer(tokenizer: Tokenizer, adapter_dir: str | Path) -> Tokeniz
     Raises:
         ContractMismatch: the adapter carries no contract that can be read.
     """
-    trained = read_contract(adapter_dir)
-    own = trained.control_tokens == "keep" and not trained.clock and not trained.settings
-    return tokenizer if own else _canonical_as(trained, tokenizer)
+    return _canonical_as(read_contract(adapter_dir), tokenizer)
 
 
-def _canonical(
-    tok: Tokenizer, policy: str, clock: datetime | None = None, settings: Mapping[str, bool] | None = None
-) -> Tokenizer:
+def _canonical(tok: Tokenizer, policy: str, clock: str = "", settings: Mapping[str, bool] | None = None) -> Tokenizer:
     """Return a tokenizer with its canonical template; thinking is turned off where no settings are given."""
     escape = tok.control_tokens if policy == "escape" else ()
     fixed = thinking_off(tok) if settings is None else settings
@@ -205,7 +169,7 @@ def _canonical(
 
 
 def _canonical_as(trained: Fingerprint, tok: Tokenizer) -> Tokenizer:
-    return _canonical(tok, trained.control_tokens, trained.moment, trained.settings)
+    return _canonical(tok, trained.control_tokens, trained.clock, trained.settings)
 
 
 def _fingerprint(tok: Tokenizer) -> Fingerprint:
@@ -213,20 +177,13 @@ def _fingerprint(tok: Tokenizer) -> Fingerprint:
     marks = marks_of(tok.chat_template)
     assert marks is not None
     return Fingerprint(
-        template_sha256=hashlib.sha256(tok.chat_template.encode()).hexdigest(),
-        tokenizer_sha256=hashlib.sha256(tok.definition.encode()).hexdigest(),
-        normalizer_version=NORMALIZER_VERSION,
-        control_tokens=marks.policy,
-        libraries={name: version(name) for name in _LIBRARIES},
-        clock=marks.clock.isoformat(timespec="seconds") if marks.clock else "",
-        settings=marks.settings,
+        hashlib.sha256(tok.chat_template.encode()).hexdigest(),
+        hashlib.sha256(tok.definition.encode()).hexdigest(),
+        **marks._asdict(),
+        libraries={name: version(name) for name in ("transformers", "tokenizers", "jinja2")},
     )
 
 
-def _short(value: str) -> str:
-    return value[:12] if len(value) == _SHA256_DIGITS else repr(value)
-
-
-def _now() -> datetime:
+def _now() -> str:
     # Templates print the local date (transformers' strftime_now).
-    return datetime.now().replace(microsecond=0)  # noqa: DTZ005 - see above
+    return datetime.now().isoformat(timespec="seconds")  # noqa: DTZ005 - see above

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from tiararodney.sekft.render import Message
 from tiararodney.sekft.render.contract.canonical import marks_of
-from tiararodney.sekft.render.thoughts import opened_thought
+from tiararodney.sekft.render.reply import opened_thought
 
 if TYPE_CHECKING:
     from tiararodney.sekft.render import Example, Tokenizer
@@ -40,7 +40,7 @@ def contract_findings(tok: Tokenizer, sample: Example | None) -> list[str]:
 
 def _date_findings(tok: Tokenizer) -> list[str]:
     marks = marks_of(tok.chat_template)
-    if marks is not None and marks.clock is not None:
+    if marks is not None and marks.clock:
         return ["The template prints the date: it is fixed at the day of training, for serving too."]
     if "strftime_now" in tok.chat_template:
         return ["The template prints the date: a prompt that is served another day differs from the trained one."]

@@ -47,7 +47,9 @@ def run(config: InspectConfig) -> int:
     log.info("inspecting %s, rendered for %s", ", ".join(sources), config.base)
     endpoint = None
     if config.endpoint is not None:
-        endpoint = Endpoint(config.endpoint, config.model or "", config.api_key_env, config.request_seconds)
+        endpoint = Endpoint(
+            config.endpoint, config.model or "", key_variable=config.api_key_env, timeout=config.request_seconds
+        )
         endpoint.check()  # before any data is read
     tok = apply_policy(load_tokenizer(config.base), config.control_tokens)
     filters = Filters(config.data_version, config.data_split, config.verified, config.quarantined)

@@ -16,7 +16,7 @@ import torch
 
 Kernel = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, tuple[int, ...], float], torch.Tensor]
 softmax_backward = torch.ops.aten._softmax_backward_data.default  # noqa: SLF001 - an operator, public in all but name
-BLOCK = 128  # queries at a time: the scores of a block stay in the cache
+BLOCK = 256  # queries at a time: the scores of a block stay in the cache
 chosen: dict[str, str] = {}  # kind of device -> name of the kernel that is used there, if not the fastest
 
 

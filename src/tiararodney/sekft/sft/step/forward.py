@@ -132,9 +132,13 @@ def row_loss(
     if route is Route.FUSED:
         hidden = _hidden(model.model, ids, positions, keep, row.lengths, adapter, recompute=recompute)
         return head_loss(hidden, model.lm_head.weight, targets, weights, probed)
+    # Alone, a session has the positions that its family counts, which may begin elsewhere.
+    known: dict[str, Any] = {"position_ids": positions} if route is Route.PACKED else {}
     parameters = signature(model.forward).parameters
-    wanted = {"position_ids": positions, "logits_to_keep": keep, "use_cache": False}
-    known = {name: value for name, value in wanted.items() if name in parameters}
+    if "logits_to_keep" in parameters:
+        known["logits_to_keep"] = keep
+    if "use_cache" in parameters or any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        known["use_cache"] = False
     precision = torch.autocast(device.type, dtype=model.dtype, enabled=model.dtype != torch.float32)
     with precision, _recomputed(model, recompute):
         logits = model(input_ids=ids, **known).logits[0]
