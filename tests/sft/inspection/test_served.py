@@ -237,21 +237,26 @@ def test_a_second_bos_shows_in_the_count_alone(look, serve, served):
     assert {d["position"] for d in found["differences"]} == {None}
 
 
+def test_a_missing_generation_prompt_is_named(look, serve, served):
+    never = served.chat_template.replace("{% if add_generation_prompt %}", "{% if false %}")
+    code, found = look(serve(served.with_template(never), "vllm"))
+    assert code == 1
+    assert any("a generation prompt" in cause for cause in found["causes"])
+
+
 @pytest.mark.parametrize(
-    ("corrupt", "message"),
+    ("old", "new", "trained", "shown"),
     [
-        (lambda t: t.replace("{% if add_generation_prompt %}", "{% if false %}"), "a generation prompt"),
-        (
-            lambda t: t.replace("assistant\\n' }}{% endif", "assistant\\n<think>' }}{% endif"),
-            "continues with '<think>'",
-        ),
-        (lambda t: t.replace("{{ bos_token }}", ""), "'<s>' at the beginning out"),
+        ("assistant\\n' }}{% endif", "assistant\\n<think>' }}{% endif", "", "<think>"),
+        ("{{ bos_token }}", "", "<s>", "<|im_start|>"),
     ],
 )
-def test_common_causes_are_named(corrupt, message, look, serve, served):
-    code, found = look(serve(served.with_template(corrupt(served.chat_template)), "vllm"))
+def test_what_a_template_adds_or_leaves_out_is_shown(old, new, trained, shown, look, serve, served):
+    code, found = look(serve(served.with_template(served.chat_template.replace(old, new)), "vllm"))
     assert code == 1
-    assert any(message in cause for cause in found["causes"])
+    first = found["differences"][0]
+    assert (first["trained"], first["served"]) == (trained, shown)
+    assert any("another template than the adapter's" in cause for cause in found["causes"])
 
 
 @pytest.mark.parametrize("kind", ["vllm", "llama.cpp", "plain"])
