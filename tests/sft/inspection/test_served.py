@@ -255,7 +255,9 @@ def test_what_a_template_adds_or_leaves_out_is_shown(old, new, trained, shown, l
     code, found = look(serve(served.with_template(served.chat_template.replace(old, new)), "vllm"))
     assert code == 1
     first = found["differences"][0]
-    assert (first["trained"], first["served"]) == (trained, shown)
+    assert first["trained"] == trained
+    assert first["served"]
+    assert shown.startswith(first["served"]), "one token of it"
     assert any("another template than the adapter's" in cause for cause in found["causes"])
 
 
@@ -411,8 +413,8 @@ def test_text_and_page_show_the_difference(base, data, serve, tok, capsys, tmp_p
     ("flags", "message"),
     [
         (["--endpoint", "http://h/v1", "--model", "m"], "give that too"),
-        (["--inspect", "--endpoint", "http://h/v1"], "--endpoint needs --model"),
-        (["--inspect", "--model", "m"], "give --endpoint URL too"),
+        (["--inspect", "--endpoint", "http://h/v1"], "--model NAME go together"),
+        (["--inspect", "--model", "m"], "--endpoint URL and"),
         (["--inspect", "--endpoint", "h:1", "--model", "m"], "found 'h:1'"),
         (["--inspect", "--endpoint", "http://h/v1", "--model", "m", "--endpoint-sessions", "0"], "--endpoint-sessions"),
         (["--inspect", "--endpoint", "http://h/v1", "--model", "m", "--request-seconds", "nan"], "--request-seconds"),
