@@ -89,7 +89,7 @@ def prefill(
         return cache, forward(base, texts, adapters, cache, max(map(len, texts)))
     block = max(len(ids) - row.length for ids, row in zip(texts, rows, strict=True))
     cut = [row.prefix(max(len(ids) - block, 0)) for ids, row in zip(texts, rows, strict=True)]
-    cache = stack_rows(base.model.config, cut)
+    cache = stack_rows(new_cache(base.model.config), (), cut)
     return cache, forward(base, texts, adapters, cache, block)
 
 
@@ -151,7 +151,7 @@ def _try(base: Base) -> Traits:
 
     traits = Traits()
     try:
-        cache = stack_rows(base.model.config, [prefilled(long[:-1]), prefilled(short[:-1])])
+        cache = stack_rows(new_cache(base.model.config), (), [prefilled(long[:-1]), prefilled(short[:-1])])
         decodes = right(forward(base, [long, short], nothing, cache), long, short)
         row = take_row(cache, 0, len(long)).copied()
         if decodes and not row.stateful:
