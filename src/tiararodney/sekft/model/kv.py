@@ -135,12 +135,10 @@ class _Slots(DynamicLayer):  # type: ignore[misc]  # transformers ships no types
     def fill(self, rows: Sequence[dict[Any, torch.Tensor]], width: int) -> None:
         """Start with rows, their last tokens at the common edge; `width` is the longest's, dropped tokens included."""
         held = min(width, self.window)
-        # Zeros, since padding is multiplied by a weight of zero, which a NaN would survive.
-        shapes = [(len(rows), len(rows[0][name]), held + COLUMNS, rows[0][name].shape[-1]) for name in KV]
-        self._buffers = [rows[0][name].new_zeros(shape) for name, shape in zip(KV, shapes, strict=True)]
-        for number, row in enumerate(rows):
-            for buffer, name in zip(self._buffers, KV, strict=True):
-                buffer[number, :, held - row[name].shape[1] : held] = row[name]
+        # The padding is zeros, since it is multiplied by a weight of zero, which a NaN would survive.
+        self._buffers = [
+            torch.stack([pad(row[name], (0, 0, held - row[name].shape[1], COLUMNS)) for row in rows]) for name in KV
+        ]
         self._end, self.is_initialized = held, True
         self.narrow(width)
 
@@ -217,13 +215,8 @@ def take_row(cache: Any, row: int, length: int) -> Row:
 
 def _take(layer: Any, row: int, length: int) -> dict[Any, torch.Tensor]:
     has_keys = isinstance(layer, _Slots) and layer.is_initialized
-    keys = {name: getattr(layer, name)[row, :, -length:] for name in KV} if has_keys else {}
-    return keys | {name: state[row] for name, state in _states(layer).items()}
-
-
-def _states(layer: Any) -> dict[tuple[str, int], torch.Tensor]:
-    """The states that a layer holds, each of all rows; none that has not been computed yet."""
-    if not isinstance(layer, LinearAttentionLayer):
-        return {}
-    kinds = {"conv": layer.conv_states, "recurrent": layer.recurrent_states}
-    return {(kind, n): state for kind, held in kinds.items() for n, state in held.items() if state is not None}
+    taken: dict[Any, torch.Tensor] = {name: getattr(layer, name)[row, :, -length:] for name in KV} if has_keys else {}
+    for kind in ("conv", "recurrent"):
+        states = getattr(layer, f"{kind}_states", {})
+        taken |= {(kind, number): state[row] for number, state in states.items() if state is not None}
+    return taken
