@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tiararodney.sekft.errors import UsageError
 from tiararodney.sekft.render import Example, weigh_terminal
 from tiararodney.sekft.sft.inspection.survey import Survey
-from tiararodney.sekft.trajectories import Filters, read_sessions
+from tiararodney.sekft.trajectories import Sessions
 
 if TYPE_CHECKING:
     from tiararodney.sekft.render import Tokenizer
@@ -51,8 +51,8 @@ def read_examples(config: TrainConfig, tokenizer: Tokenizer, positions: int | No
     limit, why = config.max_length, "--max-length"
     if positions is not None and positions < limit:
         limit, why = positions, f"the {positions} positions of the base"
-    filters = Filters(config.data_version, config.data_split, config.verified, config.quarantined)
-    sessions = read_sessions(list(config.data), filters, hub=config.hub)
+    only = (config.data_version, config.data_split, config.verified, config.quarantined)
+    sessions = Sessions(config.data, config.hub, *only)
     rendered: list[tuple[str, Example]] = []
     survey = Survey(limit)
     scenarios: set[str] = set()

@@ -19,7 +19,7 @@ from tiararodney.sekft.sft.inspection.report import Shown, inspection_page, insp
 from tiararodney.sekft.sft.inspection.served import compare
 from tiararodney.sekft.sft.inspection.survey import Survey, template_findings
 from tiararodney.sekft.tokenizer import load_tokenizer
-from tiararodney.sekft.trajectories import Filters, Session, read_sessions
+from tiararodney.sekft.trajectories import Session, Sessions
 
 if TYPE_CHECKING:
     from tiararodney.sekft.sft.config import InspectConfig
@@ -46,8 +46,8 @@ def run(config: InspectConfig) -> int:
     log.info("inspecting %s, rendered for %s", ", ".join(sources), config.base)
     endpoint = _endpoint(config)
     tok = apply_policy(load_tokenizer(config.base), config.control_tokens)
-    filters = Filters(config.data_version, config.data_split, config.verified, config.quarantined)
-    sessions = read_sessions(list(config.data), filters, hub=config.hub)
+    only = (config.data_version, config.data_split, config.verified, config.quarantined)
+    sessions = Sessions(config.data, config.hub, *only)
     survey, shown, sample, compared = Survey(config.max_length), list[Shown](), None, list[Session]()
     sessions.observe = lambda t: survey.observe(t.scenario_id, t.archetype, t.split)
     for session in sessions:
