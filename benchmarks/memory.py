@@ -23,8 +23,8 @@ import time
 from pathlib import Path
 
 _READ = """import sys
-from tiararodney.sekft.trajectories import read_sessions
-print(sum(1 for _ in read_sessions(sys.argv[1])))
+from tiararodney.sekft.trajectories import Sessions
+print(sum(1 for _ in Sessions(sys.argv[1])))
 """
 _INSPECT = "import sys; from tiararodney.sekft.sft.cli import main; sys.exit(main(sys.argv[1:]))"
 _UNIT = 1 if sys.platform == "darwin" else 1024  # bytes in the unit of ru_maxrss

@@ -12,7 +12,7 @@ from hypothesis import strategies as st  # noqa: E402
 from transformers import LlamaConfig, Mamba2Config, MistralConfig  # noqa: E402
 
 from tiararodney.sekft.model import kv  # noqa: E402
-from tiararodney.sekft.model.kv import Row, drop_row, new_cache, stack_rows, take_row  # noqa: E402
+from tiararodney.sekft.model.kv import Row, new_cache, stack_rows, take_row  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -31,19 +31,19 @@ def test_rows_keep_their_own_last_tokens(slides: bool, steps: list[str], seed: i
     source, window = random.Random(seed), WINDOW if slides else 1 << 20
     torch.manual_seed(seed)
     config = MistralConfig(num_hidden_layers=1, sliding_window=6) if slides else LlamaConfig(num_hidden_layers=1)
-    cache, rows = None, []
+    cache, rows = new_cache(config), []
     for step in ["join", *steps]:
         if step == "join":
             fresh = [torch.rand(2, source.randrange(1, 20), 4) for _ in range(source.randrange(1, 4))]
             parts = [{"keys": row[:, -window:], "values": -row[:, -window:]} for row in fresh]
             joined = [Row(row.shape[1], (part,)) for row, part in zip(fresh, parts, strict=True)]
-            there = [take_row(cache, number, row.shape[1]) for number, row in enumerate(rows)]
-            cache, rows = stack_rows(config, [*there, *joined]), [*rows, *fresh]
+            stack_rows(cache, [(number, row.shape[1]) for number, row in enumerate(rows)], joined)
+            rows += fresh
         elif step == "leave" and len(rows) > 1:
             gone = source.randrange(len(rows))
-            rows[gone] = rows[-1]
-            rows.pop()
-            drop_row(cache, gone, max(row.shape[1] for row in rows))
+            left = [(number, row.shape[1]) for number, row in enumerate(rows) if number != gone]
+            stack_rows(cache, left)
+            del rows[gone]
         else:
             new = torch.rand(len(rows), 2, source.randrange(1, 4), 4)
             keys, _ = cache.layers[0].update(new, -new)
@@ -59,17 +59,15 @@ def test_rows_keep_their_own_last_tokens(slides: bool, steps: list[str], seed: i
 
 
 def test_states_follow_their_rows():
-    config = Mamba2Config(num_hidden_layers=1)
-
     def row(value: float) -> Row:
         return Row(3, ({("conv", 0): torch.full((4, 2), value), ("recurrent", 0): torch.full((5,), -value)},))
 
     def held(count: int) -> list[Any]:
         return [take_row(cache, number, 3).layers[0] for number in range(count)]
 
-    cache = stack_rows(config, [row(1.0), row(2.0)])
-    cache = stack_rows(config, [take_row(cache, 0, 3), take_row(cache, 1, 3), row(3.0)])
-    drop_row(cache, 0, 3)  # the last row takes its place
+    cache = stack_rows(new_cache(Mamba2Config(num_hidden_layers=1)), (), [row(1.0), row(2.0)])
+    stack_rows(cache, [(0, 3), (1, 3)], [row(3.0)])
+    stack_rows(cache, [(2, 3), (1, 3)])
     assert [layer["conv", 0][0, 0].item() for layer in held(2)] == [3.0, 2.0]
     assert [layer["recurrent", 0][0].item() for layer in held(2)] == [-3.0, -2.0]
 

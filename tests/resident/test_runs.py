@@ -359,7 +359,7 @@ def test_a_cycle_trains_the_expert_where_the_adapter_went_wrong(
     require_bwrap()
     from tiararodney.posix_sdc.factory.bundles import generate
     from tiararodney.sekft.render import build_masked_examples
-    from tiararodney.sekft.trajectories import read_sessions
+    from tiararodney.sekft.trajectories import Sessions
 
     train, holdout = tmp_path / "train", bundle(tmp_path / "holdout", "h0", "holdout")
     train.mkdir()
@@ -381,7 +381,7 @@ def test_a_cycle_trains_the_expert_where_the_adapter_went_wrong(
     assert (record["keep"], record["verified"], record["meta"]["source"], record["meta"]["round"]) == (
         True, True, "corrected", 1
     )  # fmt: skip
-    [session] = read_sessions(out / "round-1" / "corrected.jsonl")
+    [session] = Sessions(out / "round-1" / "corrected.jsonl")
     replies = [m for m in session.messages if m.role == "assistant"]
     assert [m.train for m in replies[: record["meta"]["cut"]]] == [False] * record["meta"]["cut"]
     tokenizer = resident.base.tokenizer

@@ -55,8 +55,7 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
             f"{folder}: found no chat template, expected chat_template.jinja or the field 'chat_template' in "
             f"{CONFIG_FILE}. Take an instruction-tuned model, or put its template there."
         )
-    kept = {k: v for k, v in config.items() if k != "chat_template"}
-    return Tokenizer(inner, template, _compile_jinja_template, kept)
+    return Tokenizer(inner, template, _compile_jinja_template, config)
 
 
 def _check(folder: Path, inner: Any, config: dict[str, Any]) -> None:

@@ -51,48 +51,43 @@ class Session:
         return f"{self.id or '(no id)'} ({self.source})"
 
 
-@dataclass(frozen=True)
-class Filters:
-    """Which trajectories are taken, besides that only kept ones are.
+class Sessions:
+    """The sessions of kept trajectories; iterating over it, once, reads them in flat memory and counts.
 
     Args:
+        paths: folders of raw ``*.json`` (or ``*.jsonl``, ``*.parquet``), such files, or data sets on the hub.
+        hub: further names of data sets on the hub.
         version: only of these versions; all where empty.
         split: only of these splits; `ALL_SPLITS`, or none: all. A record that names none is of the split ``train``.
         verified: ``passed`` or ``failed``: only those whose check did; ``any`` takes both.
-        quarantine: take quarantined ones too.
-    """
-
-    version: tuple[str, ...] = ()
-    split: tuple[str, ...] = ()
-    verified: str = "any"
-    quarantine: bool = False
-
-    def drop(self, trajectory: Trajectory) -> str:
-        """Return why a trajectory is not taken, empty where it is."""
-        t = trajectory
-        refused = {
-            f"not kept: {t.outcome or 'no outcome recorded'}": not t.keep,
-            f"version {t.version or 'not recorded'}": bool(self.version) and t.version not in self.version,
-            f"split {t.split}": bool(self.split) and not {ALL_SPLITS, t.split} & set(self.split),
-            "verified" if t.verified else "not verified": self.verified == ("failed" if t.verified else "passed"),
-            "quarantined": not self.quarantine and bool(t.extra.get("quarantine")),
-        }
-        return next((why for why, true in refused.items() if true), "")
-
-
-class Sessions:
-    """The sessions under some paths; iterating reads them in flat memory and counts.
+        quarantined: take quarantined ones too.
 
     Attributes:
-        observe: called with every kept trajectory, whatever the filters take.
+        observe: called with every kept trajectory, whatever else is asked of it.
         read: trajectories seen so far.
         kept: sessions yielded so far.
         dropped: trajectories not taken so far, by reason.
         examples: for each reason, where the first few were.
+
+    Raises:
+        UsageError: neither a path nor a hub name.
     """
 
-    def __init__(self, paths: Sequence[Path], filters: Filters, hub: Sequence[str]) -> None:
-        self._paths, self._filters, self._hub = paths, filters, hub
+    def __init__(
+        self,
+        paths: str | Path | Sequence[str | Path],
+        hub: Iterable[str] = (),
+        version: Sequence[str] = (),
+        split: Sequence[str] = (),
+        verified: str = "any",
+        quarantined: bool = False,
+    ) -> None:
+        given = [paths] if isinstance(paths, str | Path) else list(paths)
+        self._paths = [Path(path) for path in given if not is_hub_id(path)]
+        self._hub = [*(str(path) for path in given if is_hub_id(path)), *hub]
+        if not self._paths and not self._hub:
+            raise UsageError("found no data, expected --data DIR|FILE or --hub NAME.")
+        self._version, self._split, self._verified, self._quarantined = version, split, verified, quarantined
         self.observe: Callable[[Trajectory], None] = lambda _: None
         self.read = self.kept = 0
         self.dropped: Counter[str] = Counter()
@@ -115,7 +110,7 @@ class Sessions:
                 trajectory = Trajectory.from_json(data, source)
                 if trajectory.keep:
                     self.observe(trajectory)
-                why = self._filters.drop(trajectory)
+                why = self._drop(trajectory)
             if not why:
                 self.kept += 1
                 yield _session(trajectory, turns, source)
@@ -132,30 +127,20 @@ class Sessions:
                 f"on ({self.drops()}), expected kept ones. {remedy}"
             )
 
+    def _drop(self, t: Trajectory) -> str:
+        """Return why a trajectory is not taken, empty where it is."""
+        reasons = {
+            f"not kept: {t.outcome or 'no outcome recorded'}": not t.keep,
+            f"version {t.version or 'not recorded'}": bool(self._version) and t.version not in self._version,
+            f"split {t.split}": bool(self._split) and not {ALL_SPLITS, t.split} & set(self._split),
+            "verified" if t.verified else "not verified": self._verified == ("failed" if t.verified else "passed"),
+            "quarantined": not self._quarantined and bool(t.extra.get("quarantine")),
+        }
+        return next((why for why, true in reasons.items() if true), "")
+
     def drops(self) -> str:
         """Return the dropped trajectories, counted by reason, as one line."""
         return ", ".join(f"{n} {why}" for why, n in self.dropped.most_common()) or "none dropped"
-
-
-def read_sessions(
-    paths: str | Path | Sequence[str | Path], filters: Filters | None = None, *, hub: Iterable[str] = ()
-) -> Sessions:
-    """Return the sessions under paths, read when iterated.
-
-    Args:
-        paths: folders of raw ``*.json`` (or ``*.jsonl``, ``*.parquet``), or such files; several are chained.
-        filters: which are taken; kept and not quarantined ones where not given.
-        hub: names of data sets on the hub, read after the paths.
-
-    Raises:
-        UsageError: neither a path nor a hub name.
-    """
-    given = [paths] if isinstance(paths, str | Path) else list(paths)
-    several = [Path(path) for path in given if not is_hub_id(path)]
-    names = [*(str(path) for path in given if is_hub_id(path)), *hub]
-    if not several and not names:
-        raise UsageError("found no data, expected --data DIR|FILE or --hub NAME.")
-    return Sessions(several, filters or Filters(), names)
 
 
 def _turns(data: object, source: str) -> list[Mapping[str, Any]]:

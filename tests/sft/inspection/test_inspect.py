@@ -21,7 +21,7 @@ from tiararodney.sekft.render import SessionRefused, build_masked_examples, norm
 from tiararodney.sekft.sft.config import InspectConfig
 from tiararodney.sekft.sft.inspection.inspect import run
 from tiararodney.sekft.tokenizer import load_tokenizer
-from tiararodney.sekft.trajectories import read_sessions
+from tiararodney.sekft.trajectories import Sessions
 
 FUZZED = int(os.environ.get("SEKFT_FUZZED", "1000"))  # 10000 takes a minute
 TEMPLATE = (
@@ -330,7 +330,7 @@ def test_fuzzed_files_give_no_wrong_mask(base, tmp_path):
     for n in range(FUZZED):
         path.write_bytes(broken(kinds[n % len(kinds)], rng))
         try:
-            for session in read_sessions(path):
+            for session in Sessions(path):
                 for example in build_masked_examples(tok, session.messages):
                     for turn, (start, _) in zip(example.turns, example.spans, strict=True):
                         upto = normalize_for_template(session.messages)[:turn]

@@ -237,21 +237,28 @@ def test_a_second_bos_shows_in_the_count_alone(look, serve, served):
     assert {d["position"] for d in found["differences"]} == {None}
 
 
+def test_a_missing_generation_prompt_is_named(look, serve, served):
+    never = served.chat_template.replace("{% if add_generation_prompt %}", "{% if false %}")
+    code, found = look(serve(served.with_template(never), "vllm"))
+    assert code == 1
+    assert any("a generation prompt" in cause for cause in found["causes"])
+
+
 @pytest.mark.parametrize(
-    ("corrupt", "message"),
+    ("old", "new", "trained", "shown"),
     [
-        (lambda t: t.replace("{% if add_generation_prompt %}", "{% if false %}"), "a generation prompt"),
-        (
-            lambda t: t.replace("assistant\\n' }}{% endif", "assistant\\n<think>' }}{% endif"),
-            "continues with '<think>'",
-        ),
-        (lambda t: t.replace("{{ bos_token }}", ""), "'<s>' at the beginning out"),
+        ("assistant\\n' }}{% endif", "assistant\\n<think>' }}{% endif", "", "<think>"),
+        ("{{ bos_token }}", "", "<s>", "<|im_start|>"),
     ],
 )
-def test_common_causes_are_named(corrupt, message, look, serve, served):
-    code, found = look(serve(served.with_template(corrupt(served.chat_template)), "vllm"))
+def test_what_a_template_adds_or_leaves_out_is_shown(old, new, trained, shown, look, serve, served):
+    code, found = look(serve(served.with_template(served.chat_template.replace(old, new)), "vllm"))
     assert code == 1
-    assert any(message in cause for cause in found["causes"])
+    first = found["differences"][0]
+    assert first["trained"] == trained
+    assert first["served"]
+    assert shown.startswith(first["served"]), "one token of it"
+    assert any("another template than the adapter's" in cause for cause in found["causes"])
 
 
 @pytest.mark.parametrize("kind", ["vllm", "llama.cpp", "plain"])
@@ -406,8 +413,8 @@ def test_text_and_page_show_the_difference(base, data, serve, tok, capsys, tmp_p
     ("flags", "message"),
     [
         (["--endpoint", "http://h/v1", "--model", "m"], "give that too"),
-        (["--inspect", "--endpoint", "http://h/v1"], "--endpoint needs --model"),
-        (["--inspect", "--model", "m"], "give --endpoint URL too"),
+        (["--inspect", "--endpoint", "http://h/v1"], "--model NAME go together"),
+        (["--inspect", "--model", "m"], "--endpoint URL and"),
         (["--inspect", "--endpoint", "h:1", "--model", "m"], "found 'h:1'"),
         (["--inspect", "--endpoint", "http://h/v1", "--model", "m", "--endpoint-sessions", "0"], "--endpoint-sessions"),
         (["--inspect", "--endpoint", "http://h/v1", "--model", "m", "--request-seconds", "nan"], "--request-seconds"),

@@ -169,7 +169,7 @@ def switch_adapter(base: Base, name: str | None, *, always: bool = False) -> Non
     """
     from peft.tuners.tuners_utils import BaseTunerLayer
 
-    name = name if base.adapters.version(name) is not None else None
+    name = None if base.adapters.version(name) is None else name
     if base.adapters.active == name and not always:
         return
     base.adapters.active = name

@@ -38,7 +38,8 @@ def load_four_bit(folder: Path, device: str, dtype: torch.dtype) -> Any:  # tran
     if quantised_with(folder) is not None:
         return load_model(folder, device, dtype, four_bit=True)
     of = _deciding(folder, device, dtype)
-    copy = cache_root() / hashlib.sha256(json.dumps(of, sort_keys=True).encode()).hexdigest()[:32]
+    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sekft" / "nf4"
+    copy = root / hashlib.sha256(json.dumps(of, sort_keys=True).encode()).hexdigest()[:32]
     if copy.exists():
         try:
             _check(copy)
@@ -52,11 +53,6 @@ def load_four_bit(folder: Path, device: str, dtype: torch.dtype) -> Any:  # tran
     model = load_model(folder, device, dtype, four_bit=True)
     _keep(model, copy, of)
     return model
-
-
-def cache_root() -> Path:
-    """Where copies lie; the folder may not exist."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sekft" / "nf4"
 
 
 def _check(copy: Path) -> None:
@@ -79,7 +75,7 @@ def _keep(model: Any, copy: Path, of: dict[str, Any]) -> None:
             files = {file.name: _digest(file) for file in sorted(fresh.iterdir())}
             (fresh / MANIFEST).write_text(json.dumps({"files": files, "of": of}, indent=2) + "\n", encoding="utf-8")
         log.info("NF4 copy in %s", copy)
-        for manifest in cache_root().glob(f"*/{MANIFEST}"):
+        for manifest in copy.parent.glob(f"*/{MANIFEST}"):
             if time.time() - manifest.stat().st_mtime > UNUSED_DAYS * 86400:
                 log.info("NF4 copy %s removed: unused", manifest.parent)
                 shutil.rmtree(manifest.parent, ignore_errors=True)

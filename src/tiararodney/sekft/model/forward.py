@@ -89,7 +89,7 @@ def prefill(
         return cache, forward(base, texts, adapters, cache, max(map(len, texts)))
     block = max(len(ids) - row.length for ids, row in zip(texts, rows, strict=True))
     cut = [row.prefix(max(len(ids) - block, 0)) for ids, row in zip(texts, rows, strict=True)]
-    cache = stack_rows(base.model.config, cut)
+    cache = stack_rows(new_cache(base.model.config), (), cut)
     return cache, forward(base, texts, adapters, cache, block)
 
 
@@ -104,21 +104,13 @@ def can_share(texts: Sequence[Sequence[int]], prefixes: Sequence[Row | None], ch
 
 @dataclass(frozen=True)
 class Traits:
-    """What holds for a model's cache.
+    """What holds for a model's cache."""
 
-    Attributes:
-        can_decode: Decoding with it, texts of different lengths side by side, computes what plain forward passes do.
-        can_extend: So do several tokens put on a cache at once.
-        stateful: A layer holds a state, which padding would go into.
-        per_token: Bytes that a token's keys and values take.
-        fixed: Bytes of a row's states.
-    """
-
-    can_decode: bool = False
-    can_extend: bool = False
-    stateful: bool = False
-    per_token: int = 0
-    fixed: int = 0
+    can_decode: bool = False  # decoding texts of different lengths side by side computes what plain forward passes do
+    can_extend: bool = False  # so do several tokens put on a cache at once
+    stateful: bool = False  # a layer holds a state, which padding would go into
+    per_token: int = 0  # bytes of a token's keys and values
+    fixed: int = 0  # bytes of a row's states
 
 
 _found: WeakKeyDictionary[Any, Traits] = WeakKeyDictionary()
@@ -151,9 +143,9 @@ def _try(base: Base) -> Traits:
 
     traits = Traits()
     try:
-        cache = stack_rows(base.model.config, [prefilled(long[:-1]), prefilled(short[:-1])])
+        cache = stack_rows(new_cache(base.model.config), (), [prefilled(long[:-1]), prefilled(short[:-1])])
         decodes = right(forward(base, [long, short], nothing, cache), long, short)
-        row = take_row(cache, 0, len(long)).copied()
+        row = take_row(cache, 0, len(long))
         if decodes and not row.stateful:
             decodes = right(prefill(base, [long, short], nothing, nothing)[1], long, short)
         growing, fixed = row.sizes

@@ -27,7 +27,7 @@ import torch
 from tiararodney.sekft.errors import RunFailed, SekftError, UsageError
 from tiararodney.sekft.model.adapters import can_mix, switch_adapter
 from tiararodney.sekft.model.forward import Traits, can_share, find_traits, forward, prefill
-from tiararodney.sekft.model.kv import PrefixCache, Row, drop_row, stack_rows, take_row
+from tiararodney.sekft.model.kv import PrefixCache, Row, stack_rows, take_row
 from tiararodney.sekft.model.memory import free_memory, is_out_of_memory, release_memory
 from tiararodney.sekft.model.sampling import Sampling, Token, choose, draw
 
@@ -256,8 +256,7 @@ class Generator:
             fresh[0].begun = new[0]  # the next chunk goes on from there
             return
         if self._rows:
-            old = [take_row(self._cache, number, len(row.ids) - 1) for number, row in enumerate(self._rows)]
-            cache = stack_rows(self.base.model.config, [*old, *new])
+            cache = stack_rows(self._cache, [(n, len(row.ids) - 1) for n, row in enumerate(self._rows)], new)
         self._cache, self._rows = cache, [*self._rows, *fresh]
         self._accept(fresh, logits, traits)
 
@@ -301,17 +300,19 @@ class Generator:
 
     def _retire(self, traits: Traits) -> None:
         """Take rows that have ended out of the batch and keep their caches."""
-        for request in [request for request in self._rows if request.outcome is not None]:
-            number, length = self._rows.index(request), len(request.ids) - 1
-            if traits.can_extend:
-                row = take_row(self._cache, number, length).copied()
-                self._kept.add(request.source, request.ids[:length], row)
-            self._rows[number] = self._rows[-1]
-            del self._rows[-1]
-            if not self._rows:
-                self._cache = None
-            elif self._cache is not None:
-                drop_row(self._cache, number, max(len(row.ids) for row in self._rows) - 1)
+        left = [(number, row) for number, row in enumerate(self._rows) if row.outcome is None]
+        if len(left) == len(self._rows):
+            return
+        if traits.can_extend:
+            for number, row in enumerate(self._rows):
+                if row.outcome is not None:
+                    ids = row.ids[:-1]
+                    self._kept.add(row.source, ids, take_row(self._cache, number, len(ids)).copied())
+        if not left:
+            self._cache = None
+        elif self._cache is not None:
+            stack_rows(self._cache, [(number, len(row.ids) - 1) for number, row in left])
+        self._rows = [row for _, row in left]
 
     def _recover(self, error: Exception) -> None:
         """Drop every cache; after memory ran out halve the batch or the chunk, then rows go on from their tokens."""

@@ -135,12 +135,10 @@ class _Slots(DynamicLayer):  # type: ignore[misc]  # transformers ships no types
     def fill(self, rows: Sequence[dict[Any, torch.Tensor]], width: int) -> None:
         """Start with rows, their last tokens at the common edge; `width` is the longest's, dropped tokens included."""
         held = min(width, self.window)
-        # Zeros, since padding is multiplied by a weight of zero, which a NaN would survive.
-        shapes = [(len(rows), len(rows[0][name]), held + COLUMNS, rows[0][name].shape[-1]) for name in KV]
-        self._buffers = [rows[0][name].new_zeros(shape) for name, shape in zip(KV, shapes, strict=True)]
-        for number, row in enumerate(rows):
-            for buffer, name in zip(self._buffers, KV, strict=True):
-                buffer[number, :, held - row[name].shape[1] : held] = row[name]
+        # The padding is zeros, since it is multiplied by a weight of zero, which a NaN would survive.
+        self._buffers = [
+            torch.stack([pad(row[name], (0, 0, held - row[name].shape[1], COLUMNS)) for row in rows]) for name in KV
+        ]
         self._end, self.is_initialized = held, True
         self.narrow(width)
 
@@ -161,21 +159,10 @@ class _Slots(DynamicLayer):  # type: ignore[misc]  # transformers ships no types
         self.narrow(self.cumulative_length + new)
         return keys, values
 
-    def leave(self, row: int, width: int) -> None:
-        """Drop a row; the last row takes its place. `width` is that of the longest row left."""
-        for buffer in self._buffers:
-            buffer[row] = buffer[-1]
-        self._buffers = [buffer[:-1] for buffer in self._buffers]
-        self.narrow(width)
-
     def narrow(self, width: int) -> None:
         """Set the width to that of the longest row."""
         self.cumulative_length = width
         self.keys, self.values = (b[:, :, self._end - min(width, self.window) : self._end] for b in self._buffers)
-
-    def row(self, row: int, length: int) -> dict[Any, torch.Tensor]:
-        """The keys and values that a row of `length` tokens holds, as views."""
-        return {name: getattr(self, name)[row, :, -length:] for name in KV}
 
 
 OURS: dict[type, type[_Slots]] = {
@@ -207,47 +194,29 @@ def new_cache(config: Any) -> Any:  # transformers ships no types
     return cache
 
 
-def stack_rows(config: Any, rows: Sequence[Row]) -> Any:
-    """A cache of copies of rows, side by side."""
-    cache = new_cache(config)
-    for index, layer in enumerate(cache.layers):
-        parts = [row.layers[index] for row in rows]
+def stack_rows(cache: Any, kept: Sequence[tuple[int, int]], rows: Sequence[Row] = ()) -> Any:
+    """Have a cache hold copies of some of its rows, (number, length) each, and below them of others; return it."""
+    width = max([*(length for _, length in kept), *(row.length for row in rows)])
+    for index, layer in enumerate(cache.layers):  # one by one: only one layer's memory is there twice
+        parts = [*(_take(layer, *which) for which in kept), *(row.layers[index] for row in rows)]
         if "keys" in parts[0]:
-            layer.fill(parts, max(row.length for row in rows))
+            layer.fill(parts, width)
         for kind, number in [name for name in parts[0] if name not in KV]:
-            states = torch.stack([part[kind, number] for part in parts])
-            getattr(layer, f"update_{kind}_state")(states, number)
+            layer.has_previous_state[number] = getattr(layer, f"is_{kind}_states_initialized")[number] = False
+            getattr(layer, f"update_{kind}_state")(torch.stack([part[kind, number] for part in parts]), number)
             layer.has_previous_state[number] = True
     return cache
 
 
-def drop_row(cache: Any, row: int, width: int) -> None:
-    """Drop a row of a cache; the last one takes its place. `width` is that of the longest row left."""
-    for layer in cache.layers:
-        if _has_keys(layer):
-            layer.leave(row, width)
-        for (kind, number), state in _states(layer).items():
-            keep = [len(state) - 1 if at == row else at for at in range(len(state) - 1)]
-            getattr(layer, f"{kind}_states")[number] = state[keep]
-
-
 def take_row(cache: Any, row: int, length: int) -> Row:
     """The first `length` tokens of a cache's row, as views: to be copied or used before the batch goes on."""
-    layers = [
-        (layer.row(row, length) if _has_keys(layer) else {})
-        | {name: state[row] for name, state in _states(layer).items()}
-        for layer in cache.layers
-    ]
-    return Row(length, tuple(layers))
+    return Row(length, tuple(_take(layer, row, length) for layer in cache.layers))
 
 
-def _has_keys(layer: Any) -> bool:
-    return isinstance(layer, _Slots) and bool(layer.is_initialized)
-
-
-def _states(layer: Any) -> dict[tuple[str, int], torch.Tensor]:
-    """The states that a layer holds, each of all rows; none that has not been computed yet."""
-    if not isinstance(layer, LinearAttentionLayer):
-        return {}
-    kinds = {"conv": layer.conv_states, "recurrent": layer.recurrent_states}
-    return {(kind, n): state for kind, held in kinds.items() for n, state in held.items() if state is not None}
+def _take(layer: Any, row: int, length: int) -> dict[Any, torch.Tensor]:
+    has_keys = isinstance(layer, _Slots) and layer.is_initialized
+    taken: dict[Any, torch.Tensor] = {name: getattr(layer, name)[row, :, -length:] for name in KV} if has_keys else {}
+    for kind in ("conv", "recurrent"):
+        states = getattr(layer, f"{kind}_states", {})
+        taken |= {(kind, number): state[row] for number, state in states.items() if state is not None}
+    return taken

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from tiararodney.sekft.render.session import Span
     from tiararodney.sekft.render.tokens import Tokenizer
 
-_end = itemgetter(1)
 _CONTEXT = 4
 """Tokens decoded before a reply. Byte-level tokens may cut a character, which has at most four bytes; decoded
 alone, a reply's first bytes could come out as replacement characters."""
@@ -64,7 +63,7 @@ def prefix_length(tok: Tokenizer, encoded: Encoded, border: int) -> int | None:
     Returns:
         How many tokens the text up to the border has; None where they are not the whole's first tokens.
     """
-    k = bisect_right(encoded.anchors, border, key=_end)
+    k = bisect_right(encoded.anchors, border, key=itemgetter(1))
     start, _, at = encoded.anchors[k - 1] if k else (0, 0, 0)
     stretch = encoded.text[start:border]
     ids = encoded.stretches.get(stretch)

@@ -61,13 +61,10 @@ def preview(shown: Iterable[Run], *, colour: bool) -> str:
     """
     out = []
     for run in shown:
-        opening, closing = _MARKS[run.kind]
-        text = opening + printable(run.text) + closing
-        if colour:
-            # Colours end with each line: a pager that shows single lines would lose them otherwise.
-            lines = printable(run.text).split("\n")
-            text = "\n".join(f"{_STYLES[run.kind]}{line}{_OFF}" if line else "" for line in lines)
-        out.append(text)
+        # Colours end with each line: a pager that shows single lines would lose them otherwise.
+        opening, closing = (_STYLES[run.kind], _OFF) if colour else _MARKS[run.kind]
+        pieces = printable(run.text).split("\n") if colour else [printable(run.text)]
+        out.append("\n".join(f"{opening}{piece}{closing}" if piece else "" for piece in pieces))
     return "".join(out)
 
 

@@ -27,7 +27,7 @@ class Tokenizer:
         template: Jinja source of a chat template in place of its own.
         compiled: makes a template of Jinja source, as transformers' `apply_chat_template` does. That itself is used
             where none is given; what it does besides, for rich messages and tools, takes longer than the template.
-        config: ``tokenizer_config.json`` without the chat template, for `save`.
+        config: ``tokenizer_config.json``, for `save`.
     """
 
     def __init__(
@@ -109,6 +109,7 @@ class Tokenizer:
         out = Path(folder)
         out.mkdir(parents=True, exist_ok=True)
         config = {**self._config, **self.inner.special_tokens_map, "tokenizer_class": _CLASS}
+        config.pop("chat_template", None)  # it has a file of its own
         (out / TOKENIZER_FILE).write_text(self.backend.to_str(), encoding="utf-8")
         (out / CONFIG_FILE).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         (out / TEMPLATE_FILE).write_text(self.chat_template, encoding="utf-8")

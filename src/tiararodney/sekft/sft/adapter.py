@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from httpx import HTTPError
-from huggingface_hub import HfApi, ModelCardData, metadata_load
+from huggingface_hub import HfApi, metadata_load
 from jinja2 import Environment, StrictUndefined
 from safetensors.torch import save_file
 from yaml import YAMLError
@@ -28,19 +28,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CURVE, PICTURE, CARD = "curve.jsonl", "curve.png", "README.md"
-PANELS = {
-    "loss (nats a token)": {"loss": "training", "validation_loss": "validation"},
-    "tokens predicted": {
-        "command_accuracy": "commands",
-        "terminal_accuracy": "terminals",
-        "validation_command_accuracy": "commands, validation",
-        "validation_terminal_accuracy": "terminals, validation",
-    },
-    "success": {"validation_success": "in worlds"},
-    "would end": {"validation_too_early": "too early", "validation_too_late": "too late"},
-    "learning rate": {"learning_rate": "learning rate"},
-}
+PANELS = ("loss", "command_accuracy", "terminal_accuracy", "success", "too_early", "too_late", "learning_rate")
 
 
 def write_adapter(
@@ -68,29 +56,22 @@ def write_adapter(
     """
     with new_folder(out, replace=replace, keep=True) as folder:
         save_file(dict(tensors), folder / WEIGHTS, metadata={"format": "pt"})
-        inference = lora.inference_mode
         lora.inference_mode = True
         lora.save_pretrained(folder)
-        lora.inference_mode = inference
-        rendered = contract(folder)
-        kept = {key: value for key, value in record.items() if key != "curve"}
+        rendered = contract(folder).to_json()
+        kept, curve = {key: value for key, value in record.items() if key != "curve"}, record["curve"]
         (folder / RECORD).write_text(json.dumps(kept, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        lines = "".join(json.dumps(entry) + "\n" for entry in record["curve"])
-        (folder / CURVE).write_text(lines, encoding="utf-8")
-        _best_effort(
-            CARD, lambda: (folder / CARD).write_text(model_card(out.name, record, rendered.to_json()), "utf-8")
-        )
-        _best_effort(PICTURE, lambda: draw_curve(record["curve"], out.name, folder / PICTURE))
-
-
-def _best_effort(name: str, write: Callable[[], object]) -> None:
-    """Write what an adapter can be used without."""
-    try:
-        write()
-    except ModuleNotFoundError as error:
-        log.warning("%s is not written: it needs %s. Install it: pip install %s", name, error.name, error.name)
-    except Exception as error:  # noqa: BLE001 - nothing about a picture may cost a training
-        log.warning("%s is not written: %s: %s", name, type(error).__name__, error)
+        (folder / "curve.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in curve), encoding="utf-8")
+        for name, write in (
+            ("README.md", lambda file: file.write_text(model_card(out.name, record, rendered), encoding="utf-8")),
+            ("curve.png", lambda file: draw_curve(curve, out.name, file)),
+        ):
+            try:
+                write(folder / name)
+            except ModuleNotFoundError as error:
+                log.warning("%s is not written: it needs %s. Install it: pip install %s", name, error.name, error.name)
+            except Exception as error:  # noqa: BLE001 - nothing about a picture may cost a training
+                log.warning("%s is not written: %s: %s", name, type(error).__name__, error)
 
 
 def model_card(name: str, record: Mapping[str, Any], contract: Mapping[str, Any]) -> str:
@@ -105,23 +86,17 @@ def model_card(name: str, record: Mapping[str, Any], contract: Mapping[str, Any]
         Markdown with the hub's front matter; a licence that is not known is left out, and so are paths of this machine:
         a base that has no id on the hub goes by its folder's name.
     """
-    base, config = record["base"], record["config"]
-    sets = [str(source) for source in (*config["hub"], *config["data"]) if is_hub_id(source)]
-    head = ModelCardData(
-        library_name="peft",
-        pipeline_tag="text-generation",
-        tags=["lora", "sekft", "posix-shell"],
-        base_model=None if Path(base["name"]).is_absolute() else base["name"],
-        license=base["license"],
-        datasets=sets or None,
-    )
-    at = record["result"]["best_step"]
+    base, config, at = record["base"], record["config"], record["result"]["best_step"]
+    head = {
+        "base_model": None if Path(base["name"]).is_absolute() else base["name"],
+        "license": base["license"],
+        "datasets": [str(source) for source in (*config["hub"], *config["data"]) if is_hub_id(source)],
+    }
     found = [entry for entry in record["curve"] if "validation_loss" in entry and entry["step"] == at]
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True)  # noqa: S701 - Markdown
     card = environment.from_string(files("tiararodney.sekft.sft").joinpath("card.md").read_text(encoding="utf-8"))
-    return f"---\n{head.to_yaml()}\n---\n\n" + card.render(
-        name=name, base=Path(base["name"]).name, record=record, contract=contract, measured=found[-1] if found else None
-    )
+    how = {"head": head, "name": name, "base": Path(base["name"]).name, "measured": found[-1] if found else None}
+    return card.render(record=record, contract=contract, **how)
 
 
 def licence_of(folder: Path) -> str | None:
@@ -134,42 +109,35 @@ def licence_of(folder: Path) -> str | None:
 
 
 def draw_curve(curve: Sequence[Mapping[str, Any]], title: str, file: Path) -> None:
-    """Draw the records of `curve.jsonl` as a PNG: loss, accuracy, ends too early and too late, learning rate.
+    """Draw the records of `curve.jsonl` as a PNG: a panel for each of `PANELS` that was measured.
 
     Raises:
         ModuleNotFoundError: matplotlib is not installed.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
 
-    measured = {key for entry in curve for key in entry}
-    panels = {name: lines for name, lines in PANELS.items() if measured & lines.keys()}
-    figure = Figure(figsize=(9, 2.4 * len(panels)), layout="constrained")
-    FigureCanvasAgg(figure)
+    panels: dict[str, dict[str, list[tuple[int, float]]]] = {}
+    for name in PANELS:
+        for key, label in ((name, "training"), (f"validation_{name}", "validation")):
+            if points := [(entry["step"], entry[key]) for entry in curve if key in entry]:
+                panels.setdefault(name, {})[label] = points
+    figure = Figure(figsize=(9, 1.8 * len(panels)), layout="constrained")
     axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
     for axis, (name, lines) in zip(axes, panels.items(), strict=True):
-        for key, label in lines.items():
-            points = [(entry["step"], entry[key]) for entry in curve if key in entry]
-            marker = "o" if key.startswith("validation") else None
-            if points:
-                axis.plot(*zip(*points, strict=True), label=label, marker=marker, markersize=3, linewidth=1.2)
+        for label, points in lines.items():
+            marker = "o" if label == "validation" else None
+            axis.plot(*zip(*points, strict=True), label=label, marker=marker, markersize=3, linewidth=1.2)
         axis.set_ylabel(name)
         axis.grid(visible=True, alpha=0.3)
-        if len(lines) > 1:
-            axis.legend(fontsize="small", frameon=False)
+        axis.legend(fontsize="small", frameon=False)
     axes[0].set_title(title)
     axes[-1].set_xlabel("step")
-    axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes[-1].locator_params(axis="x", integer=True)
     figure.savefig(file, dpi=110, metadata={"Software": None})
 
 
 def open_repository(name: str, *, public: bool) -> None:
-    """Make the repository that an adapter goes to, unless it is there, before hours are spent.
-
-    Args:
-        name: The repository, such as ``me/adapter``.
-        public: Whether everybody may see one that is made.
+    """Make the repository that an adapter goes to (such as ``me/adapter``), unless it is there.
 
     Raises:
         UsageError: It is no repository's name, nobody is logged in, or the hub refuses or does not answer.

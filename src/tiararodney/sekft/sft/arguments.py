@@ -16,17 +16,14 @@ if TYPE_CHECKING:
     from tiararodney.sekft.sft.config import TrainConfig
 
 
-def training_arguments(config: TrainConfig, folder: Path, steps: int, device: str) -> Any:
+def training_arguments(config: TrainConfig, folder: Path, steps: int, device: str, best: str) -> Any:
     """Make transformers' `TrainingArguments`.
 
-    Args:
-        config: The run's configuration.
-        folder: Where checkpoints go.
-        steps: Optimizer steps of the run.
-        device: Where the base lies.
+    `folder` is where checkpoints go, `steps` the run's optimizer steps, `device` where the base lies; `best` names the
+    metric of the weights that are kept, "loss" or "success".
 
     Raises:
-        UsageError: transformers does not know a name in it.
+        UsageError: transformers does not know a name in the configuration.
     """
     if "tensorboard" in config.report_to:
         beside = config.out.with_name(config.out.name + ".tensorboard")
@@ -48,7 +45,7 @@ def training_arguments(config: TrainConfig, folder: Path, steps: int, device: st
             logging_nan_inf_filter=False,
             eval_strategy="steps" if config.validation_fraction else "no",
             eval_steps=config.validate_every or steps,
-            metric_for_best_model="loss" if config.validation_fraction else None,
+            metric_for_best_model=best,
             save_strategy="steps" if config.checkpoint_every else "no",
             save_steps=config.checkpoint_every or steps,
             restore_callback_states_from_checkpoint=True,

@@ -27,7 +27,7 @@ LOG_EVERY = 5.0  # seconds between lines
 
 
 class LogProgress(TrainerCallback):  # type: ignore[misc]  # transformers' types are skipped
-    """Logs how far a run is, every few seconds; each step with -v.
+    """Logs every validation, and every few seconds how far a run is; each step with -v.
 
     Args:
         remaining: Tokens of the steps to come.
@@ -40,13 +40,8 @@ class LogProgress(TrainerCallback):  # type: ignore[misc]  # transformers' types
         self._begin = self._logged = time.monotonic()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:  # noqa: ARG002
-        """Log a step, if it is time to; log every validation."""
+        """Log a step, if it is time to, or a validation."""
         if not state.is_world_process_zero:
-            return
-        if "loss" in logs:
-            self._remaining -= logs["tokens"]
-            self._tokens += logs["tokens"]
-            self._log_step(state, logs)
             return
         if "eval_success" in logs:
             log.info("behaviour step=%d success=%.1f%%", state.global_step, 100 * logs["eval_success"])
@@ -54,20 +49,20 @@ class LogProgress(TrainerCallback):  # type: ignore[misc]  # transformers' types
             rates = ("command_accuracy", "terminal_accuracy", "too_early", "too_late")
             found = " ".join(f"{rate}={100 * logs[f'eval_{rate}']:.1f}%" for rate in rates if f"eval_{rate}" in logs)
             log.info("validation step=%d loss=%.4f %s", state.global_step, logs["eval_loss"], found)
-
-    def _log_step(self, state: Any, logs: Any) -> None:
+        if "loss" not in logs:
+            return
+        self._remaining -= logs["tokens"]
+        self._tokens += logs["tokens"]
         now = time.monotonic()
+        due = state.global_step == state.max_steps or now - self._logged >= LOG_EVERY
         speed = self._tokens / max(now - self._begin, 1e-9)
-        line = (
-            f"step {state.global_step}/{state.max_steps}  loss {logs['loss']:.4f}  "
-            f"accuracy {100 * logs['accuracy']:.1f} %  {speed:.0f} tokens/s  "
-            f"{timedelta(seconds=int(self._remaining / speed))} left  peak {held(self._device) / 2**30:.2f} GiB"
-        )
-        if log.isEnabledFor(logging.DEBUG):
-            log.debug("%s", line)
-        elif state.global_step == state.max_steps or now - self._logged >= LOG_EVERY:
-            log.info("%s", line)
-            self._logged = now
+        log.log(
+            logging.INFO if due else logging.DEBUG,
+            "step %d/%d  loss %.4f  accuracy %.1f %%  %.0f tokens/s  %s left  peak %.2f GiB",
+            state.global_step, state.max_steps, logs["loss"], 100 * logs["accuracy"], speed,
+            timedelta(seconds=int(self._remaining / speed)), held(self._device) / 2**30,
+        )  # fmt: skip
+        self._logged = now if due else self._logged
 
 
 class EvaluateAfter(TrainerCallback):  # type: ignore[misc]  # transformers' types are skipped
@@ -97,7 +92,7 @@ class Judge:
 
 
 class StopAtDivergence(TrainerCallback):  # type: ignore[misc]  # transformers' types are skipped
-    """Ends a run whose loss has been far above its start's for some steps, and writes no checkpoint meanwhile.
+    """Ends a run whose loss has been above `loss_limit` for some steps, and writes no checkpoint meanwhile.
 
     Args:
         steps: How many steps in a row; 0 for never.
@@ -132,8 +127,7 @@ def loss_limit(losses: Sequence[float]) -> float:
 
 def is_diverging(losses: Sequence[float], steps: int) -> bool:
     """Whether each of the last `steps` losses is above `loss_limit`; False where there are fewer, or for 0 steps."""
-    last = losses[-steps:] if steps else []
-    return len(last) == steps > 0 and min(last) > loss_limit(losses)
+    return len(losses) >= steps > 0 and min(losses[-steps:]) > loss_limit(losses)
 
 
 class Stop:
@@ -167,11 +161,11 @@ class Stop:
         """While open, Ctrl-C and TERM ask for the stop; a second one interrupts wherever the run is."""
         main = threading.current_thread() is threading.main_thread()  # only it may set handlers
         numbers = (signal.SIGINT, signal.SIGTERM) if main else ()
-        before = [(number, signal.signal(number, self._handle)) for number in numbers]
+        before = {number: signal.signal(number, self._handle) for number in numbers}
         try:
             yield self
         finally:
-            for number, handler in before:
+            for number, handler in before.items():
                 signal.signal(number, handler)
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:

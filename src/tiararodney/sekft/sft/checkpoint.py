@@ -1,7 +1,7 @@
 """Checkpoints beside `--out`: each is written whole or not at all, and known to be whole when it is read.
 
 `OUT.checkpoint/checkpoint-STEP/` holds the trained weights, those that validated best, the Trainer's optimizer,
-schedule and state, `progress.json` and a manifest with the SHA-256 of every file. The two newest are kept.
+schedule and state, and a manifest: the run's progress, and the SHA-256 of every file. The two newest are kept.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from transformers.trainer_utils import rotate_checkpoints, sort_checkpoints
 
 from tiararodney.sekft.errors import UsageError
 from tiararodney.sekft.folders import new_folder
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-PREFIX, MANIFEST, PROGRESS = "checkpoint-", "manifest.json", "progress.json"
+MANIFEST = "manifest.json"
 
 
 def checkpoint_folder(out: Path) -> Path:
@@ -41,53 +42,39 @@ def write_checkpoint(root: str | Path, step: int, fill: Callable[[Path], None], 
     Raises:
         RunFailed: The disk refuses; the checkpoints before are as they were.
     """
-    folder = Path(root) / f"{PREFIX}{step}"
-    Path(root).mkdir(exist_ok=True)
+    folder = Path(root) / f"checkpoint-{step}"
+    folder.parent.mkdir(exist_ok=True)
     with new_folder(folder, replace=True) as fresh:
         fill(fresh)
-        (fresh / PROGRESS).write_text(json.dumps(progress, indent=2) + "\n", encoding="utf-8")
-        digests = {str(file.relative_to(fresh)): _digest(file) for file in sorted(fresh.rglob("*")) if file.is_file()}
-        (fresh / MANIFEST).write_text(json.dumps(digests, indent=2) + "\n", encoding="utf-8")
-    found = _checkpoints(root)
-    before = max((at for at in found if at < step), default=step)
-    for at in found.keys() - {step, before}:
-        shutil.rmtree(found[at], ignore_errors=True)
+        files = {str(file.relative_to(fresh)): sha256_of(file) for file in sorted(fresh.rglob("*")) if file.is_file()}
+        (fresh / MANIFEST).write_text(json.dumps({**progress, "files": files}, indent=2) + "\n", encoding="utf-8")
+    rotate_checkpoints(str(root), save_total_limit=2)
     return folder
 
 
 def newest_checkpoint(root: Path) -> Path | None:
     """Find the newest checkpoint in a `checkpoint_folder` that is whole; a torn one is skipped with a warning."""
-    for _, folder in sorted(_checkpoints(root).items(), reverse=True):
-        if (reason := _damage(folder)) is None:
+    for folder in map(Path, reversed(sort_checkpoints(str(root)))):
+        try:
+            files = read_progress(folder)["files"]
+            wrong = [f"{name} is not what was written" for name in files if sha256_of(folder / name) != files[name]]
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            wrong = [str(error)]
+        if not wrong:
             return folder
-        log.warning("%s is damaged (%s): looking for the checkpoint before it", folder, reason)
+        log.warning("%s is damaged (%s): looking for the checkpoint before it", folder, wrong[0])
     return None
 
 
-def _checkpoints(root: str | Path) -> dict[int, Path]:
-    """The checkpoints in a folder by their steps."""
-    found = {folder.name.removeprefix(PREFIX): folder for folder in Path(root).glob(PREFIX + "*")}
-    return {int(step): folder for step, folder in found.items() if step.isdigit()}
-
-
-def _damage(folder: Path) -> str | None:
-    """What is wrong with a checkpoint; None where nothing is."""
-    try:
-        digests = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        wrong = [name for name, digest in digests.items() if _digest(folder / name) != digest]
-    except (OSError, ValueError, AttributeError) as error:
-        return str(error)
-    return f"{wrong[0]} is not what was written" if wrong else None
-
-
-def _digest(file: Path) -> str:
+def sha256_of(file: Path) -> str:
+    """Return the SHA-256 of a file."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def read_progress(folder: Path) -> dict[str, Any]:
     """Read the progress that `write_checkpoint` wrote into a checkpoint's folder."""
-    progress: dict[str, Any] = json.loads((folder / PROGRESS).read_text(encoding="utf-8"))
+    progress: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     return progress
 
 
@@ -98,9 +85,8 @@ def check_same_run(folder: Path, identity: Mapping[str, Any]) -> None:
         UsageError: Naming what differs.
     """
     before = read_progress(folder)["identity"]
-    for key, value in identity.items():
-        if before.get(key) != value:
-            raise UsageError(
-                f"--resume: {folder} is of another run: {key} was {before.get(key)!r}, here it is {value!r}. "
-                "Give the same flags and data, or --overwrite to begin anew."
-            )
+    if odd := [key for key, value in identity.items() if before.get(key) != value]:
+        raise UsageError(
+            f"--resume: {folder} is of another run: {odd[0]} was {before.get(odd[0])!r}, here it is "
+            f"{identity[odd[0]]!r}. Give the same flags and data, or --overwrite to begin anew."
+        )

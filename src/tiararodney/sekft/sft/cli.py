@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from tiararodney.sekft.model import Base
-    from tiararodney.sekft.settings import Settings
     from tiararodney.sekft.sft.callbacks import Judge
     from tiararodney.sekft.sft.config import TrainConfig
 
@@ -43,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         configure_logs(settings.of(Common).verbosity)
         if (remote := settings.of(Remote)).resident is not None:
             return run_there("train", given, remote)
-        _run(settings, "sekft-train")
+        run(given)
         return 0
 
     return run_cli(work, "sekft-train")
@@ -51,16 +50,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(
     argv: Sequence[str],
-    base: Base,
-    prog: str,
+    base: Base | None = None,
+    prog: str = "sekft-train",
     should_stop: Callable[[], bool] | None = None,
     make_judge: Callable[[TrainConfig, BehaviourFlags], Judge] | None = None,
 ) -> TrainConfig | None:
-    """Do the same work on a base that is loaded already.
+    """Train or inspect, and print the adapter's folder.
 
     Args:
-        argv: The flags of sekft-train; --base, --load-4bit, --device and --dtype are the loaded base's.
-        base: The hot base.
+        argv: The flags of sekft-train.
+        base: A base that is loaded already, which settles --base, --load-4bit, --device and --dtype.
         prog: What the command is called in messages.
         should_stop: Asked between micro-batches; True ends the run as Ctrl-C does.
         make_judge: Makes what plays the adapter in training in worlds, where --eval-scenarios asks for it.
@@ -71,16 +70,7 @@ def run(
     Raises:
         RunFailed: With --inspect, not one session can be trained on, or the endpoint differs.
     """
-    return _run(read(argv, prog, base.settings()), prog, base, should_stop, make_judge)
-
-
-def _run(
-    settings: Settings,
-    prog: str,
-    base: Base | None = None,
-    should_stop: Callable[[], bool] | None = None,
-    make_judge: Callable[[TrainConfig, BehaviourFlags], Judge] | None = None,
-) -> TrainConfig | None:
+    settings = read(argv, prog, base.settings() if base is not None else None)
     config, behaviour = train_config(settings), settings.of(BehaviourFlags)
     if config is None:
         from tiararodney.sekft.sft.inspection.inspect import run as inspect
@@ -110,12 +100,8 @@ def _run(
 
 
 def _check_paths(config: TrainConfig, base: Base | None) -> None:
-    """Refuse folders that are missing or in the way before torch is imported; a base on the hub is downloaded.
-
-    Raises:
-        UsageError: Naming the flag.
-    """
-    from tiararodney.sekft.folders import check_out
+    """Refuse folders that are missing or in the way before torch is imported; a base on the hub is downloaded."""
+    from tiararodney.sekft.folders import check_out  # which needs safetensors
 
     if "RANK" not in os.environ:  # launched processes do not all find what the first one finds
         check_out(config.out, overwrite=config.overwrite)

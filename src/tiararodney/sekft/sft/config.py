@@ -15,12 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 ABOUT = "Train a LoRA adapter on recorded sessions, or show what would be trained (--inspect)."
-ONLY_INSPECTION = ("json", "html", "endpoint")
-
-VERIFIED = ("any", "passed", "failed")
-POLICIES = ("keep", "escape")  # those of `render.contract`, which --help has no time to load
-VALIDATION_BY = ("scenario", "archetype")
-CHECKPOINTING = ("auto", "always", "never")
 
 
 @dataclass(frozen=True)
@@ -46,12 +40,14 @@ class TrainConfig:
         default=("train",),
         metavar="SPLIT",
     )
-    verified: str = setting("only trajectories whose check passed, or failed", default="any", choices=VERIFIED)
+    verified: str = setting(
+        "only trajectories whose check passed, or failed", default="any", choices=("any", "passed", "failed")
+    )
     quarantined: bool = setting("also take trajectories under quarantine", default=False)
     control_tokens: str = setting(
         "control tokens spelled out in messages: keep them as endpoints do, or escape them, in serving too",
         default="keep",
-        choices=POLICIES,
+        choices=("keep", "escape"),
         plan=True,
     )
 
@@ -98,7 +94,7 @@ class TrainConfig:
     gradient_checkpointing: str = setting(
         "recompute activations to save memory; auto: of micro-batches that would not fit otherwise",
         default="auto",
-        choices=CHECKPOINTING,
+        choices=("auto", "always", "never"),
     )
     no_packing: bool = setting("train one session at a time instead of packed rows", default=False, plan=True)
     divergence_steps: int = setting(
@@ -115,7 +111,7 @@ class TrainConfig:
         group="validation and checkpoints",
     )
     validation_by: str = setting(
-        "what the validation split keeps together", default="scenario", choices=VALIDATION_BY, plan=True
+        "what the validation split keeps together", default="scenario", choices=("scenario", "archetype"), plan=True
     )
     validate_every: int = setting("steps between validations; 0: each epoch", default=0, at_least=0, plan=True)
     patience: int = setting(
@@ -209,22 +205,17 @@ def read(argv: Sequence[str], prog: str = "sekft-train", settled: Mapping[str, A
 
 
 def train_config(settings: Settings) -> TrainConfig | None:
-    """Make the checked record of a training.
-
-    Args:
-        settings: What was read.
-
-    Returns:
-        The configuration; None with ``--inspect``, which needs less.
+    """Make the checked record of a training; None with ``--inspect``, which needs less.
 
     Raises:
         UsageError: Settings are missing or contradict each other; nothing was loaded so far.
     """
     look = settings.of(InspectConfig)
     if look.inspect:
-        _check_endpoint(look)
+        if (look.endpoint is None) != (look.model is None):
+            raise UsageError("--endpoint URL and --model NAME go together: give both, or leave both out.")
         return None
-    for name in ONLY_INSPECTION:
+    for name in ("json", "html", "endpoint"):
         if getattr(look, name):
             raise UsageError(f"--{name} belongs to --inspect: give that too, or leave it out.")
     config = settings.of(TrainConfig)
@@ -235,12 +226,3 @@ def train_config(settings: Settings) -> TrainConfig | None:
     if config.patience and not config.validation_fraction:
         raise UsageError("--patience: needs validation sessions. Give --validation-fraction too, such as 0.1.")
     return config
-
-
-def _check_endpoint(look: InspectConfig) -> None:
-    if look.endpoint is None:
-        if look.model is not None:
-            raise UsageError("--model names a model of an endpoint: give --endpoint URL too.")
-        return
-    if look.model is None:
-        raise UsageError("--endpoint needs --model NAME: the model's name on the server.")

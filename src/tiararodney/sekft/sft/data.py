@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from tiararodney.sekft.errors import UsageError
-from tiararodney.sekft.render import Example, SessionRefused, build_masked_examples, weigh_terminal
-from tiararodney.sekft.trajectories import Filters, read_sessions
+from tiararodney.sekft.render import Example, weigh_terminal
+from tiararodney.sekft.sft.inspection.survey import Survey
+from tiararodney.sekft.trajectories import Sessions
 
 if TYPE_CHECKING:
     from tiararodney.sekft.render import Tokenizer
     from tiararodney.sekft.sft.config import TrainConfig
 
 log = logging.getLogger(__name__)
-
-NAMED = 5  # sessions that are logged for each reason; all are counted
 
 
 @dataclass(frozen=True)
@@ -53,42 +51,41 @@ def read_examples(config: TrainConfig, tokenizer: Tokenizer, positions: int | No
     limit, why = config.max_length, "--max-length"
     if positions is not None and positions < limit:
         limit, why = positions, f"the {positions} positions of the base"
-    filters = Filters(config.data_version, config.data_split, config.verified, config.quarantined)
-    sessions = read_sessions(list(config.data), filters, hub=config.hub)
+    only = (config.data_version, config.data_split, config.verified, config.quarantined)
+    sessions = Sessions(config.data, config.hub, *only)
     rendered: list[tuple[str, Example]] = []
-    refused: Counter[str] = Counter()
-    too_long = 0
-    digest = hashlib.sha256()
-    tokens: dict[int, int] = {}
+    survey = Survey(limit)
     scenarios: set[str] = set()
     archetypes: set[str] = set()
+    tokens: dict[int, int] = {}  # one object for each id in all examples: a third of the memory
     for session in sessions:
-        try:
-            examples = build_masked_examples(tokenizer, session.messages)
-        except SessionRefused as refusal:
-            refused[refusal.reason.value] += 1
-            _warn_first(refused[refusal.reason.value], f"{session.place}: {refusal}")
-            continue
-        group = session.archetype if config.validation_by == "archetype" else session.scenario_id or session.id
-        for example in examples:
+        scenario = session.scenario_id or session.id
+        for example in survey.add(tokenizer, session):
             if len(example.input_ids) > limit:
-                too_long += 1
-                _warn_first(too_long, f"{session.place}: {len(example.input_ids)} tokens, over {why}; left out whole")
                 continue
-            rendered.append((group, weigh_terminal(_sharing(example, tokens), config.terminal_weight)))
-            scenarios.add(session.scenario_id or session.id)
+            ids, labels = ([tokens.setdefault(t, t) for t in part] for part in (example.input_ids, example.labels))
+            shared = weigh_terminal(replace(example, input_ids=ids, labels=labels), config.terminal_weight)
+            rendered.append((session.archetype if config.validation_by == "archetype" else scenario, shared))
+            scenarios.add(scenario)
             archetypes.add(session.archetype)
+    refusals, long = survey.found["refusals"], survey.found["sessions"]["over_max_length"]
+    for place in (place for tally in refusals.values() for place in tally.places):
+        log.warning("refused: %s", place)
+    for place in long.places:
+        log.warning("%s, over %s; left out whole", place, why)
+    refused = {reason: tally.count for reason, tally in refusals.items()}
     held_back = _held_back({group for group, _ in rendered}, config) if rendered else frozenset()
     training = [example for group, example in rendered if group not in held_back]
     validation = [example for group, example in rendered if group in held_back]
+    digest = hashlib.sha256()
     for group, example in rendered:
         digest.update(repr((group in held_back, example.input_ids, example.labels, example.weights)).encode())
     counts = {
         "read": sessions.read,
         "kept": sessions.kept,
         "dropped": dict(sessions.dropped),
-        "refused": dict(refused),
-        "over_max_length": too_long,
+        "refused": refused,
+        "over_max_length": long.count,
         "training_examples": len(training),
         "validation_examples": len(validation),
         "held_back": sorted(held_back),
@@ -99,29 +96,15 @@ def read_examples(config: TrainConfig, tokenizer: Tokenizer, positions: int | No
     }
     if not training:
         raise UsageError(
-            f"found no example to train on: {sessions.kept} kept sessions, refused {dict(refused) or 'none'}, "
-            f"{too_long} over {why} ({limit} tokens), {len(validation)} held back "
+            f"found no example to train on: {sessions.kept} kept sessions, refused {refused or 'none'}, "
+            f"{long.count} over {why} ({limit} tokens), {len(validation)} held back "
             "to validate. Look at them with --inspect."
         )
     log.info(
         "%d of %d trajectories kept (%s), %d refused, %d examples over %s (%d tokens)",
-        sessions.kept, sessions.read, sessions.drops(), refused.total(), too_long, why, limit,
+        sessions.kept, sessions.read, sessions.drops(), sum(refused.values()), long.count, why, limit,
     )  # fmt: skip
     return Examples(training, validation, counts, digest.hexdigest())
-
-
-def _sharing(example: Example, tokens: dict[int, int]) -> Example:
-    """Return an example whose ids are the same objects as those of all others: a third of the memory."""
-
-    def shared(ids: list[int]) -> list[int]:
-        return [tokens.setdefault(token, token) for token in ids]
-
-    return replace(example, input_ids=shared(example.input_ids), labels=shared(example.labels))
-
-
-def _warn_first(count: int, message: str) -> None:
-    """Log the first few of a kind as warnings; the rest are only counted."""
-    (log.warning if count <= NAMED else log.debug)("%s", message)
 
 
 def _held_back(groups: set[str], config: TrainConfig) -> frozenset[str]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import logging
 from contextlib import contextmanager
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
@@ -16,7 +14,6 @@ from tiararodney.sekft import hub
 from tiararodney.sekft.errors import UsageError
 from tiararodney.sekft.model import detach_adapter
 from tiararodney.sekft.model.adapters import (
-    WEIGHTS,
     add_adapter,
     check_record,
     load_weights,
@@ -28,16 +25,13 @@ from tiararodney.sekft.settings import flag_of
 from tiararodney.sekft.sft.config import TrainConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from tiararodney.sekft.model import Base
 
-log = logging.getLogger(__name__)
-
 NAME = "sekft_training"
-SAME = ("lora_alpha", "use_rslora", "use_dora", "target_modules")
-SHAPE = {"lora_r": "r"} | {name: name for name in SAME}  # a setting of ours, and what peft calls it
+SHAPE = ("lora_r", "lora_alpha", "use_rslora", "use_dora", "target_modules")  # peft says "r"
 
 
 def lora_config(config: TrainConfig, base: Base) -> LoraConfig:
@@ -46,50 +40,42 @@ def lora_config(config: TrainConfig, base: Base) -> LoraConfig:
     Raises:
         UsageError: A flag contradicts the adapter that the run starts from, or it is none that can be trained on.
     """
-    targets = read_targets(config.target_modules)
+    asked = LoraConfig(
+        r=config.lora_r,
+        lora_alpha=config.lora_alpha,
+        lora_dropout=config.lora_dropout,
+        use_rslora=config.use_rslora,
+        use_dora=config.use_dora,
+        target_modules=text_targets(base.model, read_targets(config.target_modules)),
+        exclude_modules=read_targets(config.exclude_modules) if config.exclude_modules else None,
+        task_type="CAUSAL_LM",
+        base_model_name_or_path=base_name(config, base.path),
+    )
     if config.init_adapter is None:
-        return LoraConfig(
-            r=config.lora_r,
-            lora_alpha=config.lora_alpha,
-            lora_dropout=config.lora_dropout,
-            use_rslora=config.use_rslora,
-            use_dora=config.use_dora,
-            target_modules=text_targets(base.model, targets),
-            exclude_modules=read_targets(config.exclude_modules) if config.exclude_modules else None,
-            task_type="CAUSAL_LM",
-            base_model_name_or_path=base_name(config, base.path),
-        )
+        return asked
     start = read_config(config.init_adapter, "--init-adapter")
+    check_record(config.init_adapter, base.fingerprint, base.path, "--init-adapter")
     defaults = {field.name: field.default for field in fields(TrainConfig)}
-    for name, theirs in SHAPE.items():
-        asked, has = getattr(config, name), getattr(start, theirs)
-        same = _as_set(targets) == _as_set(has) if name == "target_modules" else asked == has
-        if asked != defaults[name] and not same:
+    for name in SHAPE:
+        value, has = getattr(config, name), _of(start, name)
+        if value != defaults[name] and _of(asked, name) != has:
             raise UsageError(
-                f"{flag_of(name)}: found {asked}, but --init-adapter {config.init_adapter} has {has}. "
+                f"{flag_of(name)}: found {value}, but --init-adapter {config.init_adapter} has {has}. "
                 "Leave the flag out: the adapter's shape goes on."
             )
-    start.lora_dropout = config.lora_dropout
-    start.base_model_name_or_path = base_name(config, base.path)
+    start.lora_dropout = asked.lora_dropout
+    start.base_model_name_or_path = asked.base_model_name_or_path
     start.inference_mode = False
     return start
+
+
+def _of(lora: LoraConfig, name: str) -> Any:
+    return getattr(lora, "r" if name == "lora_r" else name)
 
 
 def base_name(config: TrainConfig, base: Path) -> str:
     """What an adapter calls its base: `--base-name`, else the id of a folder in the hub's cache, else its full path."""
     return config.base_name or hub.id_of(base) or str(base.absolute())
-
-
-def _as_set(targets: str | Collection[str]) -> set[str]:
-    return {targets} if isinstance(targets, str) else set(targets)
-
-
-def start_digest(config: TrainConfig) -> str | None:
-    """SHA-256 of the adapter's weights that a run starts from; None where it starts afresh."""
-    if config.init_adapter is None:
-        return None
-    with (config.init_adapter / WEIGHTS).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager
@@ -110,17 +96,15 @@ def fresh_adapter(base: Base, config: TrainConfig) -> Iterator[dict[str, torch.n
             add_adapter(base, lora, NAME)
         try:
             if config.init_adapter is not None:
-                check_record(config.init_adapter, base.fingerprint, base.path, "--init-adapter")
                 with base.lock:
                     load_weights(base, NAME, config.init_adapter, "--init-adapter")
             parameters = {key: parameter for key, parameter in base.model.named_parameters() if f".{NAME}." in key}
+            if config.init_adapter is None:
+                check_targets(base, read_targets(config.target_modules), parameters, flag_of("target_modules"))
             for parameter in parameters.values():
                 parameter.data = parameter.data.float()
-            if config.init_adapter is None:
-                targets = read_targets(config.target_modules)
-                check_targets(base, targets, parameters, flag_of("target_modules"))
             with training_turn(base, parameters):
-                pass  # what wraps the model looks for weights that can be trained
+                pass  # what wraps the model looks for weights that are active and can be trained
             yield parameters
         finally:
             with base.lock:
@@ -144,10 +128,9 @@ def training_turn(base: Base, parameters: Mapping[str, torch.nn.Parameter]) -> I
 def lora_summary(base: Base) -> dict[str, Any]:
     """Return JSON values of what is trained: the layers' shape as it came out. The adapter must be on the base."""
     config = base.adapters.handle.peft_config[NAME]
-    shape = {name: getattr(config, theirs) for name, theirs in SHAPE.items()}
+    shape = {name: _of(config, name) for name in (*SHAPE, "lora_dropout")}
     targets = shape["target_modules"]
     return shape | {
         "target_modules": targets if isinstance(targets, str) else sorted(targets),
-        "lora_dropout": config.lora_dropout,
         "trained_weights": sum(p.numel() for key, p in base.model.named_parameters() if f".{NAME}." in key),
     }

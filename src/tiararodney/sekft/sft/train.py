@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import time
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,7 @@ from tiararodney.sekft import provenance
 from tiararodney.sekft.errors import RunFailed, UsageError
 from tiararodney.sekft.folders import check_out, drop_unfinished, locked
 from tiararodney.sekft.model import Base, load_base
-from tiararodney.sekft.model.adapters import tensor_names
+from tiararodney.sekft.model.adapters import WEIGHTS, tensor_names
 from tiararodney.sekft.model.base import find_folder
 from tiararodney.sekft.model.fourbit import dequantise, require_bitsandbytes
 from tiararodney.sekft.model.loading import positions_of
@@ -29,16 +28,9 @@ from tiararodney.sekft.render import apply_policy, save_contract
 from tiararodney.sekft.sft.adapter import licence_of, open_repository, push, write_adapter
 from tiararodney.sekft.sft.arguments import check_trackers, training_arguments
 from tiararodney.sekft.sft.callbacks import EvaluateAfter, LogProgress, Stop, StopAtDivergence, held
-from tiararodney.sekft.sft.checkpoint import check_same_run, checkpoint_folder, newest_checkpoint
+from tiararodney.sekft.sft.checkpoint import check_same_run, checkpoint_folder, newest_checkpoint, sha256_of
 from tiararodney.sekft.sft.data import Examples, read_examples
-from tiararodney.sekft.sft.lora import (
-    NAME,
-    base_name,
-    fresh_adapter,
-    lora_summary,
-    start_digest,
-    training_turn,
-)
+from tiararodney.sekft.sft.lora import NAME, base_name, fresh_adapter, lora_summary, training_turn
 from tiararodney.sekft.sft.sizing import choose_size, dequantised_fits
 from tiararodney.sekft.sft.step.check import settle_route
 from tiararodney.sekft.sft.step.forward import choose_route
@@ -47,7 +39,7 @@ from tiararodney.sekft.sft.trainer import PackedModel, PackedTrainer, whole
 from tiararodney.sekft.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from tiararodney.sekft.sft.callbacks import Judge
@@ -98,19 +90,16 @@ def train(
         _check_same("base", base.fingerprint)
         with fresh_adapter(base, config) as parameters, Stop(should_stop).on_signals() as stop:
             trainer = _trainer(config, base, examples, parameters, stop, judge)
-            clock = time.monotonic()
             _run(trainer, config)
             # A finished training survives whatever happens to the folder that is written now.
             trainer.save_state()
-            trainer.take_best()
+            if trainer.best_weights:
+                trainer.set_weights(trainer.best_weights)
             tensors = {name: whole(tensor) for name, tensor in tensor_names(base, NAME).items()}
             if not processes.is_main_process:
                 return config.out
-            record = _record(config, base, examples, trainer) | {
-                "started": started,
-                "wall_seconds": round(time.monotonic() - clock, 3),
-                "processes": processes.num_processes,
-            }
+            record = {"started": started, "processes": processes.num_processes}
+            record |= _record(config, base, examples, trainer)
             contract = partial(save_contract, tokenizer, policy=config.control_tokens)
             lora = base.adapters.handle.peft_config[NAME]
             write_adapter(config.out, tensors, lora, record, contract, replace=config.overwrite)
@@ -124,9 +113,7 @@ def train(
 def _processes(config: TrainConfig, base: Base | None) -> Iterator[Any]:
     """What `accelerate launch` started, for the length of a `with` block; one process where it did not."""
     cpu = config.device == "cpu" or not torch.cuda.is_available() or (base is not None and base.device == "cpu")
-    if os.environ.get("ACCELERATE_USE_MEGATRON_LM", "false").lower() == "true":
-        raise UsageError("accelerate launch: Megatron-LM is not supported. Use DDP (--multi_gpu) or FSDP (--use_fsdp).")
-    if "WORLD_SIZE" not in os.environ and "ACCELERATE_USE_CPU" in os.environ and "MASTER_ADDR" in os.environ:
+    if "WORLD_SIZE" not in os.environ and {"ACCELERATE_USE_CPU", "MASTER_ADDR"} <= os.environ.keys():
         raise UsageError(
             "accelerate launch --cpu starts several processes through MPI only; found one that was told of others. "
             "Use `accelerate launch --multi_gpu --num_processes N`: it runs on CPUs too."
@@ -189,25 +176,21 @@ def _load(config: TrainConfig, processes: Any) -> Base:
 
 
 def _trainer(
-    config: TrainConfig,
-    base: Base,
-    examples: Examples,
-    parameters: dict[str, torch.nn.Parameter],
-    stop: Stop,
+    config: TrainConfig, base: Base, examples: Examples, parameters: Mapping[str, torch.nn.Parameter], stop: Stop,
     judge: Judge | None,
-) -> PackedTrainer:
+) -> PackedTrainer:  # fmt: skip
     """Settle how the run goes, and check that it computes what the base does."""
-    lengths = [len(example.input_ids) for example in examples.training]
+    training, validation = examples.training, examples.validation
+    lengths = [len(example.input_ids) for example in training]
     steps, epoch_ends = plan_steps(lengths, config.tokens_per_batch, config.epochs, config.seed)
     steps = steps[: config.max_steps] if config.max_steps else steps
-    weights = list(parameters.values())
     turn = partial(training_turn, base, parameters)
     with turn():
-        route = settle_route(base.model, NAME, weights, examples.training, packing=not config.no_packing)
+        route = settle_route(base.model, NAME, list(parameters.values()), training, packing=not config.no_packing)
     size = choose_size(
         base.model,
         route,
-        longest=max(len(example.input_ids) for example in [*examples.training, *examples.validation]),
+        longest=max(len(example.input_ids) for example in [*training, *validation]),
         asked=config.tokens_per_row,
         recompute=config.gradient_checkpointing,
     )
@@ -215,21 +198,30 @@ def _trainer(
         LogProgress(sum(lengths[index] for step in steps for index in step), base.device),
         StopAtDivergence(config.divergence_steps, config.learning_rate),
     ]
-    judged = range(judge.every, len(steps), judge.every) if judge is not None else ()
-    if judge is not None or examples.validation:
-        ends = epoch_ends if examples.validation and not config.validate_every else ()
-        callbacks.append(EvaluateAfter({*judged, *ends, len(steps)}))
+    identity: dict[str, Any] = config.plan() | {
+        "base": base.fingerprint,
+        "four_bit": base.four_bit,
+        "dtype": str(base.dtype),
+        "examples": examples.digest,
+        "init_adapter": sha256_of(config.init_adapter / WEIGHTS) if config.init_adapter else None,
+    }
+    evaluated, best = set(epoch_ends if validation and not config.validate_every else ()), "loss"
+    if judge is not None:
+        identity["judge"], best = judge.identity, "success"
+        evaluated |= {*range(judge.every, len(steps), judge.every)}
+    if judge is not None or validation:
+        callbacks.append(EvaluateAfter(evaluated | {len(steps)}))
     if config.patience:
         callbacks.append(EarlyStoppingCallback(config.patience))
     return PackedTrainer(
         PackedModel(base.model, NAME, route),
-        training_arguments(config, checkpoint_folder(config.out), len(steps), base.device),
-        training=examples.training,
-        validation=examples.validation,
+        training_arguments(config, checkpoint_folder(config.out), len(steps), base.device, best),
+        training=training,
+        validation=validation,
         steps=steps,
         size=size,
         recompute=config.gradient_checkpointing,
-        identity=_identity(config, base, examples) | ({"judge": judge.identity} if judge is not None else {}),
+        identity=identity,
         should_stop=stop,
         callbacks=callbacks,
         turn=turn,
@@ -264,21 +256,12 @@ def _run(trainer: PackedTrainer, config: TrainConfig) -> None:
             checkpoints.rmdir()
 
 
-def _identity(config: TrainConfig, base: Base, examples: Examples) -> dict[str, Any]:
-    """What must be the same for a resumed run to give the adapter of the unbroken one."""
-    plan: dict[str, Any] = config.plan()
-    return plan | {
-        "base": base.fingerprint,
-        "four_bit": base.four_bit,
-        "dtype": str(base.dtype),
-        "examples": examples.digest,
-        "init_adapter": start_digest(config),
-    }
-
-
 def _record(config: TrainConfig, base: Base, examples: Examples, trainer: PackedTrainer) -> dict[str, Any]:
     state = trainer.state
-    curve = [_curve_entry(entry) for entry in state.log_history]
+    curve = [
+        {"step": entry["step"]} | {k.replace("eval_", "validation_", 1): v for k, v in entry.items() if k != "epoch"}
+        for entry in state.log_history
+    ]
     steps = [entry for entry in curve if "loss" in entry]
     return {
         "schema_version": SCHEMA_VERSION,
@@ -298,10 +281,9 @@ def _record(config: TrainConfig, base: Base, examples: Examples, trainer: Packed
             "step": state.global_step,
             "tokens": sum(entry["tokens"] for entry in steps),
             "trained": sum(entry["trained_tokens"] for entry in steps),
-            "seconds": steps[-1]["seconds"] if steps else 0.0,
+            "seconds": round(sum(entry["seconds"] for entry in steps), 3),
             "route": trainer.packed.route.value,
-            "row_tokens": trainer.size.row_tokens,
-            "plain_tokens": trainer.size.plain_tokens,
+            **asdict(trainer.size),
             "best": state.best_metric,
             "best_step": state.best_global_step or 0,
         },
@@ -313,12 +295,6 @@ def _record(config: TrainConfig, base: Base, examples: Examples, trainer: Packed
         "threads": torch.get_num_threads(),
         "peak_memory": held(base.device),
     }
-
-
-def _curve_entry(entry: dict[str, Any]) -> dict[str, Any]:
-    """An entry of the Trainer's history, under the names that `curve.jsonl` has."""
-    named = {key.replace("eval_", "validation_", 1): value for key, value in entry.items() if key != "epoch"}
-    return {"step": named.pop("step")} | named
 
 
 def _finish(config: TrainConfig, base: Base, record: dict[str, Any]) -> None:

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import logging
 import math
+import operator
 import time
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer
+from transformers.trainer_callback import ExportableState
 
 from tiararodney.sekft.errors import RunFailed
 from tiararodney.sekft.model.memory import is_out_of_memory, release_memory
@@ -30,7 +32,7 @@ from tiararodney.sekft.sft.step.pack import Row, idle_row, pack_row, split_step,
 from tiararodney.sekft.sft.validate import added, ending_tokens, metrics, row_sums
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-WEIGHTS, BEST = "weights.safetensors", "best.safetensors"
+WEIGHTS, BEST = "weights.safetensors", "best:"  # the file, and what the names in it of the best weights begin with
 
 
 class PackedModel(torch.nn.Module):  # type: ignore[misc]  # torch's types are skipped
@@ -76,17 +78,15 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers' types are s
     """Trains a `PackedModel`.
 
     Args:
-        model: The model.
+        model: What is trained.
         args: Made by `arguments.training_arguments`.
-        training: Examples to train on.
-        validation: Examples to validate on; may be empty.
+        training: Examples to train on, `validation` those to validate on, if any.
         steps: The indices of each optimizer step's examples.
         size: How large rows are, and which are recomputed.
         recompute: "auto", "always" or "never": whether layers may be recomputed when memory runs out.
         identity: What must be the same for a checkpoint to be resumed.
         should_stop: Asked before each row; True raises KeyboardInterrupt. One process alone is interrupted by a signal
             in the middle of a row too.
-        callbacks: The run's.
         turn: Holds the base for one step or validation; see `lora.training_turn`.
         judge: Plays the adapter in worlds; its success rate, not the loss, says which weights are best.
     """
@@ -114,15 +114,14 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers' types are s
         self.remove_callback(PrinterCallback)
         self.model_accepts_loss_kwargs = True
         self.packed, self.steps, self.size, self.recompute = model, steps, size, recompute
-        self.identity, self.should_stop, self._turn = identity, should_stop, turn
-        self.judge = judge
+        self.identity, self.should_stop, self.turn, self.judge = identity, should_stop, turn, judge
         self.control: TrainerControl
         self.best_weights: dict[str, torch.Tensor] = {}
         self.saved_step = 0
         self._probe_ids = ending_tokens([*training, *validation])
         self._entry: dict[str, float] = {}
         self._row = pack_row([])  # that goes through the model at present
-        self._clock, self._seconds = time.perf_counter(), 0.0
+        self._began = time.perf_counter()
 
     def _move_model_to_device(self, model: Any, device: Any) -> None:
         """The base lies where it was loaded."""
@@ -132,15 +131,6 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers' types are s
     def get_train_dataloader(self) -> Any:
         """One batch a step; every process reads all of it and takes its share of the rows."""
         return DataLoader(self.train_dataset, batch_sampler=list(self.steps), collate_fn=self.data_collator)
-
-    @contextmanager
-    def turn(self) -> Iterator[None]:
-        """Hold the base; leave it as others generate with it."""
-        with self._turn():
-            try:
-                yield
-            finally:
-                self.packed.eval()
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
         """Make the optimizer while the trained weights are marked as such."""
@@ -161,14 +151,17 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers' types are s
             RunFailed: One example alone does not fit into memory, or the loss is not finite.
         """
         self._check_stop()
-        weight = float(num_items_in_batch)
+        self._began, weight = time.perf_counter(), float(num_items_in_batch)
         with self.turn():
             model.train()
-            while (sums := self._try(model, inputs, weight)) is None:
-                # The traceback, and with it what the failed row held, is gone.
-                model.zero_grad()
-                release_memory()
-                self._shrink(self._row)
+            try:
+                while (sums := self._accumulate(model, inputs, weight)) is None:
+                    # The traceback, and with it what the failed row held, is gone.
+                    model.zero_grad()
+                    release_memory()
+                    self._shrink(self._row)
+            finally:
+                model.eval()  # as others generate with it
         total = self._sum(sums)
         found = metrics(total)
         if not math.isfinite(found["loss"]):
@@ -179,31 +172,27 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers' types are s
         }
         return torch.tensor(found["loss"], device=self.args.device)
 
-    def _try(self, model: Any, examples: Sequence[Example], weight: float) -> list[float] | None:
-        """`_accumulate`; None where memory ran out."""
+    def _accumulate(self, model: Any, examples: Sequence[Example], weight: float) -> list[float] | None:
+        """Add up the gradients of this process's rows, and their sums; None where memory ran out."""
         # A step draws the same numbers whenever it is computed: again after memory ran out, or in a resumed run.
         torch.manual_seed((self.args.seed * 1_000_003 + self.state.global_step) * 1_009 + self.args.process_index)
+        rows, sums = self._rows(examples), []
         try:
             with self._discarding():
-                return self._accumulate(model, examples, weight)
+                for number, row in enumerate(rows):
+                    if self.args.world_size == 1 and number:
+                        self._check_stop()
+                    self._row, last = row, number == len(rows) - 1
+                    self.accelerator.gradient_state._set_sync_gradients(last)  # noqa: SLF001 - as the Trainer does
+                    with nullcontext() if last else self.accelerator.no_sync(model):
+                        loss = model(row, recompute=self.size.recomputes(row.tokens))
+                        # Processes' gradients are averaged, so each is multiplied by their number.
+                        self.accelerator.backward(loss.total * (self.args.world_size / weight))
+                    sums.append(row_sums(row, loss))
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
             return None
-
-    def _accumulate(self, model: Any, examples: Sequence[Example], weight: float) -> list[float]:
-        """Add up the gradients of this process's rows, and their sums."""
-        rows, sums = self._rows(examples), []
-        for number, row in enumerate(rows):
-            if self.args.world_size == 1 and number:
-                self._check_stop()
-            self._row, last = row, number == len(rows) - 1
-            self.accelerator.gradient_state._set_sync_gradients(last)  # noqa: SLF001 - as the Trainer itself does
-            with nullcontext() if last else self.accelerator.no_sync(model):
-                loss = model(row, recompute=self.size.recomputes(row.tokens))
-                # Processes' gradients are averaged, so each is multiplied by their number.
-                self.accelerator.backward(loss.total * (self.args.world_size / weight))
-            sums.append(row_sums(row, loss))
         return added(sums)
 
     def _rows(self, examples: Sequence[Example]) -> list[Row]:
@@ -262,12 +251,9 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers' types are s
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add what a step measured to what the Trainer logs of it."""
         if "loss" in logs:
-            now = time.perf_counter()
-            self._seconds, self._clock = self._seconds + now - self._clock, now
-            logs |= self._entry | {"seconds": round(self._seconds, 3)}
-        elif "train_loss" in logs:
-            return  # the Trainer's summary of the run: `training.json` has it
-        super().log(logs, start_time)
+            logs |= self._entry | {"seconds": round(time.perf_counter() - self._began, 3)}
+        if "train_loss" not in logs:  # the Trainer's summary of the run: `training.json` has it
+            super().log(logs, start_time)
 
     # ---- validation
 
@@ -288,21 +274,17 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers' types are s
             found["eval_success"] = self.judge.success()
         self.log(found)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, found)
-        self._clock = time.perf_counter()
         return found
 
-    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
-        if self.judge is None:
-            better = bool(super()._determine_best_metric(metrics, trial))
-        else:
-            success, best = metrics.get("eval_success", math.nan), self.state.best_metric
-            better = success >= (0.0 if best is None else best)  # of equals the later one, which has learnt more
-            if better:
-                self.state.best_metric = success
-        if better:
-            self.state.best_global_step = self.state.global_step
-            self.best_weights = {name: weight.detach().clone() for name, weight in self.weights().items()}
-        return better
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:  # noqa: ARG002 - the Trainer's
+        """Keep the weights of the best success rate, of equals the later ones, or else of the least loss."""
+        found, best = metrics.get(f"eval_{self.args.metric_for_best_model}", math.nan), self.state.best_metric
+        better = operator.ge if self.args.greater_is_better else operator.lt
+        if math.isnan(found) or not (best is None or better(found, best)):
+            return False
+        self.state.best_metric, self.state.best_global_step = found, self.state.global_step
+        self.best_weights = {name: weight.detach().clone() for name, weight in self.weights().items()}
+        return True
 
     # ---- checkpoints
 
@@ -317,35 +299,32 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers' types are s
             self._save_checkpoint(self.model_wrapped, None)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:  # noqa: ARG002 - the Trainer's signature
-        weights = {name: whole(weight) for name, weight in self.weights().items()}
-        best = {name: whole(weight) for name, weight in self.best_weights.items()}
+        best = {BEST + name: weight for name, weight in self.best_weights.items()}
+        weights = {name: whole(weight) for name, weight in (self.weights() | best).items()}
         if not self.args.should_save:
             return
 
         def fill(folder: Path) -> None:
             save_file(weights, folder / WEIGHTS)
-            if best:
-                save_file(best, folder / BEST)
             self._save_optimizer_and_scheduler(str(folder))
             self.state.stateful_callbacks |= {
                 type(callback).__name__: callback.state()
                 for callback in [*self.callback_handler.callbacks, self.control]
-                if hasattr(callback, "from_state")
+                if isinstance(callback, ExportableState)
             }
             self.state.save_to_json(str(folder / "trainer_state.json"))
 
-        progress = {"identity": self.identity, "size": asdict(self.size), "seconds": self._seconds}
+        progress = {"identity": self.identity, "size": asdict(self.size)}
         folder = write_checkpoint(self.args.output_dir, self.state.global_step, fill, progress)
         self.saved_step = self.state.global_step
-        log.info("checkpoint step=%d in %s", self.state.global_step, folder)
+        log.info("checkpoint step=%d in %s", self.saved_step, folder)
 
     def restore(self, folder: Path) -> None:
-        """Set what the Trainer does not restore by itself as an intact checkpoint has it: weights, sizes, time."""
-        progress = read_progress(folder)
-        self.size, self._seconds = Size(**progress["size"]), float(progress["seconds"])
-        self._set(load_file(folder / WEIGHTS))
-        if (folder / BEST).is_file():
-            self.best_weights = {name: tensor.to(self.args.device) for name, tensor in load_file(folder / BEST).items()}
+        """Set what the Trainer does not restore by itself as an intact checkpoint has it: weights and sizes."""
+        self.size = Size(**read_progress(folder)["size"])
+        tensors = load_file(folder / WEIGHTS, device=str(self.args.device))
+        self.set_weights(tensors)
+        self.best_weights = {name.removeprefix(BEST): t for name, t in tensors.items() if name.startswith(BEST)}
 
     def release(self) -> None:
         """Let go of the model."""
@@ -355,15 +334,8 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers' types are s
     def _load_from_checkpoint(self, resume_from_checkpoint: Any, model: Any = None) -> None:
         """`restore` has done it."""
 
-    def _load_rng_state(self, checkpoint: Any) -> None:
-        """Each step seeds its own random numbers."""
-
-    def take_best(self) -> None:
-        """Set the weights that validated best, if any were validated."""
-        if self.best_weights:
-            self._set(self.best_weights)
-
-    def _set(self, values: Mapping[str, torch.Tensor]) -> None:
+    def set_weights(self, values: Mapping[str, torch.Tensor]) -> None:
+        """Set the trained weights by the names that `weights` gives them."""
         with torch.no_grad():
             for name, weight in self.weights().items():
                 weight.copy_(values[name])

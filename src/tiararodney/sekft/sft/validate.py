@@ -14,9 +14,6 @@ if TYPE_CHECKING:
     from tiararodney.sekft.sft.step.loss import Loss
     from tiararodney.sekft.sft.step.pack import Row
 
-# loss, weight; hits and tokens of commands, of terminals; mass and turns where it goes on, where it ends
-SUMS = 10
-
 
 def ending_tokens(examples: Iterable[Example]) -> tuple[int, ...]:
     """Return the ids that the terminals of examples begin with, ascending."""
@@ -27,15 +24,14 @@ def row_sums(row: Row, loss: Loss) -> list[float]:
     """Count what a row's loss, with the probability of all ending tokens or without, says.
 
     Returns:
-        `SUMS` numbers, to be added up over rows and processes.
+        Numbers to be added up over rows and processes: loss and weight; of commands, then of terminals, the hits and
+        the tokens; of turns where the session goes on, then where it ends, the mass of ending tokens and the number.
     """
-    sums = [float(loss.total.detach()), sum(row.weights)] + [0.0] * (SUMS - 2)
+    sums = [float(loss.total.detach()), sum(row.weights)] + [0.0] * 8
     masses = [0.0] * len(row.targets) if loss.probe_mass is None else loss.probe_mass.tolist()
     for correct, mass, first, last in zip(loss.correct.tolist(), masses, row.first, row.terminal, strict=True):
-        sums[2 + 2 * last] += correct
-        sums[3 + 2 * last] += 1
-        sums[6 + 2 * last] += mass if first else 0.0
-        sums[7 + 2 * last] += first
+        for at, value in zip((2, 3, 6, 7), (correct, 1, mass * first, first), strict=True):
+            sums[at + 2 * last] += value
     return sums
 
 
@@ -60,13 +56,12 @@ def metrics(sums: Sequence[float]) -> dict[str, float]:
         ``too_late`` (at turns where the reference ends, that it is none). What has no tokens is left out.
     """
     total, weight, hits, commands, terminal_hits, terminals, early, going_on, ending, ends = sums
-    found = {"loss": total / weight, "accuracy": (hits + terminal_hits) / (commands + terminals)}
-    if commands:
-        found["command_accuracy"] = hits / commands
-    if terminals:
-        found["terminal_accuracy"] = terminal_hits / terminals
-    if going_on and ends:
-        found["too_early"] = early / going_on
-    if ends:
-        found["too_late"] = 1 - ending / ends
-    return found
+    rates = {
+        "loss": (total, weight),
+        "accuracy": (hits + terminal_hits, commands + terminals),
+        "command_accuracy": (hits, commands),
+        "terminal_accuracy": (terminal_hits, terminals),
+        "too_early": (early, going_on * (ends > 0)),
+        "too_late": (ends - ending, ends),
+    }
+    return {name: part / whole for name, (part, whole) in rates.items() if whole}

@@ -15,12 +15,11 @@ from tiararodney.sekft.console import wants_colour
 from tiararodney.sekft.endpoint import Endpoint
 from tiararodney.sekft.errors import UsageError
 from tiararodney.sekft.render import apply_policy, take_fingerprint
-from tiararodney.sekft.sft.inspection.contract import contract_findings
 from tiararodney.sekft.sft.inspection.report import Shown, inspection_page, inspection_text, show
 from tiararodney.sekft.sft.inspection.served import compare
-from tiararodney.sekft.sft.inspection.survey import Survey
+from tiararodney.sekft.sft.inspection.survey import Survey, template_findings
 from tiararodney.sekft.tokenizer import load_tokenizer
-from tiararodney.sekft.trajectories import Filters, Session, read_sessions
+from tiararodney.sekft.trajectories import Session, Sessions
 
 if TYPE_CHECKING:
     from tiararodney.sekft.sft.config import InspectConfig
@@ -40,30 +39,24 @@ def run(config: InspectConfig) -> int:
     Raises:
         UsageError: data, base or endpoint cannot be used.
         SchemaError: a record cannot be taken.
-        RunFailed: the endpoint stops answering.
+        RunFailed: the endpoint tells no prompts, or stops answering.
     """
-    started = time.monotonic()
+    started = logged = time.monotonic()
     sources = [*map(str, config.data), *config.hub]
     log.info("inspecting %s, rendered for %s", ", ".join(sources), config.base)
-    endpoint = None
-    if config.endpoint is not None:
-        endpoint = Endpoint(
-            config.endpoint, config.model or "", key_variable=config.api_key_env, timeout=config.request_seconds
-        )
-        endpoint.check()  # before any data is read
+    endpoint = _endpoint(config)
     tok = apply_policy(load_tokenizer(config.base), config.control_tokens)
-    filters = Filters(config.data_version, config.data_split, config.verified, config.quarantined)
-    sessions = read_sessions(list(config.data), filters, hub=config.hub)
+    only = (config.data_version, config.data_split, config.verified, config.quarantined)
+    sessions = Sessions(config.data, config.hub, *only)
     survey, shown, sample, compared = Survey(config.max_length), list[Shown](), None, list[Session]()
     sessions.observe = lambda t: survey.observe(t.scenario_id, t.archetype, t.split)
-    logged = started
     for session in sessions:
-        examples = survey.add(tok, session)
-        if examples and endpoint and len(compared) < config.endpoint_sessions:
-            compared.append(session)
-        sample = sample or (examples[-1] if examples else None)
-        if examples and len(shown) < config.show:
-            shown.append(show(tok, session, examples))
+        if examples := survey.add(tok, session):
+            sample = sample or examples[-1]
+            if endpoint and len(compared) < config.endpoint_sessions:
+                compared.append(session)
+            if len(shown) < config.show:
+                shown.append(show(tok, session, examples))
         if time.monotonic() - logged > _LOG_SECONDS:
             logged = time.monotonic()
             log.info("%d sessions inspected", survey.counts["sessions"])
@@ -73,7 +66,7 @@ def run(config: InspectConfig) -> int:
         "read": sessions.read,
         "dropped": {why: {"count": n, "places": sessions.examples[why]} for why, n in sessions.dropped.most_common()},
         **survey.to_json(),
-        "findings": contract_findings(tok, sample),
+        "findings": template_findings(tok, sample),
         "contract": take_fingerprint(tok, config.control_tokens).to_json(),
         "endpoint": compare(endpoint, tok, compared) if endpoint and compared else None,
         "seconds": round(time.monotonic() - started, 3),
@@ -94,3 +87,13 @@ def run(config: InspectConfig) -> int:
         sys.stdout.write(inspection_text(report, shown, colour=wants_colour(sys.stdout), width=width))
     differs = bool(report["endpoint"] and report["endpoint"]["differences"])
     return 0 if survey.counts["rendered"] and not differs else 1
+
+
+def _endpoint(config: InspectConfig) -> Endpoint | None:
+    if config.endpoint is None:
+        return None
+    endpoint = Endpoint(
+        config.endpoint, config.model or "", key_variable=config.api_key_env, timeout=config.request_seconds
+    )
+    endpoint.check()
+    return endpoint

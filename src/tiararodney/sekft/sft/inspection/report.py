@@ -25,27 +25,21 @@ _SERIOUS = ("refused", "left out of training", "leaks between splits")  # sessio
 
 
 class Shown(NamedTuple):
-    """A session for people: its id; archetype, file and line; and the runs of each of its examples."""
+    """A session for people: its id; archetype, file and line; tokens, trained tokens; the runs of each example."""
 
     name: str
     origin: str
+    tokens: int
+    trained: int
     examples: list[list[Run]]
-
-    @property
-    def tokens(self) -> int:
-        """Tokens of all examples."""
-        return sum(example[-1].end for example in self.examples)
-
-    @property
-    def trained(self) -> int:
-        """Trained tokens of all examples."""
-        return sum(run.end - run.start for example in self.examples for run in example if run.kind == "trained")
 
 
 def show(tok: Tokenizer, session: Session, examples: Sequence[Example]) -> Shown:
     """Return a session with its mask."""
     origin = "  ".join(text for text in (session.archetype, session.source) if text)
-    return Shown(session.id or "(no id)", origin, [runs(tok, example) for example in examples])
+    trained = sum(end - start for example in examples for start, end in example.spans)
+    tokens = sum(len(example.input_ids) for example in examples)
+    return Shown(session.id or "(no id)", origin, tokens, trained, [runs(tok, example) for example in examples])
 
 
 def inspection_text(report: Mapping[str, Any], shown: Sequence[Shown], *, colour: bool, width: int = 100) -> str:
@@ -57,37 +51,39 @@ def inspection_text(report: Mapping[str, Any], shown: Sequence[Shown], *, colour
         colour: whether the reader shows colours.
         width: columns to fill; lines break between words only.
     """
-
-    def title(text: str) -> str:
-        return f"{_TITLE}{_one_line(text)}{_OFF}" if colour else _one_line(text)
-
-    lines = []
+    out: list[str] = []
     for item in shown:
-        lines.append(title(f"=== {item.name}  {item.origin}"))
+        out.append(_title(f"=== {item.name}  {item.origin}", colour=colour))
         for n, example in enumerate(item.examples, 1):
-            lines += [f"--- example {n} of {len(item.examples)}"] * (len(item.examples) > 1)
-            lines.append(preview(example, colour=colour).rstrip("\n"))
-        lines.append("")
+            out += [f"--- example {n} of {len(item.examples)}"] * (len(item.examples) > 1)
+            out.append(preview(example, colour=colour).rstrip("\n"))
+        out.append("")
     if shown:
         trained, masked = (preview([Run("like this", kind, 0, 1)], colour=colour) for kind in ("trained", "masked"))
         more = f", masked by its record: {masked}" if report["masked_replies"]["count"] else ""
-        lines += [f"trained: {trained}{more}, everything else is context", ""]
+        out += [f"trained: {trained}{more}, everything else is context", ""]
     facts = _facts(report) | {name: _counts(report[name]) for name in ("splits", "archetypes", "terminals")}
     facts["length"] = ", ".join(f"{k} {v:,}" for k, v in report["example_length"].items()) or "no example"
-    for name, text in facts.items():
-        lines += _wrapped(f"{name:<{_INDENT}}{text}", _INDENT, width)
+    sections = [("", [f"{name:<{_INDENT}}{text}" for name, text in facts.items()], _INDENT)]
     for kind, tallies in _findings(report).items():
-        lines += ["", title(kind)]
-        for name, tally in tallies:
-            lines += _wrapped(f"{tally['count']:>6,}  {name}: {'; '.join(tally['places'][:_PLACES])}", 8, width)
+        found = [f"{tally['count']:>6,}  {name}: {'; '.join(tally['places'][:_PLACES])}" for name, tally in tallies]
+        sections.append((kind, found, 8))
     if report["findings"]:
-        lines += ["", title("the template")]
-        lines += [line for text in report["findings"] for line in _wrapped(f"  {text}", 2, width)]
+        sections.append(("the template", [f"  {text}" for text in report["findings"]], 2))
     if endpoint := report["endpoint"]:
-        lines += ["", title(f"the endpoint {endpoint['url']}, model {endpoint['model']}"), f"  {_verdict(endpoint)}"]
-        found = [*endpoint["causes"], *map(_difference, endpoint["differences"])]
-        lines += [line for text in found for line in _wrapped(f"  {text}", 4, width)]
-    return "".join(f"{line}\n" for line in lines)
+        found = [_verdict(endpoint), *endpoint["causes"], *map(_difference, endpoint["differences"])]
+        name = f"the endpoint {endpoint['url']}, model {endpoint['model']}"
+        sections.append((name, [f"  {text}" for text in found], 4))
+    for name, texts, indent in sections:
+        out += ["", _title(name, colour=colour)] if name else []
+        for text in texts:  # what is longer than a line (a path) stands on one of its own
+            how: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
+            out += textwrap.wrap(_one_line(text).rstrip(), width, subsequent_indent=" " * indent, **how)
+    return "".join(f"{line}\n" for line in out)
+
+
+def _title(text: str, *, colour: bool) -> str:
+    return f"{_TITLE}{_one_line(text)}{_OFF}" if colour else _one_line(text)
 
 
 def inspection_page(report: Mapping[str, Any], shown: Sequence[Shown]) -> str:
@@ -169,14 +165,6 @@ def _counts(values: Mapping[str, int]) -> str:
     largest = sorted(values.items(), key=lambda item: -item[1])
     more = f" and {len(largest) - _NAMED} more" if len(largest) > _NAMED else ""
     return _one_line(", ".join(f"{name} {n:,}" for name, n in largest[:_NAMED]) + more) or "none"
-
-
-def _wrapped(text: str, indent: int, width: int) -> list[str]:
-    """Break a text between words; what is longer than a line (a path) stands on one of its own."""
-    later = " " * indent
-    return textwrap.wrap(
-        _one_line(text).rstrip(), width, subsequent_indent=later, break_long_words=False, break_on_hyphens=False
-    )
 
 
 def _one_line(text: str) -> str:

@@ -10,7 +10,6 @@ The first way to a server's prompts that answers is taken:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from tiararodney.sekft.endpoint import UNAUTHORIZED, Endpoint, Refused, Unanswered, UnexpectedAnswer, is_too_long
@@ -34,36 +33,9 @@ _OWN_TEMPLATE = (
     "Serve the adapter with the chat_template.jinja in its folder."
 )
 
-Prompt = list[int] | int  # a prompt as a server reports it: its tokens, or only their number
+Prompt = list[int] | int | None
+"""A prompt as a server reports it: its tokens, or only their number; None where it is longer than the context."""
 Ask = Callable[[Endpoint, Sequence[Mapping[str, str]]], Prompt]
-
-
-class _TooLong(Exception):
-    """The server's context does not take a prompt."""
-
-
-class _NoPrompt(Exception):
-    """An answer without a prompt."""
-
-
-@dataclass(frozen=True)
-class Difference:
-    """A turn, by its index among the messages, whose prompt at the endpoint is not the trained one.
-
-    The position is that of the first token that differs, with the text before it and the token as trained and as served
-    (empty behind a prompt's end); None where the server reports no tokens. Lengths are in tokens; where the server
-    refuses the messages, the served one is None and `refusal` says why.
-    """
-
-    session: str
-    turn: int
-    position: int | None = None
-    before: str = ""
-    trained: str = ""
-    served: str = ""
-    trained_length: int = 0
-    served_length: int | None = None
-    refusal: str = ""
 
 
 def compare(endpoint: Endpoint, tok: Tokenizer, sessions: Sequence[Session]) -> dict[str, Any]:
@@ -78,42 +50,41 @@ def compare(endpoint: Endpoint, tok: Tokenizer, sessions: Sequence[Session]) -> 
 
     Returns:
         JSON values: ``url``, ``model``, ``route`` (how it reports prompts), ``exact`` (tokens, not only their number),
-        ``sessions`` and ``turns`` (compared), ``too_long`` (turns that its context does not take), ``differences``
-        (see `Difference`) and ``causes`` (sentences that explain them).
+        ``sessions`` and ``turns`` (compared), ``too_long`` (turns that its context does not take), ``differences`` and
+        ``causes`` (sentences that explain them). A difference has ``session``, ``turn`` (index among the messages),
+        ``position`` of the first token that differs (None where only numbers are reported), the text ``before`` it,
+        the token as ``trained`` and as ``served`` (empty behind an end), ``trained_length`` and ``served_length`` in
+        tokens, and the server's ``refusal`` of the messages, if it refuses them.
 
     Raises:
         UsageError: it wants another key.
-        RunFailed: it tells no prompts, stops answering, or its context takes none of them.
+        RunFailed: it tells no prompts, or its context takes none of them.
+        Unanswered, UnexpectedAnswer: it stops answering.
     """
     route, ask = _find_route(endpoint)
     context = _context(endpoint)
     turns = too_long = 0
-    differences: list[Difference] = []
-    causes: dict[str | None, None] = {}  # in the order of their first occurrence
+    differences: list[dict[str, Any]] = []
+    causes: dict[str, None] = {}  # in the order of their first occurrence
     for session in sessions:
         for turn, message in enumerate(session.messages):
             if message.role != "assistant" or session.messages[turn - 1].role == "assistant":
                 continue
             upto = session.messages[:turn]
             trained = render_prompt(tok, upto)
-            try:
-                served = _ask_again(ask, endpoint, _plain(upto))
-            except _TooLong:
+            served, refusal = _ask_again(ask, endpoint, upto)
+            same = served in (trained, len(trained))
+            full = same and context is not None and len(trained) >= context  # a reply needs a token, too
+            if full or (served is None and not refusal):
                 too_long += 1
                 continue
-            except Refused as refused:
-                differences.append(Difference(session.place, turn, trained_length=len(trained), refusal=str(refused)))
-                cause = None
-            else:
-                if served in (trained, len(trained)):
-                    fits = context is None or len(trained) < context  # a reply needs a token, too
-                    turns, too_long = turns + fits, too_long + (not fits)
-                    continue
-                differences.append(_difference(tok, trained, served, session.place, turn))
-                cause = _cause(tok, trained, served)
             turns += 1
-            causes[_OWN_TEMPLATE if _lacks_normalisation(ask, endpoint, trained, upto) else cause] = None
-    named = [cause for cause in causes if cause]
+            if not same:
+                where = {"session": session.place, "turn": turn}
+                differences.append(where | _difference(tok, trained, served, refusal))
+                normal = normalize_for_template(upto)
+                own = normal != list(upto) and _ask_again(ask, endpoint, normal)[0] in (trained, len(trained))
+                causes[_OWN_TEMPLATE if own else _cause(tok, trained, served)] = None
     exact = route != _COUNTED
     if not turns:
         raise RunFailed(f"--endpoint {endpoint.url}: found no prompt that it takes, all are longer than its context.")
@@ -125,8 +96,8 @@ def compare(endpoint: Endpoint, tok: Tokenizer, sessions: Sequence[Session]) -> 
         "sessions": len(sessions),
         "turns": turns,
         "too_long": too_long,
-        "differences": [asdict(difference) for difference in differences],
-        "causes": named or [_OTHER_TEMPLATE] * (exact and bool(differences)),
+        "differences": differences,
+        "causes": [*filter(None, causes)] or [_OTHER_TEMPLATE] * (exact and bool(differences)),
     }
 
 
@@ -136,7 +107,7 @@ def _find_route(endpoint: Endpoint) -> tuple[str, Ask]:
     for name, ask in _ROUTES.items():
         try:
             ask(endpoint, [{"role": "user", "content": "$ "}])
-        except (Refused, _TooLong, UnexpectedAnswer, Unanswered, _NoPrompt) as error:
+        except (Refused, UnexpectedAnswer, Unanswered) as error:
             failures[name] = error
         else:
             return name, ask
@@ -149,17 +120,17 @@ def _find_route(endpoint: Endpoint) -> tuple[str, Ask]:
     raise RunFailed(f"--endpoint {endpoint.url}: found no way to its prompts ({tried}).")
 
 
-def _ask_again(ask: Ask, endpoint: Endpoint, messages: Sequence[Mapping[str, str]]) -> Prompt:
-    """Ask in a way that has answered before; the server may still refuse these messages, or be gone."""
+def _ask_again(ask: Ask, endpoint: Endpoint, messages: Sequence[Message]) -> tuple[Prompt, str]:
+    """Ask in a way that has answered before: the prompt of these messages, or why the server refuses them."""
     try:
-        return ask(endpoint, messages)
+        return ask(endpoint, [{"role": m.role, "content": m.content} for m in messages]), ""
+    except Refused as refused:
+        return None, str(refused)
     except Unanswered as down:
         # llama.cpp says that a template refuses the messages with the status of its own failures.
-        if down.status == _FAILED:
-            raise Refused("--endpoint", down.status, str(down)) from None
-        raise RunFailed(f"--endpoint {down}. It had answered before: is it still up?") from None
-    except _NoPrompt as error:
-        raise RunFailed(f"--endpoint: {error}; it had answered before.") from None
+        if down.status != _FAILED:
+            raise
+        return None, str(down)
 
 
 def _llama_cpp(endpoint: Endpoint, messages: Sequence[Mapping[str, str]]) -> Prompt:
@@ -179,7 +150,7 @@ def _tokens(endpoint: Endpoint, body: dict[str, Any]) -> list[int]:
     tokens = _field(answer, "tokens", list)
     # llama.cpp answers a request for tokens of messages with none.
     if not tokens or not all(type(token) is int and token >= 0 for token in tokens):
-        raise _NoPrompt(f"found tokens {str(tokens)[:_SHOWN]}, expected ids")
+        raise UnexpectedAnswer(f"--endpoint: found tokens {str(tokens)[:_SHOWN]}, expected ids")
     return list(tokens)
 
 
@@ -189,13 +160,16 @@ def _usage(endpoint: Endpoint, messages: Sequence[Mapping[str, str]]) -> Prompt:
         answer = endpoint.ask(f"{endpoint.api}/chat/completions", body, _ATTEMPTS)
     except Refused as refused:
         if is_too_long(refused):
-            raise _TooLong(str(refused)) from None
+            return None
         raise
-    usage = _field(answer, "usage", dict)
-    count = usage.get("prompt_tokens")
-    if type(count) is not int or count < 1:
-        raise _NoPrompt(f"found usage {usage!r}, expected prompt_tokens")
-    return count
+    return int(_field(_field(answer, "usage", dict), "prompt_tokens", int))
+
+
+def _field(answer: Any, name: str, kind: type) -> Any:
+    value = answer.get(name) if isinstance(answer, Mapping) else None
+    if not isinstance(value, kind):
+        raise UnexpectedAnswer(f"--endpoint: found {str(answer)[:_SHOWN]}, expected the field {name!r}")
+    return value
 
 
 def _context(endpoint: Endpoint) -> int | None:
@@ -203,10 +177,9 @@ def _context(endpoint: Endpoint) -> int | None:
     try:
         models = endpoint.ask(f"{endpoint.api}/models", None, _ATTEMPTS)["data"]
         named = next((m for m in models if m["id"] == endpoint.model), models[0])
-        length = named.get("max_model_len") or named["meta"]["n_ctx"]
-    except (Refused, UnexpectedAnswer, Unanswered, KeyError, IndexError, TypeError, AttributeError):
+        return int(named.get("max_model_len") or named["meta"]["n_ctx"]) or None
+    except (Refused, UnexpectedAnswer, Unanswered, LookupError, TypeError, ValueError, AttributeError):
         return None
-    return length if isinstance(length, int) and length > 0 else None
 
 
 _COUNTED = "usage.prompt_tokens of chat completions"
@@ -217,25 +190,27 @@ _ROUTES: Mapping[str, Ask] = {
 }
 
 
-def _field(answer: Any, name: str, kind: type) -> Any:
-    value = answer.get(name) if isinstance(answer, Mapping) else None
-    if not isinstance(value, kind):
-        raise _NoPrompt(f"found {str(answer)[:_SHOWN]}, expected the field {name!r}")
-    return value
-
-
-def _difference(tok: Tokenizer, trained: list[int], served: Prompt, name: str, turn: int) -> Difference:
+def _difference(tok: Tokenizer, trained: list[int], served: Prompt, refusal: str) -> dict[str, Any]:
     """Where two prompts part."""
-    if isinstance(served, int):
-        return Difference(name, turn, trained_length=len(trained), served_length=served)
+    found = {"position": None, "before": "", "trained": "", "served": "", "trained_length": len(trained)}
+    if not isinstance(served, list):
+        return found | {"served_length": served, "refusal": refusal}
     pairs = zip(trained, served, strict=False)
     at = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(trained), len(served)))
-    before, one, other = tok.decode(trained[max(0, at - _AROUND) : at]), trained[at : at + 1], served[at : at + 1]
-    return Difference(name, turn, at, before, _text(tok, one), _text(tok, other), len(trained), len(served))
+    return found | {
+        "position": at,
+        "before": tok.decode(trained[max(0, at - _AROUND) : at]),
+        "trained": _text(tok, trained[at : at + 1]),
+        "served": _text(tok, served[at : at + 1]),
+        "served_length": len(served),
+        "refusal": "",
+    }
 
 
-def _cause(tok: Tokenizer, trained: list[int], served: Prompt) -> str | None:
-    """Name a difference that is of a kind known to happen."""
+def _cause(tok: Tokenizer, trained: list[int], served: Prompt) -> str:
+    """Name a difference that is of a kind known to happen; empty for any other, and for messages that are refused."""
+    if served is None:
+        return ""
     if isinstance(served, int):
         return "The server counts another number of tokens than was trained; one with /tokenize would show which."
     if served[1:] == trained:
@@ -243,12 +218,8 @@ def _cause(tok: Tokenizer, trained: list[int], served: Prompt) -> str | None:
             f"The server puts {_text(tok, served[:1])!r} in front, which the template writes already. Have it add no "
             "special tokens, or take the token out of its template."
         )
-    if served == trained[1:]:
-        return f"The server leaves {_text(tok, trained[:1])!r} at the beginning out."
     if served == trained[: len(served)]:
         return f"The served prompt lacks its end {tok.decode(trained[len(served) :])!r}: a generation prompt."
-    if served[: len(trained)] == trained:
-        return f"The served prompt continues with {_text(tok, served[len(trained) :])!r}, which was not trained."
     text, expected = _text(tok, served), tok.decode(trained)
     if text == expected:
         return (
@@ -260,26 +231,11 @@ def _cause(tok: Tokenizer, trained: list[int], served: Prompt) -> str | None:
             "The prompts differ in white space alone: by a template that spaces otherwise, or a tokenizer that puts a "
             "space in front (in a GGUF file, see tokenizer.ggml.add_space_prefix)."
         )
-    return None
+    return ""
 
 
-def _lacks_normalisation(ask: Ask, endpoint: Endpoint, trained: list[int], upto: Sequence[Message]) -> bool:
-    """Whether the server serves the trained prompt of messages that were normalised before."""
-    normal = _plain(normalize_for_template(upto))
-    if normal == _plain(upto):
-        return False
+def _text(tok: Tokenizer, ids: list[int]) -> str:
     try:
-        return _ask_again(ask, endpoint, normal) in (trained, len(trained))
-    except (Refused, _TooLong):
-        return False
-
-
-def _text(tok: Tokenizer, ids: Sequence[int]) -> str:
-    try:
-        return tok.decode(list(ids))
+        return tok.decode(ids)
     except (OverflowError, IndexError, ValueError):
-        return f"(ids {list(ids)}, which the tokenizer here does not know)"
-
-
-def _plain(messages: Sequence[Message]) -> list[dict[str, str]]:
-    return [{"role": m.role, "content": m.content} for m in messages]
+        return f"(ids {ids}, which the tokenizer here does not know)"
