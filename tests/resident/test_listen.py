@@ -329,3 +329,13 @@ def test_the_end_of_the_process_waits_for_a_job(listens: Resident, monkeypatch: 
     command(monkeypatch, "train", lambda *_: seen.append(threading.current_thread().daemon))
     assert train_main(["--resident"]) == 0
     assert seen == [False]
+
+
+def test_the_end_cancels_jobs_and_waits_for_them(hollow: Resident, monkeypatch: pytest.MonkeyPatch) -> None:
+    command(monkeypatch, "train", endless)
+    with listening(hollow, "main"):
+        stream = ask()
+        assert json.loads(stream.readline()) == {"out": "begun"}
+    assert [(job.state, job.code) for job in hollow.jobs] == [("cancelled", 130)]
+    assert ended(stream) == 130
+    stream.close()

@@ -21,7 +21,6 @@ from tiararodney.sekft.settings import read_settings, setting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from contextlib import AbstractContextManager
     from types import FrameType
 
     from tiararodney.sekft.resident.state import Resident
@@ -85,7 +84,7 @@ def serve(config: ResidentConfig) -> int:
     """Load what the configuration says, then read commands from stdin and, where asked to, serve."""
     from tiararodney.sekft.resident.commands import serve_lines
     from tiararodney.sekft.resident.listen import listening
-    from tiararodney.sekft.resident.serving.run import read_address
+    from tiararodney.sekft.resident.serving.run import read_address, serving
 
     if config.name is not None:
         residents.check_name(config.name)
@@ -99,8 +98,10 @@ def serve(config: ResidentConfig) -> int:
         with ExitStack() as stack:
             if address is not None:
                 with naming_the_extra("--serve"):
-                    served = _served(config, resident, *address)
-                resident.serving = stack.enter_context(served)
+                    from tiararodney.sekft.resident.serving.app import Server
+
+                    app = Server(resident, config.adapter_dirs, os.environ.get(config.api_key_env, "")).app()
+                    resident.serving = stack.enter_context(serving(app, *address))
             if config.name is not None:
                 stack.enter_context(listening(resident, config.name))
                 resident.name = config.name
@@ -134,14 +135,6 @@ def start(config: ResidentConfig) -> Resident:
 
     base = load_base(config.base, config.load_4bit, config.device, config.dtype, cache=not config.no_base_cache)
     return Resident(base, probe(base), Generator(base, kv_gib=config.kv_memory))
-
-
-def _served(config: ResidentConfig, resident: Resident, host: str, port: int) -> AbstractContextManager[str]:
-    from tiararodney.sekft.resident.serving.app import Server
-    from tiararodney.sekft.resident.serving.run import serving
-
-    server = Server(resident, config.adapter_dirs, os.environ.get(config.api_key_env, ""))
-    return serving(server.app(), host, port)
 
 
 if __name__ == "__main__":

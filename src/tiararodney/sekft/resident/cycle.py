@@ -10,6 +10,7 @@ import json
 import logging
 from collections import Counter
 from dataclasses import asdict, dataclass, replace
+from itertools import product
 from pathlib import Path  # noqa: TC003 - the settings' types are read at run time
 from typing import TYPE_CHECKING, Any
 
@@ -212,12 +213,8 @@ def preferences(episodes: Sequence[Episode], corrected: Sequence[Mapping[str, An
     continues otherwise. The prompt is what both sessions have in common up to the first reply in which they differ.
     """
     played = [e for e in episodes if not e.infrastructure]
-    pairs = [
-        (good.messages, bad)
-        for good in played
-        for bad in played
-        if good.keep and not bad.keep and good.scenario_id == bad.scenario_id
-    ]
+    both = [(a, b) for a, b in product(played, played) if a.scenario_id == b.scenario_id]
+    pairs = [(good.messages, bad) for good, bad in both if good.keep and not bad.keep]
     wrong = {(e.scenario_id, e.sample): e for e in played}
     pairs += [(r["turns"], wrong[r["scenario_id"], r["meta"]["sample"]]) for r in corrected if r["keep"]]
     for turns, bad in pairs:

@@ -129,6 +129,13 @@ class Completion(Body):
     stream: bool = False
     stream_options: dict[str, Any] = {}
     return_token_ids: bool = False
+    logprobs: Any = None
+
+    @property
+    def alternatives(self) -> int | None:
+        """Alternatives to give with each token's log-probability, None for no log-probabilities."""
+        none = self.logprobs is None or self.logprobs is False
+        return None if none else getattr(self, "top_logprobs", self.logprobs)
 
 
 class Chat(Completion):
@@ -144,22 +151,12 @@ class Chat(Completion):
             raise bad("top_logprobs", self.top_logprobs, "logprobs: true beside it")
         return self
 
-    @property
-    def alternatives(self) -> int | None:
-        """As `Text.alternatives`."""
-        return self.top_logprobs if self.logprobs else None
-
 
 class Text(Completion):
     """The body of ``/v1/completions``; prompts are texts or token ids."""
 
     prompt: Annotated[list[str | list[int]], PlainValidator(_prompts)]
     logprobs: int | None = Field(None, ge=0, le=20)
-
-    @property
-    def alternatives(self) -> int | None:
-        """Alternatives to give with each token's log-probability, None for no log-probabilities."""
-        return self.logprobs
 
 
 class Tokenize(Body):
