@@ -103,6 +103,7 @@ class Imitation:
                 pass
 
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.http.handle_error = lambda *_: None  # a client that has given up is no fault of a test that comes later
         self.url = f"http://127.0.0.1:{self.http.server_port}/v1"
 
     def text(self, messages: list[dict[str, str]]) -> str:

@@ -26,8 +26,15 @@ from tiararodney.sekft.model.loading import positions_of
 from tiararodney.sekft.model.merge import merge_adapter
 from tiararodney.sekft.render import apply_policy, save_contract
 from tiararodney.sekft.sft.adapter import licence_of, open_repository, push, write_adapter
-from tiararodney.sekft.sft.arguments import check_trackers, training_arguments
-from tiararodney.sekft.sft.callbacks import EvaluateAfter, LogProgress, Stop, StopAtDivergence, held
+from tiararodney.sekft.sft.callbacks import (
+    EvaluateAfter,
+    LogProgress,
+    Stop,
+    StopAtDivergence,
+    check_trackers,
+    held,
+    training_arguments,
+)
 from tiararodney.sekft.sft.checkpoint import check_same_run, checkpoint_folder, newest_checkpoint, sha256_of
 from tiararodney.sekft.sft.data import Examples, read_examples
 from tiararodney.sekft.sft.lora import NAME, base_name, fresh_adapter, lora_summary, training_turn

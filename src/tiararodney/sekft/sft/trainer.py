@@ -79,7 +79,7 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers' types are s
 
     Args:
         model: What is trained.
-        args: Made by `arguments.training_arguments`.
+        args: Made by `callbacks.training_arguments`.
         training: Examples to train on, `validation` those to validate on, if any.
         steps: The indices of each optimizer step's examples.
         size: How large rows are, and which are recomputed.
