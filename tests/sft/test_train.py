@@ -30,7 +30,7 @@ from tiararodney.sekft.model import (  # noqa: E402
 )
 from tiararodney.sekft.render import check_contract, render_prompt  # noqa: E402
 from tiararodney.sekft.sft import sizing, trainer  # noqa: E402
-from tiararodney.sekft.sft.callbacks import is_diverging, loss_limit  # noqa: E402
+from tiararodney.sekft.sft.callbacks import Judge, is_diverging, loss_limit  # noqa: E402
 from tiararodney.sekft.sft.checkpoint import checkpoint_folder, newest_checkpoint  # noqa: E402
 from tiararodney.sekft.sft.config import TrainConfig  # noqa: E402
 from tiararodney.sekft.sft.train import train  # noqa: E402
@@ -544,6 +544,14 @@ def test_early_stopping_keeps_the_weights_that_validated_best(configure: Configu
     assert record["result"]["best"] == values[best]
     assert record["result"]["step"] == best + 2, "two validations without a better loss"
     assert record["data"]["validation_examples"] > 0
+
+
+def test_patience_heeds_the_success_rate_where_worlds_judge(configure: Configure):
+    rates = iter(range(1, 100))
+    judge = Judge(1, lambda: next(rates) / 100, {})
+    out = train(configure(max_steps=6, epochs=6.0, validation_fraction=0.2, patience=2), judge=judge)
+    result = json.loads((out / "training.json").read_text())["result"]
+    assert (result["step"], result["best_step"], result["best"]) == (6, 6, 0.06)
 
 
 # ---- what is left out
