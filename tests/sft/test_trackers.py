@@ -5,6 +5,7 @@ import json
 import struct
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -37,8 +38,9 @@ def test_a_tracker_that_cannot_be_used_is_refused_first(configure: Configure, na
 
 
 @pytest.mark.skipif(importlib.util.find_spec("tensorboard") is None, reason="needs tensorboard")
-def test_tensorboard_reads_the_run_from_the_folder_beside_the_adapter(configure: Configure):
+def test_tensorboard_reads_the_run_from_the_folder_beside_the_adapter(configure: Configure, tmp_path: Path):
     config = configure(max_steps=3, report_to=("tensorboard",))
+    train(replace(config, out=tmp_path / "before"))  # in the same process, as on a resident
     out = train(config)
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import threading
 import time
@@ -40,9 +39,6 @@ def training_arguments(config: TrainConfig, folder: Path, steps: int, device: st
     Raises:
         UsageError: transformers does not know a name in the configuration.
     """
-    if "tensorboard" in config.report_to:
-        beside = config.out.with_name(config.out.name + ".tensorboard")
-        os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(beside))
     try:
         arguments = TrainingArguments(
             output_dir=str(folder),

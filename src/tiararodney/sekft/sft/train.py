@@ -220,7 +220,7 @@ def _trainer(
         callbacks.append(EvaluateAfter(evaluated | {len(steps)}))
     if config.patience:
         callbacks.append(EarlyStoppingCallback(config.patience))
-    return PackedTrainer(
+    trainer = PackedTrainer(
         PackedModel(base.model, NAME, route),
         training_arguments(config, checkpoint_folder(config.out), len(steps), base.device, best),
         training=training,
@@ -234,6 +234,10 @@ def _trainer(
         turn=turn,
         judge=judge,
     )
+    for callback in trainer.callback_handler.callbacks:
+        if getattr(callback, "logging_dir", "") is None:  # TensorBoard's; TENSORBOARD_LOGGING_DIR names another folder
+            callback.logging_dir = f"{config.out}.tensorboard"
+    return trainer
 
 
 def _run(trainer: PackedTrainer, config: TrainConfig) -> None:
