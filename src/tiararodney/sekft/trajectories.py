@@ -129,14 +129,17 @@ class Sessions:
 
     def _drop(self, t: Trajectory) -> str:
         """Return why a trajectory is not taken, empty where it is."""
-        reasons = {
-            f"not kept: {t.outcome or 'no outcome recorded'}": not t.keep,
-            f"version {t.version or 'not recorded'}": bool(self._version) and t.version not in self._version,
-            f"split {t.split}": bool(self._split) and not {ALL_SPLITS, t.split} & set(self._split),
-            "verified" if t.verified else "not verified": self._verified == ("failed" if t.verified else "passed"),
-            "quarantined": not self._quarantined and bool(t.extra.get("quarantine")),
-        }
-        return next((why for why, true in reasons.items() if true), "")
+        if not t.keep:
+            return f"not kept: {t.outcome or 'no outcome recorded'}"
+        if self._version and t.version not in self._version:
+            return f"version {t.version or 'not recorded'}"
+        if self._split and not {ALL_SPLITS, t.split} & set(self._split):
+            return f"split {t.split}"
+        if self._verified != "any" and t.verified is not (self._verified == "passed"):
+            return "verified" if t.verified else "not verified"
+        if t.extra.get("quarantine") and not self._quarantined:
+            return "quarantined"
+        return ""
 
     def drops(self) -> str:
         """Return the dropped trajectories, counted by reason, as one line."""
