@@ -166,6 +166,8 @@ def test_fail_under_looks_at_adapters_beside_a_base(episode: Callable[..., Episo
 def test_fail_under_refuses_what_is_no_rate(value: str) -> None:
     with pytest.raises(UsageError, match="--fail-under: found"):
         thresholds([value])
+    with pytest.raises(UsageError, match="--fail-under: found"):
+        thresholds(["success=0.5", value])
 
 
 def test_fail_under_takes_names_as_the_table_shows_them() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -240,6 +241,17 @@ def test_a_finished_run_given_again_plays_nothing(argv: list[str], server: Any) 
     server.asked = []
     assert main(argv) == 0
     assert [path for path, _, _ in server.asked] == ["/v1/models"]
+
+
+def test_settings_are_read_from_a_pipe(argv: list[str], tmp_path: Path) -> None:
+    """As the shell's `--config <(...)` gives one; it can be read once only."""
+    ours, theirs = os.pipe()
+    os.write(theirs, b"n: 1\nscenarios: " + argv[argv.index("--scenarios") + 1].encode())
+    os.close(theirs)
+    del argv[argv.index("--scenarios") :][:2]
+    assert main([*argv, "--config", f"/dev/fd/{ours}"]) == 0
+    os.close(ours)
+    assert report_of(tmp_path)["scenarios"]["n"] == 1
 
 
 def test_two_runs_do_not_write_one_folder(argv: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

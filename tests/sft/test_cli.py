@@ -1,6 +1,7 @@
 """The command line of training: flags, the configuration file, what it refuses and how it says so."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -38,6 +39,16 @@ def test_flags_win_over_the_file_and_the_file_over_defaults(tmp_path: Path):
     assert config is not None
     assert (config.learning_rate, config.epochs, config.lora_r, config.load_4bit) == (1e-3, 1.0, 8, True)
     assert config.data == (Path("one"), Path("two"))
+
+
+def test_settings_are_read_from_a_pipe(capsys: pytest.CaptureFixture[str]):
+    """As the shell's `--config <(...)` gives one; it can be read once only."""
+    ours, theirs = os.pipe()
+    os.write(theirs, b"base: no-such-base\ndata: no-such-data\nout: o\n")
+    os.close(theirs)
+    assert main(["--config", f"/dev/fd/{ours}"]) == 2
+    os.close(ours)
+    assert "no-such-" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,14 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from tiararodney.sekft.console import configure_logs, naming_the_extra, run_cli
-from tiararodney.sekft.eval.config import parse, read, thresholds
+from tiararodney.sekft.eval.config import checked, parse, read, thresholds
 from tiararodney.sekft.flags import Common
 from tiararodney.sekft.residents import Remote, run_there
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from tiararodney.sekft.eval.config import EvalConfig
     from tiararodney.sekft.model import Base
 
 log = logging.getLogger(__name__)
@@ -39,34 +40,33 @@ def main(argv: Sequence[str] | None = None) -> int:
         configure_logs(settings.of(Common).verbosity)
         if (remote := settings.of(Remote)).resident is not None:
             return run_there("eval", given, remote)
-        return run(given)
+        return _run(checked(settings))
 
     return run_cli(work, "sekft-eval", "; finished sessions are kept, give the same command again to go on")
 
 
-def run(
-    argv: Sequence[str],
-    base: Base | None = None,
-    prog: str = "sekft-eval",
-    should_stop: Callable[[], bool] = lambda: False,
-) -> int:
-    """Run an evaluation; the table and the report's path go to stdout.
+def run(argv: Sequence[str], base: Base, prog: str, should_stop: Callable[[], bool] = lambda: False) -> int:
+    """Run an evaluation on a base that is loaded already.
 
     Args:
-        argv: the flags of sekft-eval; with a base, those that say what it is and how it is held may be left out.
-        base: a hot base; None loads the one that the flags name.
+        argv: the flags of sekft-eval; those that say what the base is and how it is held may be left out.
+        base: the hot base.
         prog: what the command is called in messages.
         should_stop: asked before each reply; True ends the run as Ctrl-C does.
 
     Returns:
         0, or 1 where a rate is below ``--fail-under``.
     """
+    if any(arg.partition("=")[0] in ("--endpoint", "--operator") for arg in argv):
+        return _run(parse(argv, prog), None, should_stop)
+    return _run(parse(argv, prog, base.settings()), base, should_stop)
+
+
+def _run(config: EvalConfig, base: Base | None = None, should_stop: Callable[[], bool] = lambda: False) -> int:
+    """Run an evaluation; the table and the report's path go to stdout."""
     from tiararodney.sekft.eval.report import print_report
     from tiararodney.sekft.eval.run import evaluate
 
-    if any(arg.partition("=")[0] in ("--endpoint", "--operator") for arg in argv):
-        base = None
-    config = parse(argv, prog, base.settings() if base else None)
     with naming_the_extra("a local base"):
         report = evaluate(config, base, should_stop)
     print_report(report, config.out / "report.html", as_json=config.json, all_archetypes=config.by_archetype)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path  # noqa: TC003 - the settings' types are read at run time
@@ -121,12 +120,17 @@ def read(argv: Sequence[str], prog: str = "sekft-eval", settled: Mapping[str, An
 
 
 def parse(argv: Sequence[str], prog: str = "sekft-eval", settled: Mapping[str, Any] | None = None) -> EvalConfig:
+    """Read flags and ``--config`` into one checked record, as `read` and `checked` do."""
+    return checked(read(argv, prog, settled))
+
+
+def checked(settings: Settings) -> EvalConfig:
     """Return the record of an evaluation; settings that contradict each other are refused before anything is loaded.
 
     Raises:
-        UsageError: naming the flag, what was found and what is expected; see also `read`.
+        UsageError: naming the flag, what was found and what is expected.
     """
-    config = read(argv, prog, settled).of(EvalConfig)
+    config = settings.of(EvalConfig)
     thresholds(config.fail_under)
     local, served = config.base is not None or bool(config.adapters), bool(config.endpoint)
     if config.log_format == "inspect" and find_spec("inspect_ai") is None:
@@ -165,9 +169,11 @@ def thresholds(values: Sequence[str]) -> dict[str, float]:
     for value in values:
         name, _, share = value.partition("=")
         name = name.strip().replace("-", "_").replace(" ", "_")
-        with suppress(ValueError):
+        try:
             out[name] = float(share)
-        if name not in RATES or not 0 <= out.get(name, -1) <= 1:
+        except ValueError:
+            out[name] = -1.0  # no share either
+        if name not in RATES or not 0 <= out[name] <= 1:
             raise UsageError(
                 f"--fail-under: found {value!r}, expected RATE=SHARE, such as success=0.5. "
                 f"Rates: {', '.join(RATES)}; a share lies in [0, 1]."

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from tiararodney.sekft.model import Base
+    from tiararodney.sekft.settings import Settings
     from tiararodney.sekft.sft.callbacks import Judge
     from tiararodney.sekft.sft.config import TrainConfig
 
@@ -42,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         configure_logs(settings.of(Common).verbosity)
         if (remote := settings.of(Remote)).resident is not None:
             return run_there("train", given, remote)
-        run(given)
+        run(given, settings=settings)
         return 0
 
     return run_cli(work, "sekft-train")
@@ -54,6 +55,7 @@ def run(
     prog: str = "sekft-train",
     should_stop: Callable[[], bool] | None = None,
     make_judge: Callable[[TrainConfig, BehaviourFlags], Judge] | None = None,
+    settings: Settings | None = None,
 ) -> TrainConfig | None:
     """Train or inspect, and print the adapter's folder.
 
@@ -63,6 +65,7 @@ def run(
         prog: What the command is called in messages.
         should_stop: Asked between micro-batches; True ends the run as Ctrl-C does.
         make_judge: Makes what plays the adapter in training in worlds, where --eval-scenarios asks for it.
+        settings: What the flags say, where they were read already: a pipe named by --config can be read once only.
 
     Returns:
         The configuration of the run that was done; None after --inspect.
@@ -70,7 +73,7 @@ def run(
     Raises:
         RunFailed: With --inspect, not one session can be trained on, or the endpoint differs.
     """
-    settings = read(argv, prog, base.settings() if base is not None else None)
+    settings = settings or read(argv, prog, base.settings() if base is not None else None)
     config, behaviour = train_config(settings), settings.of(BehaviourFlags)
     if config is None:
         from tiararodney.sekft.sft.inspection.inspect import run as inspect
