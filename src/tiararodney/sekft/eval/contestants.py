@@ -132,7 +132,8 @@ def named_adapters(given: Sequence[Path]) -> list[tuple[str, Path]]:
         split.append((name, Path(folder)) if is_named else ("", one))
     names = [name or folder.absolute().name for name, folder in split]
     if len({"base", *names}) <= len(names):
-        names = [name or str(folder) for name, folder in split]
+        # The path of a folder in the current one is its name, which is taken: that one gets its absolute path.
+        names = [name or str(folder if len(folder.parts) > 1 else folder.absolute()) for name, folder in split]
     for items in ([str(folder.expanduser().absolute()) for _, folder in split], ["base", *names]):
         if twice := [item for item in items if items.count(item) > 1]:
             raise UsageError(f"--adapter {twice[0]}: given twice (base is the base model's name). Tell them apart.")
