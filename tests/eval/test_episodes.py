@@ -52,8 +52,11 @@ def test_a_broken_line_inside_is_named(tmp_path: Path, episode: Callable[..., Ep
     log = EpisodeLog(path)
     log.append(episode("s0"))
     path.write_bytes(path.read_bytes() + b"{broken\n" + path.read_bytes())
+    found = path.read_bytes() + b"no end"
+    path.write_bytes(found)
     with pytest.raises(UsageError, match=r"episodes\.jsonl:2: no episode"):
         EpisodeLog(path)
+    assert path.read_bytes() == found  # nothing is cut off a file that is refused
 
 
 def test_the_prompt_hash_is_what_its_docstring_says() -> None:

@@ -108,17 +108,17 @@ def read_episodes(file: Path) -> list[Episode]:
     Raises:
         UsageError: the file cannot be read, or a line is no episode.
     """
-    last = {e.key: e for e in _read(file)}
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{file}: cannot be read ({error.strerror}). Expected a folder of sekft-eval --out.") from None
+    last = {e.key: e for e in _parsed(data, file)}
     return [last[key] for key in sorted(last)]
 
 
-def _read(file: Path) -> list[Episode]:
+def _parsed(data: bytes, file: Path) -> list[Episode]:
     out = []
-    try:
-        lines = file.read_bytes().splitlines()
-    except OSError as error:
-        raise UsageError(f"{file}: cannot be read ({error.strerror}). Expected a folder of sekft-eval --out.") from None
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(data.splitlines(), 1):
         try:
             out.append(Episode.from_json(json.loads(line)))
         except (ValueError, KeyError, TypeError) as error:
@@ -141,8 +141,10 @@ class EpisodeLog:
 
     def __init__(self, path: Path) -> None:
         path.touch()
-        os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
-        self.path, self.episodes = path, _read(path)
+        data = path.read_bytes()
+        whole = data.rfind(b"\n") + 1
+        self.path, self.episodes = path, _parsed(data[:whole], path)
+        os.truncate(path, whole)
 
     def append(self, episode: Episode) -> None:
         """Write one episode and wait until it is on the disk."""
