@@ -21,10 +21,10 @@ def job(scenario: str, model: str = "base") -> Any:
     return SimpleNamespace(model=model, key=(model, scenario, 0))
 
 
-def rendered(watch: Watch) -> str:
+def rendered(watch: Watch, width: int = 120) -> str:
     from rich.console import Console
 
-    console = Console(width=120, force_terminal=False)
+    console = Console(width=width, force_terminal=False)
     with console.capture() as shown:
         console.print(watch.table())
     return shown.get()
@@ -40,6 +40,12 @@ def test_the_table_shows_rates_so_far_and_what_sessions_do(episode: Callable[...
     assert "clean termination  1/1   1/1" in shown
     assert "base s1: turn 4" in shown
     assert "s0: turn" not in shown
+
+
+def test_what_a_session_does_takes_one_line_on_a_narrow_terminal() -> None:
+    watch = Watch([job("s0")], ["base"], [])
+    watch.turn(job("a-scenario-of-a-long-name-000001"), 1)
+    assert rendered(watch, width=32).splitlines()[-1] == "  base a-scenario-of-a-long-nam\u2026"
 
 
 def test_infrastructure_errors_are_shown_apart(episode: Callable[..., Episode]) -> None:

@@ -18,7 +18,7 @@ from tiararodney.sekft.eval.report import count_text
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from rich.text import Text
+    from rich.console import Group
 
     from tiararodney.sekft.eval.episodes import Episode
     from tiararodney.sekft.eval.worlds import Job
@@ -78,8 +78,9 @@ class Watch:
                 parts.append(f"about {timedelta(seconds=round(left))} left")
         return " · ".join(parts)
 
-    def table(self) -> Text:
+    def table(self) -> Group:
         """Return the table of the moment: the rates, and the sessions that wait longest."""
+        from rich.console import Group
         from rich.text import Text
 
         with self.lock:
@@ -90,7 +91,10 @@ class Watch:
         now = time.monotonic()
         doing = [f"  {model} {name}: turn {n}, {now - at:.0f} s" for (model, name, _), (n, at) in sessions[:_SHOWN]]
         doing += [f"  and {len(sessions) - _SHOWN} more"] * (len(sessions) > _SHOWN)
-        return Text("\n".join([self.summary(), *aligned(rows), *doing]))
+        return Group(
+            Text("\n".join([self.summary(), *aligned(rows)])),
+            Text("\n".join(doing), style="dim", no_wrap=True, overflow="ellipsis"),
+        )
 
 
 @contextmanager
