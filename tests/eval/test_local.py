@@ -206,6 +206,26 @@ def test_an_adapter_without_a_contract_is_refused_or_rendered_as_its_base(
     assert base["generations"][0]["prompt_sha256"] == tuned["generations"][0]["prompt_sha256"]
 
 
+def test_a_contract_that_goes_away_meanwhile_is_refused(
+    argv: list[str],
+    make_adapter: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from tiararodney.sekft import model
+
+    adapter = make_adapter(seed=4)
+    real = model.attach_adapter
+
+    def attach(*args: Any) -> None:
+        real(*args)
+        (adapter / "render.json").unlink()
+
+    monkeypatch.setattr(model, "attach_adapter", attach)
+    assert main([*argv, "--adapter", str(adapter), "--n", "1"]) == 2
+    assert "found no render.json" in capsys.readouterr().err
+
+
 def test_an_adapter_of_another_base_is_refused_before_anything_is_played(
     argv: list[str],
     make_adapter: Callable[..., Path],
@@ -250,9 +270,15 @@ def test_folders_and_devices_that_do_not_fit_are_named(
         (["a/tuned", "b/tuned"], ["a/tuned", "b/tuned"]),
         (["first=a/tuned", "b/tuned"], ["first", "tuned"]),
         (["a/base"], ["a/base"]),
+        (["base"], ["/here/base"]),
+        (["tuned=a", "tuned"], ["tuned", "/here/tuned"]),
+        (["owner/base"], ["owner/base"]),
     ],
 )
-def test_adapters_are_named_as_given_or_by_their_folders(given: list[str], names: list[str]) -> None:
+def test_adapters_are_named_as_given_or_by_their_folders(
+    given: list[str], names: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "absolute", lambda self: Path("/here") / self)
     assert [name for name, _ in named_adapters(list(map(Path, given)))] == names
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import CancelledError
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from hashlib import sha256
 from typing import TYPE_CHECKING
@@ -71,8 +71,11 @@ def local_players(
                         f"--adapter {c.path}: the base predicts the same with and without it (all its weights may be "
                         "zero). Train it, or leave it out."
                     )
-                with suppress(ContractMismatch):  # it has none, and the user chose to go on
+                try:
                     tokenizer = contract_tokenizer(tokenizer, c.path)
+                except ContractMismatch:
+                    if c.contract == "match":
+                        raise  # else it has no contract that can be read, and the user chose to go on
             players[c.name] = local_player(adapter, generator, tokenizer, config)
         yield players, generator.cancel
 
