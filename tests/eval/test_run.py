@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -241,6 +242,19 @@ def test_a_finished_run_given_again_plays_nothing(argv: list[str], server: Any) 
     server.asked = []
     assert main(argv) == 0
     assert [path for path, _, _ in server.asked] == ["/v1/models"]
+
+
+@pytest.mark.torch
+def test_a_finished_run_needs_its_tokenizer_no_more(
+    argv: list[str], server: Any, tiny_base: Path, tmp_path: Path
+) -> None:
+    exits = {"choices": [{"text": "exit", "finish_reason": "stop"}]}
+    server.answer = lambda body: (404, "no list of models") if body is None else (200, exits)
+    folder = shutil.copytree(tiny_base, tmp_path / "tokenizer")
+    argv += ["--tokenizer", str(folder)]
+    assert main(argv) == 0
+    shutil.rmtree(folder)
+    assert main(argv) == 0
 
 
 def test_settings_are_read_from_a_pipe(argv: list[str], tmp_path: Path) -> None:

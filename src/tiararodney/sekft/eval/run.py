@@ -59,8 +59,9 @@ def evaluate(
         The report, as written to ``report.json``.
 
     Raises:
-        UsageError: an input cannot be used.
-        RunFailed: the run broke off; what was played is kept, the same call resumes.
+        UsageError: ours or posix-sdc's: an input cannot be used.
+        RunFailed: a server answers nobody. What was played is kept, the same call resumes.
+        InfrastructureError: posix-sdc's: the runtime or its engine fails. The same holds then.
     """
     started = provenance.now()
     check_folder(config.out, f"--out {config.out}")
@@ -161,7 +162,7 @@ def _play_all(
     todo = left()
     log.info("%d of %d sessions to play on %s", len(todo), len(jobs), runtime)
     tokenizer = None
-    if config.tokenizer is not None:
+    if todo and config.tokenizer is not None:
         from tiararodney.sekft.tokenizer import load_tokenizer
 
         tokenizer = load_tokenizer(hub.find(config.tokenizer, hub.TOKENIZER, "--tokenizer"))
