@@ -4,6 +4,7 @@ import random
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from tiararodney.sekft.model import (  # noqa: E402
     detach_adapter,
     use_adapter,
 )
+from tiararodney.sekft.model.adapters import switch_adapter  # noqa: E402
 from tiararodney.sekft.model.generate import CHUNK  # noqa: E402
 from tiararodney.sekft.model.sampling import choose, draw  # noqa: E402
 
@@ -282,6 +284,19 @@ def test_one_adapters_cache_does_not_serve_another(tuned: Base):
             assert reply.ids == reference(tuned, prompt, 8)
 
 
+def test_an_adapter_switched_to_before_the_first_step_stays_in_use(tuned: Base):
+    generator = Generator(tuned)
+    with tuned.lock:
+        handle = generator.submit([1, 2, 3], Sampling(max_new_tokens=2))
+        time.sleep(0.2)  # the generator waits for the lock now
+        switch_adapter(tuned, "a")
+    handle.result(60)
+    with tuned.lock:
+        found = tuned.adapters.active
+        switch_adapter(tuned, None)
+    assert found == "a"
+
+
 def test_an_adapter_taken_off_ends_its_replies(tiny_base: Path, tmp_path: Path):
     from tiararodney.sekft.model import load_base
 
@@ -349,6 +364,20 @@ def test_caches_stay_within_their_budget(llama: Base):
     replies = generator.generate(prompts, (), 8)  # two fit at a time, one finished one beside them does not
     assert [reply.ids for reply in replies] == [reference(llama, prompt, 8) for prompt in prompts]
     assert generator._kept.nbytes() <= 100 * per_token
+
+
+def test_a_cache_dropped_while_a_prompt_waits_is_not_counted(llama: Base):
+    one, other = some_ids(18, 20, 9)
+    generator, steps = Generator(llama, max_batch=1), threading.Semaphore(0)
+    reply = generator.generate([one], (), 4)[0]
+    with llama.lock:  # both are there before the first step
+        running = generator.submit(other, Sampling(max_new_tokens=3000), on_token=lambda _: steps.release())
+        waiting = generator.submit([*one, *reply.ids, 5], Sampling(max_new_tokens=2))
+    for _ in range(3):
+        assert steps.acquire(timeout=60)
+    generator.forget()
+    running.cancel()
+    assert waiting.result(60).cached_tokens == 0
 
 
 def test_the_lock_keeps_generation_out(llama: Base):

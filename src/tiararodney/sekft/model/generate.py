@@ -120,6 +120,7 @@ class Generator:
         self._block: list[_Request] = []  # whose prompts are going through the model
         self._rows: list[_Request] = []  # those of the running batch
         self._cache: Any = None
+        self._resting: tuple[str | None] | None = None  # the adapter in use before the work came
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
 
@@ -208,18 +209,18 @@ class Generator:
                 if not self._changed.wait_for(lambda: self._open, IDLE):
                     self._thread = None
                     return
-            resting = self.base.adapters.active
-            while self._open:
-                failed = None
-                with self.base.lock, torch.inference_mode():
-                    try:
-                        self._step()
-                    except Exception as error:  # whatever it is belongs to those who wait
-                        log.debug("generation failed", exc_info=True)
-                        failed = error.with_traceback(None)  # which holds tensors
-                    if failed is not None:
-                        self._recover(failed)
-                    self._hand_out(resting)
+            failed = None
+            with self.base.lock, torch.inference_mode():
+                if self._resting is None:  # read with the lock held: others switch adapters under it
+                    self._resting = (self.base.adapters.active,)
+                try:
+                    self._step()
+                except Exception as error:  # whatever it is belongs to those who wait
+                    log.debug("generation failed", exc_info=True)
+                    failed = error.with_traceback(None)  # which holds tensors
+                if failed is not None:
+                    self._recover(failed)
+                self._hand_out()
 
     def _step(self) -> None:
         """Put one block of prompts and one token of every running row through the model."""
@@ -244,7 +245,9 @@ class Generator:
             self._rows += fresh
             return
         self._block = fresh
-        for request in fresh:
+        for request, prefix in group:
+            if request.begun is None:
+                request.cached_tokens = prefix.length if prefix is not None else 0
             self._kept.drop_prefixes(request.source, request.ids)
         texts = [request.ids for request in fresh]
         if len(fresh) == 1 and traits.can_extend:
@@ -270,9 +273,7 @@ class Generator:
         for request in waiting:
             if self._lane(request) not in lanes:
                 continue
-            prefix = request.begun
-            if prefix is None and (prefix := self._kept.find(request.source, request.ids)) is not None:
-                request.cached_tokens = prefix.length
+            prefix = request.begun or self._kept.find(request.source, request.ids)
             rows = [*self._rows, *(chosen for chosen, _ in group), request]
             if len(rows) > (self._limit if traits.can_decode else 1) or not self._fit(rows, traits):
                 break
@@ -339,13 +340,14 @@ class Generator:
                 )
         log.warning("out of memory: at most %d replies at once, %d tokens a chunk", self._limit, self._chunk)
 
-    def _hand_out(self, resting: str | None) -> None:
+    def _hand_out(self) -> None:
         """Set results; with nothing left, the adapter that was in use before is so again."""
         with self._changed:
             ended = [request for request in self._open if request.outcome is not None]
             self._open = [request for request in self._open if request.outcome is None]
-            if not self._open:
-                switch_adapter(self.base, resting)
+            if not self._open and self._resting is not None:
+                switch_adapter(self.base, *self._resting)
+                self._resting = None
         for request in ended:
             if request.future.set_running_or_notify_cancel():
                 if isinstance(request.outcome, BaseException):
