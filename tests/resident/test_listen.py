@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
@@ -339,3 +340,72 @@ def test_the_end_cancels_jobs_and_waits_for_them(hollow: Resident, monkeypatch: 
     assert [(job.state, job.code) for job in hollow.jobs] == [("cancelled", 130)]
     assert ended(stream) == 130
     stream.close()
+
+
+def test_a_job_asked_for_while_the_resident_ends_does_not_begin(
+    hollow: Resident, runtime: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = threading.Event()
+    command(monkeypatch, "train", lambda *_: begun.set())
+    with listening(hollow, "main"):
+        stream = connected()
+
+        def late() -> None:
+            wait_until(lambda: not (runtime / "main.sock").exists())
+            time.sleep(0.2)
+            residents.send(stream, {"command": "train", "args": [], "cwd": "/"})
+
+        thread = threading.Thread(target=late)
+        thread.start()
+    thread.join()
+    assert ended(stream) == 130
+    assert not begun.is_set()
+    stream.close()
+
+
+def test_clients_that_start_together_are_all_answered(hollow: Resident, monkeypatch: pytest.MonkeyPatch) -> None:
+    go, real, answers = threading.Event(), listen._Server.verify_request, []
+    monkeypatch.setattr(listen._Server, "verify_request", lambda *of: go.wait(10) and real(*of))
+    with listening(hollow, "main"):
+        clients = [threading.Thread(target=lambda: answers.append(residents.connect("main"))) for _ in range(20)]
+        for client in clients:
+            client.start()
+        time.sleep(0.3)  # for all to connect before the first is served
+        go.set()
+        for client in clients:
+            client.join()
+        found = [answer[0] for answer in answers if answer is not None]
+        for answer in answers:
+            if answer is not None:
+                answer[1].close()
+    assert found == [str(hollow.base.path)] * 20
+
+
+def test_a_resident_that_does_not_answer_is_named(
+    runtime: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(residents, "ANSWER_SECONDS", 0.1)
+    residents.socket_folder()
+    with socket.socket(socket.AF_UNIX) as stopped:
+        with residents.address("main") as where:
+            stopped.bind(where)
+            stopped.listen()
+        with pytest.raises(UsageError, match="no resident of the name main runs"):
+            residents.find("main", None)
+    assert "resident main: no answer within 0.1 s; it is stopped, or about to end" in caplog.text
+    assert (runtime / "main.sock").exists()
+
+
+def test_a_job_does_not_meet_the_fault_of_the_residents_own_output(
+    listens: Resident, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken(io.StringIO):
+        def flush(self) -> None:
+            raise BrokenPipeError
+
+    monkeypatch.setattr(sys, "stdout", Broken())
+    command(monkeypatch, "train", lambda *_: print("result"))
+    with ask() as stream:
+        told = [json.loads(line) for line in stream]
+    assert {"out": "result"} in told
+    assert told[-1] == {"end": 0}

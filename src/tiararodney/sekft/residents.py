@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
 import re
 import socket
@@ -30,6 +31,8 @@ from tiararodney.sekft.settings import setting
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from io import BufferedRWPair
+
+log = logging.getLogger(__name__)
 
 SUFFIX = ".sock"
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
@@ -118,7 +121,10 @@ def connect(name: str) -> tuple[str, BufferedRWPair] | None:
                 raise RunFailed(f"resident {name}: another user's process answers. Nothing was sent.")
             stream = connection.makefile("rwb")
             base = json.loads(stream.readline())["base"]
-        except (OSError, ValueError):  # none is there, or it has just ended, or is stopped
+        except TimeoutError:
+            log.warning("resident %s: no answer within %g s; it is stopped, or about to end", name, ANSWER_SECONDS)
+            return None
+        except (OSError, ValueError):  # none is there, or it has just ended
             return None
         connection.settimeout(None)
         return base, stream

@@ -58,6 +58,7 @@ def listening(resident: Resident, name: str) -> Iterator[None]:
         yield
     finally:
         server.shutdown()
+        server.ending = True
         (residents.socket_folder() / f"{name}{residents.SUFFIX}").unlink(missing_ok=True)
         for job in list(resident.jobs):
             job.cancelled = True
@@ -67,6 +68,8 @@ def listening(resident: Resident, name: str) -> Iterator[None]:
 class _Server(socketserver.ThreadingUnixStreamServer):
     # Python waits for a job's thread at the end; a daemon is killed there, and inside torch that aborts the process.
     daemon_threads = False
+    request_queue_size = 128  # socketserver's 5 turn away clients that start together
+    ending = False  # jobs that come now do not begin
     resident: Resident
 
     def verify_request(self, request: Any, client_address: Any) -> bool:  # noqa: ARG002 - socketserver's signature
@@ -97,6 +100,8 @@ class _Client(socketserver.StreamRequestHandler):
         # A client that reads nothing any more must not hold up the job, and with it the queue.
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", SEND_SECONDS, 0))
         job = resident.new_job(shlex.join(words), f"process {residents.peer(self.connection)[0]}")
+        if self.server.ending:
+            job.cancelled = True
         threading.current_thread().name = f"sekft-job-{job.number}"
         threading.Thread(target=self._watch, args=(job,), name="sekft-client", daemon=True).start()
         code = FAILED
@@ -160,6 +165,10 @@ class _Routed:
             return self._stream.write(text)
         client.tell(**{self._kind: text})
         return len(text)
+
+    def flush(self) -> None:
+        if threading.get_ident() not in _clients:  # the resident's own stream is no client's concern
+            self._stream.flush()
 
     def isatty(self) -> bool:
         return threading.get_ident() not in _clients and self._stream.isatty()
