@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tiararodney.sekft.errors import UsageError
 from tiararodney.sekft.eval import worlds
+from tiararodney.sekft.eval.config import EvalConfig
 from tiararodney.sekft.eval.episodes import Episode
 from tiararodney.sekft.eval.run import claim
-from tiararodney.sekft.resident import commands
+from tiararodney.sekft.resident import commands, runs
 from tiararodney.sekft.resident.commands import run_line
 from tiararodney.sekft.resident.cycle import choose, failed, preferences, split_flags, trajectory
 from tiararodney.sekft.resident.runs import flags
@@ -132,6 +134,14 @@ def test_a_leaderboards_page_escapes_what_a_file_says(tmp_path: Path) -> None:
 def test_settings_become_flags() -> None:
     settings = {"lora_r": 8, "use-dora": True, "resume": False, "data": ["a", "b"], "n": None}
     assert flags(settings) == ["--lora-r=8", "--use-dora", "--no-resume", "--data=a", "--data=b"]
+
+
+def test_a_sweep_plays_the_adapters_of_its_evaluation_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    played: list[EvalConfig] = []
+    monkeypatch.setattr(runs, "evaluate", lambda config, *_: played.append(config))
+    resident: Any = SimpleNamespace(base=None, should_stop=None)
+    runs.evaluate_all(resident, EvalConfig(Path("s"), Path("o"), adapters=(Path("old=x"),)), {"new": Path("y")})
+    assert [str(adapter) for adapter in played[0].adapters] == ["old=x", "new=y"]
 
 
 def test_a_folder_of_other_settings_is_refused(tmp_path: Path) -> None:

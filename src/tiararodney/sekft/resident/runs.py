@@ -55,9 +55,9 @@ def train_once(resident: Resident, argv: Sequence[str], out: Path) -> None:
 
 
 def evaluate_all(resident: Resident, config: EvalConfig, adapters: Mapping[str, Path]) -> dict[str, Any]:
-    """Play adapters, by name, and return the report; what was played is not played again."""
+    """Play adapters, by name, beside the configuration's; return the report. What was played is not played again."""
     named = tuple(Path(f"{name}={folder}") for name, folder in adapters.items())
-    return evaluate(replace(config, adapters=named), resident.base, resident.should_stop)
+    return evaluate(replace(config, adapters=(*config.adapters, *named)), resident.base, resident.should_stop)
 
 
 def make_judge(resident: Resident, config: TrainConfig, flags: BehaviourFlags) -> Judge:
