@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from tiararodney.sekft.render import render_prompt
+from tiararodney.sekft.resident.commands import cancel
+from tiararodney.sekft.resident.state import Job
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -220,19 +222,46 @@ def test_bad_requests_get_openais_error(client: Any, route: str, body: Any, mess
 def test_broken_json_and_unknown_routes_get_openais_error(client: Any) -> None:
     assert client.post("/v1/completions", content=b"{").status_code == 400
     assert client.get("/v1/nothing").json()["error"]["type"] == "not_found_error"
-    assert client.get("/v1/completions").status_code == 405
+    refused = client.get("/v1/completions")
+    assert (refused.status_code, refused.headers["allow"]) == (405, "POST")
 
 
 def test_metrics_count_requests_and_tokens(client: Any) -> None:
     used = chat(client)["usage"]
     client.post("/v1/completions", json={})
+    client.get("/v1/nothing")
     text = client.get("/metrics").text
     assert 'sekft_requests_total{route="/v1/chat/completions",status="200"} 1.0' in text
     assert 'sekft_requests_total{route="/v1/completions",status="400"} 1.0' in text
+    assert 'sekft_requests_total{route="other",status="404"} 1.0' in text
     assert f'sekft_prompt_tokens_total{{model="tiny"}} {used["prompt_tokens"]}.0' in text
     assert f'sekft_generated_tokens_total{{model="tiny"}} {used["completion_tokens"]}.0' in text
     assert "sekft_requests_running 0.0" in text
     assert "# TYPE sekft_requests_running gauge" in text
+
+
+def test_a_defect_is_counted_too(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from starlette.testclient import TestClient
+
+    monkeypatch.setattr(server, "generator", None)
+    with TestClient(server.app(), raise_server_exceptions=False) as client:
+        assert client.get("/v1/models").status_code == 500
+    labels = {"route": "/v1/models", "status": "500"}
+    assert server.registry.get_sample_value("sekft_requests_total", labels) == 1
+
+
+def test_a_load_that_is_cancelled_while_it_waits_is_refused(client: Any, server: Any, adapters: Path) -> None:
+    resident = server.resident
+    with ThreadPoolExecutor(1) as threads, resident.turn(Job(7, "train")):
+        asked = threads.submit(load, client, adapters, "one")
+        deadline = time.monotonic() + 60
+        while len(resident.queue) < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        cancel(resident, "0")
+        refused = asked.result(60)
+    assert (refused.status_code, "cancelled" in refused.json()["error"]["message"]) == (503, True)
+    assert load(client, adapters, "one").status_code == 200
 
 
 def test_a_client_gone_before_the_stream_begins_ends_its_reply(
@@ -275,6 +304,9 @@ def test_a_key_guards_everything_but_health(make_server: Callable[..., Any]) -> 
         assert (refused.status_code, refused.json()["error"]["type"]) == (401, "authentication_error")
         assert client.get("/v1/models", headers={"Authorization": "Bearer wrong"}).status_code == 401
         assert client.get("/v1/models", headers={"Authorization": "Bearer secret"}).status_code == 200
+    with TestClient(make_server("schlüssel").app()) as client:
+        key = "Bearer schlüssel".encode()
+        assert client.get("/v1/models", headers=[(b"authorization", key)]).status_code == 200
 
 
 def test_openais_own_client_works_unmodified(url: str) -> None:

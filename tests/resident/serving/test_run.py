@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import urllib.request
+from typing import Any
 
 import pytest
 
@@ -62,4 +63,11 @@ def test_an_address_in_use_is_told_and_one_is_free_again_after_serving() -> None
         ):
             pass
     with socket.create_server(("127.0.0.1", port)):
+        pass
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_server_that_does_not_start_is_told() -> None:
+    app: Any = "no_such_module:app"  # uvicorn gives up in its thread
+    with pytest.raises(RunFailed, match="the server did not start"), serving(app, "127.0.0.1", 0):
         pass

@@ -28,7 +28,6 @@ from tiararodney.sekft.resident.state import Job
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-    from contextlib import AbstractContextManager
 
     from tiararodney.sekft.resident.serving.requests import Body
     from tiararodney.sekft.resident.state import Resident
@@ -70,14 +69,15 @@ class Server:
             self._route("/v1/load_lora_adapter", self.load, Load),
             self._route("/v1/unload_lora_adapter", self.unload, Unload),
         ]
-        return Starlette(routes=routes, exception_handlers={HTTPException: _no_such_route})
+        return Starlette(routes=routes, exception_handlers={HTTPException: self._no_such_route})
 
     def _route(self, path: str, handler: Callable[[Any], Awaitable[Response]], kind: type[Body] | None = None) -> Route:
         """Return a route that asks for the key, reads a body of its kind, and counts the answer."""
 
         async def respond(request: Request) -> Response:
             given, key = request.headers.get("authorization", ""), f"Bearer {self.api_key}"
-            if self.api_key and path != "/health" and not hmac.compare_digest(given.encode(), key.encode()):
+            # headers are bytes, which starlette reads as Latin-1
+            if self.api_key and path != "/health" and not hmac.compare_digest(given.encode("latin-1"), key.encode()):
                 raise ApiError(401, "found no valid key, expected 'Authorization: Bearer KEY'.")
             return await handler(request if kind is None else read(kind, await request.body()))
 
@@ -90,6 +90,9 @@ class Server:
                 response = _refusal(ApiError(500 if isinstance(error, RunFailed) else 400, str(error)))
             except ClientDisconnect:
                 response = Response(status_code=400)
+            except Exception:  # a defect: starlette answers and logs it
+                self.requests.labels(path, "500").inc()
+                raise
             self.requests.labels(path, str(response.status_code)).inc()
             return response
 
@@ -180,8 +183,8 @@ class Server:
             ContractMismatch: the adapter's contract does not hold for this base.
         """
         state = self.base.adapters
-        if name in state.folders:
-            return self._read(name, state.folders[name], state.version(name))
+        if (folder := state.folders.get(name)) is not None:
+            return self._read(name, folder, state.version(name))
         if name in (self.name, "base", str(self.base.path)):
             return self._read(self.name, None, 0)
         known = ", ".join([self.name, *state.folders])
@@ -230,18 +233,24 @@ class Server:
                 raise ApiError(404, f"lora_name: {name!r} is not loaded.", "lora_name")
             detach_adapter(self.base, name)
 
-    def _turn(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
         """Hold the turn: a job that walks over the model's modules must not meet adapters that come and go."""
-        return self.resident.turn(Job(0, "load or unload over HTTP", "HTTP"))
+        try:
+            with self.resident.turn(Job(0, "load or unload over HTTP", "HTTP")):
+                yield
+        except KeyboardInterrupt:  # which would end the server
+            raise ApiError(503, "cancelled while it waited for a job to end.") from None
+
+    async def _no_such_route(self, request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        self.requests.labels("other", str(error.status_code)).inc()
+        refused = ApiError(error.status_code, f"{request.method} {request.url.path}: {error.detail}.")
+        return JSONResponse(refused.body(), refused.status, error.headers)
 
 
 def _refusal(error: ApiError) -> Response:
     return JSONResponse(error.body(), error.status)
-
-
-async def _no_such_route(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    return _refusal(ApiError(error.status_code, f"{request.method} {request.url.path}: {error.detail}."))
 
 
 def _event(data: dict[str, Any]) -> str:

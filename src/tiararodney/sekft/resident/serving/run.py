@@ -6,6 +6,7 @@ import ipaddress
 import logging
 import os
 import threading
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -47,7 +48,7 @@ def serving(app: Starlette, host: str, port: int) -> Iterator[str]:
     """Serve until the block is left; yield the URL with its version, ``http://127.0.0.1:8000/v1``.
 
     Raises:
-        RunFailed: the address cannot be bound.
+        RunFailed: the address cannot be bound, or the server does not start.
     """
     import uvicorn
 
@@ -58,10 +59,14 @@ def serving(app: Starlette, host: str, port: int) -> Iterator[str]:
         listener = config.bind_socket()
     except (OSError, SystemExit) as error:
         raise RunFailed(f"--serve {host}:{port}: cannot bind it ({error}). Is another server there?") from None
-    listener.listen()  # who asks before the thread runs is answered then
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, args=([listener],), name="sekft-server", daemon=True)
     thread.start()
+    while not server.started:
+        if not thread.is_alive():
+            listener.close()
+            raise RunFailed(f"--serve {host}:{port}: the server did not start.")
+        time.sleep(0.01)
     url = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}/v1"
     log.info("serving %s", url)
     try:
