@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 from collections import Counter
+from itertools import count
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,7 +18,6 @@ from tiararodney.sekft.folders import locked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 WITHOUT_CHECKER = json.dumps(
     {
@@ -255,6 +257,23 @@ def test_a_finished_run_needs_its_tokenizer_no_more(
     assert main(argv) == 0
     shutil.rmtree(folder)
     assert main(argv) == 0
+
+
+def test_a_full_disk_ends_the_run_in_one_line_and_it_resumes(
+    argv: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real, written = os.fsync, count()
+
+    def fsync(descriptor: int) -> None:
+        if Path(f"/proc/self/fd/{descriptor}").readlink().name == "episodes.jsonl" and next(written) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    assert main(argv) == 1
+    assert "episodes.jsonl: cannot be written (No space left on device)." in capsys.readouterr().err
+    assert main(argv) == 0
+    assert report_of(tmp_path)["models"][0]["n"] == 4
 
 
 def test_settings_are_read_from_a_pipe(argv: list[str], tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Self
 
-from tiararodney.sekft.errors import UsageError
+from tiararodney.sekft.errors import RunFailed, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -147,10 +147,18 @@ class EpisodeLog:
         os.truncate(path, whole)
 
     def append(self, episode: Episode) -> None:
-        """Write one episode and wait until it is on the disk."""
+        """Write one episode and wait until it is on the disk.
+
+        Raises:
+            RunFailed: the disk refuses it.
+        """
         line = json.dumps(asdict(episode), ensure_ascii=False, separators=(",", ":"))
-        with self.path.open("ab") as file:
-            file.write(line.encode("utf-8", "surrogatepass") + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with self.path.open("ab") as file:
+                file.write(line.encode("utf-8", "surrogatepass") + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            remedy = "Free some space; the same command resumes."
+            raise RunFailed(f"{self.path}: cannot be written ({error.strerror}). {remedy}") from error
         self.episodes.append(episode)
