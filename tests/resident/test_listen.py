@@ -409,3 +409,16 @@ def test_a_job_does_not_meet_the_fault_of_the_residents_own_output(
         told = [json.loads(line) for line in stream]
     assert {"out": "result"} in told
     assert told[-1] == {"end": 0}
+
+
+def test_jobs_that_a_quit_cancels_send_no_signal(hollow: Resident, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The main thread is ending already: a signal would hide its exit code, or come after its handler is gone."""
+    sent: list[Any] = []
+    monkeypatch.setattr(listen.os, "kill", lambda *signal: sent.append(signal))
+    command(monkeypatch, "train", endless)
+    with listening(hollow, "main"):
+        stream = ask()
+        assert json.loads(stream.readline()) == {"out": "begun"}
+        hollow.quitting = True
+    assert (ended(stream), sent) == (130, [])
+    stream.close()

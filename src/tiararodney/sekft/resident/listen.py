@@ -115,7 +115,7 @@ class _Client(socketserver.StreamRequestHandler):
         finally:
             self.tell(end=code)
             self._hang_up()
-            if resident.quitting or resident.changed:
+            if resident.changed or (resident.quitting and not self.server.ending):
                 os.kill(os.getpid(), signal.SIGTERM)  # wakes the main thread from its prompt
 
     def _watch(self, job: Job) -> None:
