@@ -43,8 +43,8 @@ class Endpoint(chat_completions.Endpoint):
     ) -> Completion:
         """Ask for the continuation of token ids, through ``/v1/completions``; limit, temperature and seed as in `chat`.
 
-        The server applies no template to the prompt. Tokens that end a reply are sent along, and cut off ids that it
-        tells.
+        The server applies no template to the prompt. `stop_ids` end a reply; they are sent along, and are not in the
+        ids that are returned.
 
         Raises:
             Unanswered: no answer after all attempts.

@@ -67,7 +67,8 @@ def compare_runs(folders: Sequence[Path]) -> tuple[dict[str, Any], list[Episode]
         UsageError: a run cannot be read, the runs share no scenario, or one scenario's bundle differs between them.
     """
     wanted = "a folder of sekft-eval --out"
-    reports, runs = ([read_json(f / name, wanted) for f in folders] for name in ("report.json", "run.json"))
+    reports = [read_json(folder / "report.json", wanted) for folder in folders]
+    runs = [read_json(folder / "run.json", wanted) for folder in folders]
     notes: list[str] = []
     contestants: list[Contestant] = []
     episodes: list[Episode] = []

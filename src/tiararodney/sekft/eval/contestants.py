@@ -131,7 +131,7 @@ def named_adapters(given: Sequence[Path]) -> list[tuple[str, Path]]:
         is_named = equals and name and "/" not in name and not one.exists()
         split.append((name, Path(folder)) if is_named else ("", one))
     names = [name or folder.absolute().name for name, folder in split]
-    if len({"base", *names}) <= len(names):
+    if "base" in names or len(set(names)) < len(names):
         # The path of a folder in the current one is its name, which is taken: that one gets its absolute path.
         names = [name or str(folder if len(folder.parts) > 1 else folder.absolute()) for name, folder in split]
     for items in ([str(folder.expanduser().absolute()) for _, folder in split], ["base", *names]):

@@ -88,7 +88,9 @@ def local_player(adapter: str | None, generator: Generator, tokenizer: Tokenizer
     from tiararodney.sekft.model import Sampling
 
     stops = stop_ids(tokenizer, getattr(generator.base.model.generation_config, "eos_token_id", None))
-    sampling = Sampling(config.max_new_tokens, config.temperature, seed=config.seed, stop_ids=stops)
+    sampling = Sampling(
+        max_new_tokens=config.max_new_tokens, temperature=config.temperature, seed=config.seed, stop_ids=stops
+    )
 
     def player(scenario: Scenario, sample: int) -> Answer:
         def answer(messages: Messages) -> tuple[str, Generation]:
@@ -120,20 +122,23 @@ def endpoint_player(
         silent: counts replies without content, by the reason that the server gave.
     """
     heard: dict[int, float] = {}  # when a server answered last, by index (monotonic seconds)
-    stops = None if tokenizer is None else stop_ids(tokenizer)
+    stops = frozenset[int]() if tokenizer is None else stop_ids(tokenizer)
+    limit, temperature = config.max_new_tokens, config.temperature
 
     def player(scenario: Scenario, sample: int) -> Answer:
         key = f"{scenario.id}/{sample}"
         index = sum(key.encode()) % len(endpoints)
         # One seed for all would give sessions with the same prompt the same reply.
         seed = int.from_bytes(sha256(f"{config.seed}/{key}".encode()).digest()[:4]) >> 1
-        decoding = (config.max_new_tokens, config.temperature, seed)
 
         def answer(messages: Messages) -> tuple[str, Generation]:
             endpoint, asked = endpoints[index], time.monotonic()
             ids = [] if tokenizer is None else render_prompt(tokenizer, messages)
             try:
-                done = endpoint.chat(messages, *decoding) if stops is None else endpoint.complete(ids, *decoding, stops)
+                if tokenizer is None:
+                    done = endpoint.chat(messages, limit, temperature, seed)
+                else:
+                    done = endpoint.complete(ids, limit, temperature, seed, stops)
             except Unanswered as error:
                 # Others were answered meanwhile, or the list of models is: then this request alone has no answer.
                 if heard.get(index, 0.0) < asked:

@@ -177,7 +177,8 @@ def table(report: Mapping[str, Any], *, all_archetypes: bool = False) -> str:
     blocks = [[header, "rates: k/n, proportion, 95 % Wilson interval"], aligned(rows)]
     if report["baselines"]:
         rows = [["doing nothing", "verified", "success"]]
-        rows += [[f"  {b['name']}", *(count_text(b["rates"][k]) for k in rows[0][1:])] for b in report["baselines"]]
+        for b in report["baselines"]:
+            rows.append([f"  {b['name']}", *(count_text(b["rates"][name]) for name in ("verified", "success"))])
         blocks.append(aligned(rows))
     for comparison in report["paired"]:
         first, second = comparison["first"], comparison["second"]

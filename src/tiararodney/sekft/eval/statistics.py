@@ -79,9 +79,15 @@ def clustered_interval(clusters: Mapping[str, Sequence[float]]) -> tuple[float, 
     if len(rows) < MIN_CLUSTERS:
         return None
     sums, sizes = np.array([sum(r) for r in rows], float), np.array([len(r) for r in rows], float)
-    how = {"paired": True, "n_resamples": 4000, "method": "percentile", "rng": np.random.default_rng(0)}
-    found = bootstrap((sums, sizes), lambda s, n, axis: s.sum(axis) / n.sum(axis), **how).confidence_interval
-    return float(found.low), float(found.high)
+    found = bootstrap(
+        (sums, sizes),
+        lambda s, n, axis: s.sum(axis) / n.sum(axis),
+        paired=True,
+        n_resamples=4000,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    )
+    return float(found.confidence_interval.low), float(found.confidence_interval.high)
 
 
 def difference_test(differences: Sequence[float]) -> float:

@@ -1,6 +1,6 @@
 """The one file of the evaluation that knows posix-sdc: picks scenarios, plays them, returns episodes.
 
-posix-sdc's errors go on as they are: they carry exit codes as ours do.
+posix-sdc's errors pass unchanged: they carry exit codes as ours do.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ class _Operator:
 def _side_by_side(
     width: int, items: Iterable[Any], act: Callable[[Any], Any], keep: Callable[[Any], Any], cancel: Callable[[], None]
 ) -> None:
-    """Do so many sessions at a time; an interrupt ends worlds and, by `cancel`, replies."""
+    """Run `act` on `width` items at a time; an interrupt ends worlds and, by `cancel`, replies under way."""
     from tiararodney.posix_sdc.support.parallel import each
     from tiararodney.posix_sdc.world import abort_worlds, close_worlds
 
