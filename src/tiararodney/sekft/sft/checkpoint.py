@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transformers.trainer_utils import rotate_checkpoints, sort_checkpoints
+from transformers.trainer_utils import sort_checkpoints
 
 from tiararodney.sekft.errors import UsageError
 from tiararodney.sekft.folders import new_folder
@@ -48,7 +49,11 @@ def write_checkpoint(root: str | Path, step: int, fill: Callable[[Path], None], 
         fill(fresh)
         files = {str(file.relative_to(fresh)): sha256_of(file) for file in sorted(fresh.rglob("*")) if file.is_file()}
         (fresh / MANIFEST).write_text(json.dumps({**progress, "files": files}, indent=2) + "\n", encoding="utf-8")
-    rotate_checkpoints(str(root), save_total_limit=2)
+    # One of a later step is damaged, or of another run that was dropped: it must not push this one out.
+    steps = sort_checkpoints(str(root))
+    at = steps.index(str(folder))
+    for other in (*steps[: max(at - 1, 0)], *steps[at + 1 :]):
+        shutil.rmtree(other, ignore_errors=True)
     return folder
 
 
