@@ -109,8 +109,17 @@ def test_two_killed_processes_resume_to_the_bits_of_two_unbroken_ones(config: Tr
     assert all(torch.equal(left[name], right[name]) for name in left)
 
 
-def test_a_launch_on_cpus_that_would_train_twice_is_refused(config: TrainConfig, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("ACCELERATE_USE_CPU", "True")
-    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
-    with pytest.raises(UsageError, match="--multi_gpu --num_processes"):
+@pytest.mark.parametrize(
+    ("environment", "says"),
+    [
+        ({"ACCELERATE_USE_MEGATRON_LM": "true"}, "Megatron-LM is not supported"),
+        ({"ACCELERATE_USE_CPU": "True", "MASTER_ADDR": "127.0.0.1"}, "--multi_gpu --num_processes"),
+    ],
+)
+def test_a_launch_that_would_train_something_else_is_refused(
+    config: TrainConfig, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], says: str
+):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UsageError, match=says):
         train(config)

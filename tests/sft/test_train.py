@@ -515,6 +515,28 @@ def test_a_torn_checkpoint_is_skipped_for_the_one_before(
     assert same_bits(unbroken, train(replace(config, resume=True)))
 
 
+def test_damaged_checkpoints_of_later_steps_leave_room_for_new_ones(configure: Configure):
+    """Such as those of an earlier version, which count as damaged."""
+    config = configure(checkpoint_every=1, max_steps=6, epochs=6.0)
+    for step in (50, 60):
+        (checkpoint_folder(config.out) / f"checkpoint-{step}").mkdir(parents=True)
+    asked = iter([False] * 4 + [True] * 100)
+    with pytest.raises(KeyboardInterrupt):
+        train(replace(config, resume=True), should_stop=lambda: next(asked))
+    assert newest_checkpoint(checkpoint_folder(config.out)) is not None
+
+
+def test_an_adapter_that_the_lock_puts_back_is_refused_first(configure: Configure):
+    """A kill while it was replaced had left it aside."""
+    config = configure()
+    aside = config.out.with_name(f".{config.out.name}.replaced")
+    aside.mkdir()
+    (aside / "adapter_config.json").touch()
+    with pytest.raises(UsageError, match=r"exists\. Name a new folder"):
+        train(config)
+    assert (config.out / "adapter_config.json").exists()
+
+
 def test_resume_with_nothing_to_resume_says_so(
     configure: Configure, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ):

@@ -120,6 +120,8 @@ def train(
 def _processes(config: TrainConfig, base: Base | None) -> Iterator[Any]:
     """What `accelerate launch` started, for the length of a `with` block; one process where it did not."""
     cpu = config.device == "cpu" or not torch.cuda.is_available() or (base is not None and base.device == "cpu")
+    if os.environ.get("ACCELERATE_USE_MEGATRON_LM", "false").lower() == "true":
+        raise UsageError("accelerate launch: Megatron-LM is not supported. Use DDP (--multi_gpu) or FSDP (--use_fsdp).")
     if "WORLD_SIZE" not in os.environ and {"ACCELERATE_USE_CPU", "MASTER_ADDR"} <= os.environ.keys():
         raise UsageError(
             "accelerate launch --cpu starts several processes through MPI only; found one that was told of others. "
@@ -139,6 +141,7 @@ def _claim(config: TrainConfig, stack: ExitStack) -> None:
     """Lock what is written, and refuse what is in the way."""
     check_out(config.out, overwrite=config.overwrite)
     stack.enter_context(locked(config.out))
+    check_out(config.out, overwrite=config.overwrite)  # the lock may have put an adapter back
     checkpoints = checkpoint_folder(config.out)
     if config.overwrite and not config.resume:
         shutil.rmtree(checkpoints, ignore_errors=True)
