@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -41,3 +43,9 @@ def test_every_turn_is_trained_as_it_is_served(real, assert_serve_exact, turns):
         assert caught.value.reason is RefusalReason.NOT_REVERSIBLE
         return
     assert_serve_exact(real, session, build_masked_examples(real, session))
+
+
+def test_a_refusal_comes_back_whole_from_another_process():
+    refusal = SessionRefused(RefusalReason.EMPTY_REPLY, "found ''", 3)
+    copy = pickle.loads(pickle.dumps(refusal))
+    assert (copy.reason, copy.detail, copy.turn, str(copy)) == (refusal.reason, "found ''", 3, str(refusal))

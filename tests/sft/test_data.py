@@ -52,3 +52,13 @@ def test_examples_beyond_the_bases_positions_are_left_out_and_told(tmp_path, cap
     assert [len(e.input_ids) for e in examples.training] == [55]
     assert examples.counts["over_max_length"] == 1
     assert "2005 tokens, over the 100 positions of the base; left out whole" in caplog.text
+
+
+def test_a_refused_session_is_logged_with_its_reason(tmp_path, caplog):
+    path = tmp_path / "d.jsonl"
+    with path.open("w") as out:
+        for n, command in enumerate(("exit", " ")):
+            turns = [{"role": "user", "content": "$ "}, {"role": "assistant", "content": command}]
+            out.write(json.dumps({"id": f"t{n}", "keep": True, "turns": turns}) + "\n")
+    read_examples(TrainConfig(base=tmp_path, out=tmp_path / "out", data=(path,)), Letters())
+    assert "refused (empty_reply): t1 " in caplog.text

@@ -130,3 +130,6 @@ class SessionRefused(SekftError):
         self.reason, self.detail, self.turn = reason, detail, turn
         where = "" if turn is None else f" at turn {turn}"
         super().__init__(f"session refused ({reason}){where}" + (f": {detail}" if detail else ""))
+
+    def __reduce__(self) -> tuple[type[SessionRefused], tuple[RefusalReason, str, int | None]]:
+        return type(self), (self.reason, self.detail, self.turn)

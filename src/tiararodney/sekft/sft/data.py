@@ -69,8 +69,9 @@ def read_examples(config: TrainConfig, tokenizer: Tokenizer, positions: int | No
             scenarios.add(scenario)
             archetypes.add(session.archetype)
     refusals, long = survey.found["refusals"], survey.found["sessions"]["over_max_length"]
-    for place in (place for tally in refusals.values() for place in tally.places):
-        log.warning("refused: %s", place)
+    for reason, tally in refusals.items():
+        for place in tally.places:
+            log.warning("refused (%s): %s", reason, place)
     for place in long.places:
         log.warning("%s, over %s; left out whole", place, why)
     refused = {reason: tally.count for reason, tally in refusals.items()}
