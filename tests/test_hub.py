@@ -214,3 +214,10 @@ def test_folders_are_taken_as_they_are(tmp_path: Path, monkeypatch: pytest.Monke
     assert hub.id_of(tmp_path) is None
     with pytest.raises(UsageError, match="--adapter nowhere: no such folder, and not a hub id"):
         hub.find("nowhere", hub.ADAPTER, "--adapter")
+
+
+@pytest.mark.parametrize("index", ["{", "{}", '{"weight_map": null}', '{"weight_map": {"a": "missing.safetensors"}}'])
+def test_an_index_that_is_torn_is_no_complete_model(tmp_path: Path, index: str) -> None:
+    for name, text in {"config.json": "{}", "one.safetensors": "", "model.safetensors.index.json": index}.items():
+        (tmp_path / name).write_text(text)
+    assert not hub.MODEL.complete(tmp_path)

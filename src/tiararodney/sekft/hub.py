@@ -34,7 +34,10 @@ class Kind:
         needed = set(self.needed)
         if self is MODEL:
             for index in folder.glob("*.safetensors.index.json"):
-                needed |= set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+                try:
+                    needed |= set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+                except (OSError, ValueError, LookupError, TypeError, AttributeError):
+                    return False
         return all(any(folder.glob(pattern)) for pattern in needed)
 
 
