@@ -109,6 +109,7 @@ def test_limit_is_another_name_of_n() -> None:
         (["--way", "left"], "--way: found left, expected one of up, down."),
         (["--config", "nonsense"], "--config nonsense: no such file or preset"),
         (["--config", "none.yaml"], "--config none.yaml: no such file or preset"),
+        (["--config", "n" * 300], "n: File name too long. Give a readable YAML file."),
     ],
 )
 def test_a_flag_that_does_not_fit_is_one_line(argv: list[str], says: str) -> None:

@@ -240,11 +240,11 @@ def _file(config: str, known: Iterable[Setting], prog: str) -> dict[str, Any]:
 
     where, file = f"--config {config}", Path(config)
     presets = {entry.name.removesuffix(".yaml"): entry for entry in preset_folder().iterdir()}
-    source: Any = file if file.exists() else presets.get(config)
-    if source is None:
-        close = _suggestion(config, presets)
-        raise UsageError(f"{where}: no such file or preset{close}. Presets: {', '.join(sorted(presets))}.")
     try:
+        source: Any = file if file.exists() else presets.get(config)
+        if source is None:
+            close = _suggestion(config, presets)
+            raise UsageError(f"{where}: no such file or preset{close}. Presets: {', '.join(sorted(presets))}.")
         data = yaml.safe_load(source.read_text(encoding="utf-8")) or {}
     except OSError as error:
         raise UsageError(f"{where}: {error.strerror}. Give a readable YAML file.") from None
