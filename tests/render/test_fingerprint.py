@@ -77,6 +77,8 @@ def test_escape_keeps_control_tokens_out_of_the_context(chatml):
         ({"control_tokens": "drop"}, "field 'control_tokens': found 'drop', expected keep or escape"),
         ({"clock": "noon"}, "field 'clock': found 'noon'"),
         ({"settings": 3}, "field 'settings': found 3, expected an object"),
+        ({"settings": {"x = 1 -%}": True}}, "field 'settings': found 'x = 1 -%}': True, expected a name"),
+        ({"settings": {"enable_thinking": "false"}}, "field 'settings': found 'enable_thinking': 'false'"),
         ({"libraries": "4.0"}, "field 'libraries': found '4.0', expected an object"),
     ],
 )

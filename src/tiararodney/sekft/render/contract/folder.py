@@ -118,6 +118,10 @@ def read_contract(adapter_dir: str | Path) -> Fingerprint:
     clock, policy = data["clock"], data["control_tokens"]
     if policy not in POLICIES:
         raise ContractMismatch(f"{path}: field 'control_tokens': found {policy!r}, expected keep or escape.")
+    for name, value in data["settings"].items():  # names are written into the template
+        if not (name.isidentifier() and isinstance(value, bool)):
+            found = f"found {name!r}: {value!r}, expected a name: true or false"
+            raise ContractMismatch(f"{path}: field 'settings': {found}.")
     try:
         datetime.fromisoformat(clock or "2000-01-01")
     except ValueError:
