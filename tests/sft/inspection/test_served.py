@@ -238,6 +238,16 @@ def test_a_second_bos_shows_in_the_count_alone(look, serve, served):
     assert {d["position"] for d in found["differences"]} == {None}
 
 
+def test_a_server_that_counts_no_tokens_tells_no_prompts(look, serve, served):
+    class Silent(Imitation):
+        def answer(self, path: str, body: dict[str, Any]) -> tuple[int, Any]:
+            status, answer = super().answer(path, body)
+            return status, answer | {"usage": {"prompt_tokens": 0}} if status == 200 else answer
+
+    with pytest.raises(RunFailed, match=r"found no way to its prompts.*'prompt_tokens': 0"):
+        look(serve(served, "plain", cls=Silent))
+
+
 def test_a_missing_generation_prompt_is_named(look, serve, served):
     never = served.chat_template.replace("{% if add_generation_prompt %}", "{% if false %}")
     code, found = look(serve(served.with_template(never), "vllm"))

@@ -58,8 +58,8 @@ def compare(endpoint: Endpoint, tok: Tokenizer, sessions: Sequence[Session]) -> 
 
     Raises:
         UsageError: it wants another key.
-        RunFailed: it tells no prompts, or its context takes none of them.
-        Unanswered, UnexpectedAnswer: it stops answering.
+        RunFailed: it tells no prompts, stops answering, or its context takes none of them.
+        UnexpectedAnswer: it answers otherwise than before.
     """
     route, ask = _find_route(endpoint)
     context = _context(endpoint)
@@ -129,7 +129,7 @@ def _ask_again(ask: Ask, endpoint: Endpoint, messages: Sequence[Message]) -> tup
     except Unanswered as down:
         # llama.cpp says that a template refuses the messages with the status of its own failures.
         if down.status != _FAILED:
-            raise
+            raise RunFailed(f"--endpoint {down}. It had answered before: is it still up?") from None
         return None, str(down)
 
 
@@ -162,7 +162,10 @@ def _usage(endpoint: Endpoint, messages: Sequence[Mapping[str, str]]) -> Prompt:
         if is_too_long(refused):
             return None
         raise
-    return int(_field(_field(answer, "usage", dict), "prompt_tokens", int))
+    usage = _field(answer, "usage", dict)
+    if not (count := int(_field(usage, "prompt_tokens", int))) > 0:
+        raise UnexpectedAnswer(f"--endpoint: found usage {usage!r}, expected the number of prompt_tokens")
+    return count
 
 
 def _field(answer: Any, name: str, kind: type) -> Any:
@@ -177,7 +180,7 @@ def _context(endpoint: Endpoint) -> int | None:
     try:
         models = endpoint.ask(f"{endpoint.api}/models", None, _ATTEMPTS)["data"]
         named = next((m for m in models if m["id"] == endpoint.model), models[0])
-        return int(named.get("max_model_len") or named["meta"]["n_ctx"]) or None
+        return max(int(named.get("max_model_len") or named["meta"]["n_ctx"]), 0) or None
     except (Refused, UnexpectedAnswer, Unanswered, LookupError, TypeError, ValueError, AttributeError):
         return None
 
