@@ -61,8 +61,9 @@ def test_a_missing_extra_is_bad_set_up_and_named_with_its_install_line():
     says = r"work needs the package torch.*pip install 'tiararodney\.sekft\[gpu\]'"
     with pytest.raises(UsageError, match=says), naming_the_extra("work"):
         raise ModuleNotFoundError("No module named 'torch'", name="torch")
-    with pytest.raises(ModuleNotFoundError), naming_the_extra("work"):
-        raise ModuleNotFoundError("No module named 'tiararodney.x'", name="tiararodney.x")
+    for name in ("tiararodney.x", None):
+        with pytest.raises(ModuleNotFoundError), naming_the_extra("work"):
+            raise ModuleNotFoundError("some words", name=name)
 
 
 def test_a_defect_keeps_its_traceback():

@@ -75,7 +75,7 @@ def naming_the_extra(what: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        if str(error.name).startswith("tiararodney"):
+        if not error.name or error.name.startswith("tiararodney"):
             raise
         raise UsageError(
             f"{what} needs the package {error.name}. Install it: pip install 'tiararodney.sekft[gpu]'."

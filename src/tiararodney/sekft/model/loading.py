@@ -113,9 +113,11 @@ def _options_of(method: str, folder: Path, *, four_bit: bool) -> dict[str, Any]:
         fourbit.require_bitsandbytes()
         return {}
     if method not in DEQUANTISED or four_bit:
-        why = "--load-4bit cannot quantise again" if method in DEQUANTISED else "carries no adapters here"
-        found = f"--base {folder}: its weights are quantised with {method}, which {why}"
-        raise UsageError(f"{found}. Take the model's unquantised files.")
+        why, remedy = "carries no adapters here", "Take the model's unquantised files"
+        if method in DEQUANTISED:
+            why = "--load-4bit cannot quantise again"
+            remedy = "Leave --load-4bit out, or take the model's unquantised files"
+        raise UsageError(f"--base {folder}: its weights are quantised with {method}, which {why}. {remedy}.")
     log.info("weights in %s are dequantised while loading", method)
     return {"quantization_config": getattr(transformers, DEQUANTISED[method])(dequantize=True)}
 
