@@ -115,7 +115,10 @@ class TrainConfig:
     )
     validate_every: int = setting("steps between validations; 0: each epoch", default=0, at_least=0, plan=True)
     patience: int = setting(
-        "stop after this many validations without a better loss; 0: never", default=0, at_least=0, plan=True
+        "stop after this many validations without a better loss (with --eval-scenarios: success rate); 0: never",
+        default=0,
+        at_least=0,
+        plan=True,
     )
     checkpoint_every: int = setting("steps between checkpoints; 0: none", default=50, at_least=0)
     resume: bool = setting("continue from the checkpoint of an interrupted run", default=False)
