@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import stat
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 pytest.importorskip("safetensors", reason="needs safetensors (extra gpu)")
 
 from tiararodney.sekft.errors import RunFailed, UsageError
-from tiararodney.sekft.folders import check_out, drop_unfinished, new_folder
+from tiararodney.sekft.folders import check_out, drop_unfinished, locked, new_folder
 
 
 def names(folder: Path) -> set[str]:
@@ -95,3 +97,29 @@ def test_only_adapters_are_replaced(tmp_path: Path):
     (tmp_path / "a" / "adapter_config.json").touch()
     check_out(tmp_path / "a", overwrite=True)
     check_out(tmp_path / "new" / "deep", overwrite=False)
+
+
+def test_a_lock_that_its_holder_removes_is_taken_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Between the two calls that open and lock it."""
+    lock, flock, opened = tmp_path / ".out.lock", fcntl.flock, []
+
+    def late(file: Any, how: int) -> None:
+        if not opened:
+            lock.unlink()
+        opened.append(file)
+        flock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with locked(tmp_path / "out"):
+        assert lock.read_text() == f"{os.getpid()}\n"
+        assert len(opened) == 2
+        with pytest.raises(UsageError, match=f"process {os.getpid()} writes it"), locked(tmp_path / "out"):
+            pass
+    assert names(tmp_path) == set()
+
+
+def test_what_a_kill_left_aside_goes_with_the_next_folder(tmp_path: Path):
+    (tmp_path / ".out.replaced").mkdir()
+    with new_folder(tmp_path / "out", replace=True) as fresh:
+        (fresh / "file").touch()
+    assert names(tmp_path) == {"out"}

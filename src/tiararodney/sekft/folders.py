@@ -108,17 +108,17 @@ def _sync(path: Path) -> None:
 
 def _put(fresh: Path, out: Path, *, replace: bool) -> None:
     """Move a folder to its place; one that is there waits aside meanwhile, and comes back where that fails."""
-    if not (replace and out.exists()):
-        fresh.rename(out)
-        return
     old = _aside(out)
-    shutil.rmtree(old, ignore_errors=True)
-    out.rename(old)
-    try:
+    if replace and out.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        out.rename(old)
+        try:
+            fresh.rename(out)
+        except BaseException:
+            old.rename(out)
+            raise
+    else:
         fresh.rename(out)
-    except BaseException:
-        old.rename(out)
-        raise
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -137,21 +137,23 @@ def locked(out: Path) -> Iterator[None]:
         UsageError: Another run holds it.
     """
     path = out.absolute().with_name(f".{out.name}.lock")
-    with path.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    while True:
+        with path.open("a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                who = file.read().strip() or "unknown"
+                raise UsageError(f"--out {out}: process {who} writes it. Wait, or name another folder.") from None
             if not os.fstat(file.fileno()).st_nlink:
-                raise BlockingIOError  # noqa: TRY301 - the holder removed the file between the two calls
-        except BlockingIOError:
-            file.seek(0)
-            who = file.read().strip() or "unknown"
-            raise UsageError(f"--out {out}: process {who} writes it. Wait, or name another folder.") from None
-        try:
-            file.truncate(0)
-            print(os.getpid(), file=file, flush=True)
-            if _aside(out).exists() and not out.exists():
-                _aside(out).rename(out)
-            shutil.rmtree(_aside(out), ignore_errors=True)
-            yield
-        finally:
-            path.unlink(missing_ok=True)
+                continue  # its last holder removed it just now
+            try:
+                file.truncate(0)
+                print(os.getpid(), file=file, flush=True)
+                if _aside(out).exists() and not out.exists():
+                    _aside(out).rename(out)
+                shutil.rmtree(_aside(out), ignore_errors=True)
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+            return
