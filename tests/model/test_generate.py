@@ -335,7 +335,9 @@ def test_running_out_of_memory_halves_the_batch(llama: Base, monkeypatch: pytest
     assert sizes[:2] == [4, 2]
 
 
-def test_a_prompt_that_never_fits_is_named(llama: Base, monkeypatch: pytest.MonkeyPatch):
+def test_a_prompt_that_never_fits_is_named(
+    llama: Base, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
     generator = Generator(llama)
     generator.generate([[1, 2, 3]], (), 1)
     real = llama.model.forward
@@ -353,8 +355,11 @@ def test_a_prompt_that_never_fits_is_named(llama: Base, monkeypatch: pytest.Monk
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(llama.model, "forward", never)
+    assert "at most 64 replies at once, 64 tokens a chunk" in caplog.text
+    caplog.clear()
     with pytest.raises(RunFailed, match="out of memory on cpu with one prompt of 9 tokens"):
         generator.generate([short], (), 4)
+    assert not caplog.text  # it was not tried again in a smaller way
 
 
 def test_caches_stay_within_their_budget(llama: Base):

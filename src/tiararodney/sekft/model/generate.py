@@ -338,6 +338,7 @@ class Generator:
                     f"out of memory on {self.base.device} with one prompt of {len(request.ids)} tokens. "
                     "Load the base with --load-4bit, or use a device with more memory."
                 )
+            return
         log.warning("out of memory: at most %d replies at once, %d tokens a chunk", self._limit, self._chunk)
 
     def _hand_out(self) -> None:
