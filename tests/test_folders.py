@@ -118,6 +118,21 @@ def test_a_lock_that_its_holder_removes_is_taken_anew(tmp_path: Path, monkeypatc
     assert names(tmp_path) == set()
 
 
+def test_a_lock_holds_on_a_full_disk(tmp_path: Path):
+    """What is written under it says in one line that the disk is full."""
+    code = """if True:
+        import resource, sys
+        from pathlib import Path
+        from tiararodney.sekft.folders import locked
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # no file may grow
+        with locked(Path(sys.argv[1])):
+            print("held")
+    """
+    command = [sys.executable, "-c", code, str(tmp_path / "out")]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "held\n"
+    assert names(tmp_path) == set()
+
+
 def test_what_a_kill_left_aside_goes_with_the_next_folder(tmp_path: Path):
     (tmp_path / ".out.replaced").mkdir()
     with new_folder(tmp_path / "out", replace=True) as fresh:

@@ -149,7 +149,8 @@ def locked(out: Path) -> Iterator[None]:
                 continue  # its last holder removed it just now
             try:
                 file.truncate(0)
-                print(os.getpid(), file=file, flush=True)
+                with suppress(OSError):  # of a full disk whatever is written next tells; the lock holds all the same
+                    os.write(file.fileno(), f"{os.getpid()}\n".encode())
                 if _aside(out).exists() and not out.exists():
                     _aside(out).rename(out)
                 shutil.rmtree(_aside(out), ignore_errors=True)
