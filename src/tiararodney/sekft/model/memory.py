@@ -6,7 +6,7 @@ import gc
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import psutil
+import psutil  # accelerate needs it too
 import torch
 
 if TYPE_CHECKING:
