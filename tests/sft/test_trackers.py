@@ -55,14 +55,23 @@ def test_tensorboard_reads_the_run_from_the_folder_beside_the_adapter(configure:
 
 
 @pytest.mark.skipif(importlib.util.find_spec("matplotlib") is None, reason="needs matplotlib (extra gpu)")
-def test_the_curve_is_a_picture_of_what_the_run_has(configure: Configure, tmp_path: Path):
+def test_the_curve_is_a_picture_of_what_the_run_has(
+    configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     plain = train(configure(max_steps=3))
     data = (plain / "curve.png").read_bytes()
     assert data.startswith(b"\x89PNG\r\n\x1a\n")
     width, height = struct.unpack(">II", data[16:24])
     assert (width, height) == (990, 792), "loss, two accuracies and rate: nothing was validated"
     entries = [*curve(plain), {"step": 3, "validation_loss": 1.0, "validation_too_early": 0.1}]
+    from matplotlib.axes import Axes
+
+    labels: list[str] = []
+    real = Axes.set_ylabel
+    monkeypatch.setattr(Axes, "set_ylabel", lambda axis, text: [labels.append(text), real(axis, text)])
     draw_curve(entries, "title", tmp_path / "more.png")
+    assert labels[0] == "loss (nats a token)"
+    assert not [label for label in labels if "_" in label]
     assert struct.unpack(">II", (tmp_path / "more.png").read_bytes()[16:24])[1] == 990
 
 

@@ -28,7 +28,15 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-PANELS = ("loss", "command_accuracy", "terminal_accuracy", "success", "too_early", "too_late", "learning_rate")
+PANELS = {  # of the curve: a key of its records, and the label with its unit
+    "loss": "loss (nats a token)",
+    "command_accuracy": "commands predicted",
+    "terminal_accuracy": "terminals predicted",
+    "success": "success in worlds",
+    "too_early": "ends too early",
+    "too_late": "ends too late",
+    "learning_rate": "learning rate",
+}
 
 
 def write_adapter(
@@ -127,7 +135,7 @@ def draw_curve(curve: Sequence[Mapping[str, Any]], title: str, file: Path) -> No
         for label, points in lines.items():
             marker = "o" if label == "validation" else None
             axis.plot(*zip(*points, strict=True), label=label, marker=marker, markersize=3, linewidth=1.2)
-        axis.set_ylabel(name)
+        axis.set_ylabel(PANELS[name])
         axis.grid(visible=True, alpha=0.3)
         axis.legend(fontsize="small", frameon=False)
     axes[0].set_title(title)
