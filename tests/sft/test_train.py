@@ -515,15 +515,23 @@ def test_a_torn_checkpoint_is_skipped_for_the_one_before(
     assert same_bits(unbroken, train(replace(config, resume=True)))
 
 
-def test_damaged_checkpoints_of_later_steps_leave_room_for_new_ones(configure: Configure):
+def test_damaged_checkpoints_of_later_steps_leave_room_for_new_ones(
+    configure: Configure, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
     """Such as those of an earlier version, which count as damaged."""
+    import logging
+
+    monkeypatch.setattr(logging.getLogger("tiararodney"), "propagate", True)
     config = configure(checkpoint_every=1, max_steps=6, epochs=6.0)
     for step in (50, 60):
-        (checkpoint_folder(config.out) / f"checkpoint-{step}").mkdir(parents=True)
+        folder = checkpoint_folder(config.out) / f"checkpoint-{step}"
+        folder.mkdir(parents=True)
+        (folder / "manifest.json").write_text('{"progress.json": "0"}')
     asked = iter([False] * 4 + [True] * 100)
     with pytest.raises(KeyboardInterrupt):
         train(replace(config, resume=True), should_stop=lambda: next(asked))
     assert newest_checkpoint(checkpoint_folder(config.out)) is not None
+    assert "checkpoint-60 is damaged (its manifest.json is of another version)" in caplog.text
 
 
 def test_an_adapter_that_the_lock_puts_back_is_refused_first(configure: Configure):

@@ -63,8 +63,10 @@ def newest_checkpoint(root: Path) -> Path | None:
         try:
             files = read_progress(folder)["files"]
             wrong = [f"{name} is not what was written" for name in files if sha256_of(folder / name) != files[name]]
-        except (OSError, ValueError, LookupError, TypeError) as error:
+        except (OSError, ValueError) as error:
             wrong = [str(error)]
+        except (LookupError, TypeError):
+            wrong = [f"its {MANIFEST} is of another version"]
         if not wrong:
             return folder
         log.warning("%s is damaged (%s): looking for the checkpoint before it", folder, wrong[0])
