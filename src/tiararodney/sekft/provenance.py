@@ -1,7 +1,8 @@
-"""What a record says about its making: the software, the code's revision, the time, the memory it took."""
+"""What a record says about its making: software, revision, hashes of files, the time, the memory it took."""
 
 from __future__ import annotations
 
+import hashlib
 import platform
 import resource
 import subprocess
@@ -23,6 +24,12 @@ def versions() -> dict[str, str]:
         with suppress(metadata.PackageNotFoundError):
             found[package] = metadata.version(package)
     return found
+
+
+def sha256_of(file: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal digits; what the disk refuses is an OSError."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def git_revision() -> str | None:

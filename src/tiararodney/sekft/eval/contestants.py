@@ -11,6 +11,7 @@ from tiararodney.sekft import hub
 from tiararodney.sekft.endpoint import Endpoint
 from tiararodney.sekft.errors import ContractMismatch, UsageError
 from tiararodney.sekft.eval.episodes import read_json
+from tiararodney.sekft.provenance import sha256_of
 from tiararodney.sekft.render import check_contract
 
 if TYPE_CHECKING:
@@ -149,8 +150,7 @@ def adapter_fingerprint(folder: Path) -> str:
     digest = hashlib.sha256()
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         try:
-            with (folder / name).open("rb") as stream:
-                digest.update(hashlib.file_digest(stream, "sha256").digest())
+            digest.update(bytes.fromhex(sha256_of(folder / name)))
         except OSError as error:
             found = f"no {name} in it ({error.strerror})"
             raise UsageError(

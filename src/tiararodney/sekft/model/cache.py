@@ -22,6 +22,7 @@ from tiararodney.sekft.folders import drop_unfinished, new_folder
 from tiararodney.sekft.model import fourbit
 from tiararodney.sekft.model.fingerprint import base_fingerprint, weight_files
 from tiararodney.sekft.model.loading import load_model, quantised_with
+from tiararodney.sekft.provenance import sha256_of
 
 if TYPE_CHECKING:
     import torch
@@ -58,7 +59,7 @@ def load_four_bit(folder: Path, device: str, dtype: torch.dtype) -> Any:  # tran
 def _check(copy: Path) -> None:
     """Compare the hashes of a copy's files, and note in the manifest's time that it is used."""
     manifest = json.loads((copy / MANIFEST).read_text(encoding="utf-8"))
-    if damaged := [name for name, digest in manifest["files"].items() if _digest(copy / name) != digest]:
+    if damaged := [name for name, digest in manifest["files"].items() if sha256_of(copy / name) != digest]:
         raise ValueError(f"other bytes in {', '.join(damaged)}")
     with suppress(OSError):
         os.utime(copy / MANIFEST)
@@ -72,7 +73,7 @@ def _keep(model: Any, copy: Path, of: dict[str, Any]) -> None:
         # Of several processes that make the same copy, the first one's stays: others may be reading it.
         with new_folder(copy, replace=False) as fresh:
             model.save_pretrained(fresh)
-            files = {file.name: _digest(file) for file in sorted(fresh.iterdir())}
+            files = {file.name: sha256_of(file) for file in sorted(fresh.iterdir())}
             (fresh / MANIFEST).write_text(json.dumps({"files": files, "of": of}, indent=2) + "\n", encoding="utf-8")
         log.info("NF4 copy in %s", copy)
         for manifest in copy.parent.glob(f"*/{MANIFEST}"):
@@ -82,11 +83,6 @@ def _keep(model: Any, copy: Path, of: dict[str, Any]) -> None:
     except (OSError, RunFailed) as error:
         if not copy.is_dir():
             log.warning("no NF4 copy is kept: %s", error)
-
-
-def _digest(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _deciding(folder: Path, device: str, dtype: torch.dtype) -> dict[str, Any]:

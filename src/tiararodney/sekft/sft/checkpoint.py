@@ -6,7 +6,6 @@ schedule and state, and a manifest: the run's progress, and the SHA-256 of every
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import shutil
@@ -17,6 +16,7 @@ from transformers.trainer_utils import sort_checkpoints
 
 from tiararodney.sekft.errors import UsageError
 from tiararodney.sekft.folders import new_folder
+from tiararodney.sekft.provenance import sha256_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -71,12 +71,6 @@ def newest_checkpoint(root: Path) -> Path | None:
             return folder
         log.warning("%s is damaged (%s): looking for the checkpoint before it", folder, wrong[0])
     return None
-
-
-def sha256_of(file: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def read_progress(folder: Path) -> dict[str, Any]:

@@ -35,7 +35,7 @@ from tiararodney.sekft.sft.callbacks import (
     held,
     training_arguments,
 )
-from tiararodney.sekft.sft.checkpoint import check_same_run, checkpoint_folder, newest_checkpoint, sha256_of
+from tiararodney.sekft.sft.checkpoint import check_same_run, checkpoint_folder, newest_checkpoint
 from tiararodney.sekft.sft.data import Examples, read_examples
 from tiararodney.sekft.sft.lora import NAME, base_name, fresh_adapter, lora_summary, training_turn
 from tiararodney.sekft.sft.sizing import choose_size, dequantised_fits
@@ -213,7 +213,7 @@ def _trainer(
         "four_bit": base.four_bit,
         "dtype": str(base.dtype),
         "examples": examples.digest,
-        "init_adapter": sha256_of(config.init_adapter / WEIGHTS) if config.init_adapter else None,
+        "init_adapter": provenance.sha256_of(config.init_adapter / WEIGHTS) if config.init_adapter else None,
     }
     evaluated, best = set(epoch_ends if validation and not config.validate_every else ()), "loss"
     if judge is not None:

@@ -322,7 +322,7 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers' types are s
     def restore(self, folder: Path) -> None:
         """Set what the Trainer does not restore by itself as an intact checkpoint has it: weights and sizes."""
         self.size = Size(**read_progress(folder)["size"])
-        tensors = load_file(folder / WEIGHTS)  # on the CPU, which a process of several calls cpu:0, unknown there
+        tensors = load_file(folder / WEIGHTS)  # a device would be "cpu:0" in several processes, which is refused there
         self.set_weights(tensors)
         self.best_weights = {name.removeprefix(BEST): t for name, t in tensors.items() if name.startswith(BEST)}
 
